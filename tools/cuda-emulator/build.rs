@@ -13,7 +13,7 @@ fn main() {
         .include("emulator")
         .flag("-ffp-contract=off")
         .flag("-Wno-unknown-pragmas")
-        // Parts that only a device runs leave parameters unused here.
+        // Code that only a device compiles leaves parameters unused here.
         .flag("-Wno-unused-parameter");
     if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
         build.flag("-mfma").flag("-mf16c");
@@ -36,7 +36,7 @@ fn main() {
         }
     }
     build.file("emulator/emulator.cpp");
-    // Kernels register themselves in static initializers, and nothing references their object files. Without
+    // Kernels register themselves in static initialisers, and nothing references their object files. Without
     // `+whole-archive`, the linker would drop these files.
     build.link_lib_modifier("+whole-archive");
     build.compile("kernels");

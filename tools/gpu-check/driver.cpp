@@ -172,7 +172,7 @@ Status cuGetErrorName(int, const char** text) {
 }
 Status cuGetErrorString(int status, const char** text) {
     const bool of_kernel = status == INVALID_PTX || status == NOT_FOUND || status == LAUNCH_FAILED;
-    *text = of_kernel ? engine_fault() : "the emulated driver refused";
+    *text = of_kernel ? engine_fault() : "the emulated driver refused the call";
     return SUCCESS;
 }
 

@@ -2,8 +2,8 @@
 // sums as in `approx_f32.cuh`, and include 1 u for the product with the gradient.
 //
 // Unlike in `approx_f32.cuh`, `from` is the end nearer to zero, so that products can be rounded away from the value. If
-// an interval contains zero inside, its ends have opposite signs. An end is 0 only if the derivative has underflowed,
-// and then the other end is not.
+// zero is inside an interval, the ends have opposite signs. An end is 0 only if the derivative has underflowed, and
+// then the other end is not 0.
 #pragma once
 #include "approx_f32.cuh"
 
@@ -11,7 +11,7 @@
 DEVICE float with_flipped_sign(float v, float by) { return float_of(bits_of(v) ^ (bits_of(by) & 0x80000000)); }
 
 // Multiplies a gradient by a derivative. A product that is subnormal in f32 may have a larger relative error, so one
-// end becomes zero, and the other is rounded away from zero. For f16 both ends are zero anyway.
+// end becomes zero, and the other is rounded away from zero. In f16, both ends round to zero anyway.
 template <class S>
 DEVICE Interval times_gradient(float x, float dy, Interval derivative) {
     const float from = product_ftz(dy, derivative.from);
@@ -38,27 +38,31 @@ DEVICE Interval around_any(float v, float error, float flushed_below) {
 // Exponentials that overflow in f32, and their products with ln2, are above this number.
 const float BELOW_OVERFLOW = 0x1p127f;
 
-// e^x; the margin is 5 u + 3 u.
+// Interval around e^x. The margin is 5 u for the power of two, and 3 u for the ends and the product with the gradient.
 DEVICE Interval near_exp_derivative(float x) {
     const float t = x * LOG2_E;
     const Interval v = around_positive(fast_exp2_ftz(t), Factors(8.25f, 0.875f, size_of(t)), 0x1p-125f);
     return {min_or_nan(v.from, BELOW_OVERFLOW), v.to};
 }
 
-// ln2 2^x; the margin is 5 u for the power of two, 1 u each for ln2 and the product, and 3 u.
+// Interval around ln2 2^x. The margin is 5 u for the power of two, 1 u each for ln2 and the product, and 3 u for the
+// ends and the product with the gradient.
 DEVICE Interval near_exp2_derivative(float x) {
     const Interval v = around_positive(fast_exp2_ftz(x) * LN2_NEAR, Factors(10.25f, 0.0f, 0.0f), 0x1p-125f);
     return {min_or_nan(v.from, BELOW_OVERFLOW), v.to};
 }
 
-// 2 / sqrt(pi) e^(-x^2); the margin is 5 u for the power of two, 1 u each for the constant and the product, and 3 u.
+// Interval around 2 / sqrt(pi) e^(-x^2). The margin is 5 u for the power of two, 1 u each for the constant and the
+// product, and 3 u for the ends and the product with the gradient.
 DEVICE Interval near_erf_derivative(float x) {
     const float t = x * x * -LOG2_E;
     return around_positive(fast_exp2_ftz(t) * 0x1.20dd76p+0f, Factors(10.25f, 0.875f, size_of(t)), 0x1p-124f);
 }
 
-// e / (1 + e)^2 with e = 2^t, for t <= 0. The margin is 5 u for e, whose error the denominator only reduces, 1 u for
-// the sum and 3 u for the reciprocal, both twice, 2 u for products, and 3 u. `scale` is a power of two up to 4.
+// Interval around `scale` e / (1 + e)^2 with e = 2^t, for t <= 0. The margin is 5 u for e, 8 u for the squared
+// reciprocal (1 u for the sum and 3 u for the instruction, doubled by squaring), 2 u for products, and 3 u for the ends
+// and the product with the gradient. The error of e in the denominator only reduces the error of the result. `scale` is
+// a power of two up to 4.
 DEVICE Interval near_logistic_derivative(float t, float scale) {
     const float e = fast_exp2_ftz(t), r = fast_reciprocal_ftz(1.0f + e);
     return around_positive(r * r * scale * e, Factors(18.25f, 0.875f, size_of(t)), 0x1p-123f);
@@ -67,8 +71,8 @@ DEVICE Interval near_logistic_derivative(float t, float scale) {
 DEVICE Interval near_sigmoid_derivative(float x) { return near_logistic_derivative(fabsf(x) * -LOG2_E, 1.0f); }
 DEVICE Interval near_tanh_derivative(float x) { return near_logistic_derivative(fabsf(x) * (-2.0f * LOG2_E), 4.0f); }
 
-// Returns an interval around the logistic function of x. A factor of any size may multiply the interval. The margin is
-// `further` u larger than in `near_logistic`.
+// Returns an interval around the logistic function of x. It contains the value even if an instruction flushed it to
+// zero, because the factor that multiplies the interval may be large. `further` u are added to the margin.
 DEVICE Interval near_share(float x, float further) {
     const float t = max_or_nan(x, -200.0f) * -LOG2_E;
     const float v = fast_reciprocal_ftz(1.0f + fast_exp2_ftz(t));
@@ -77,14 +81,14 @@ DEVICE Interval near_share(float x, float further) {
 
 DEVICE Interval near_softplus_derivative(float x) { return near_share(x, 1.0f); }
 
-// s + w s (1 - s) with s = 1 / (1 + e^-z), for t = -|z| log2(e) and |w| < 256 where 2^t is not flushed. `slope` u |t|
-// bounds the effect of the error of t, and `further` u the relative error of w.
+// Interval around s + w s (1 - s) with s = 1 / (1 + e^-z). t is -|z| log2(e). Unless 2^t is flushed to zero, |w| must
+// be below 256. `slope` u |t| bounds the effect of the error of t, and `further` u the relative error of w.
 //
 // With e = 2^t, s and 1 - s are r = 1 / (1 + e) and q = e r, or the reverse. The error of r is 2.5 u for e, 1 u for the
 // sum and 3 u for the reciprocal, plus at most 1 u for t. The error of q is 5 u for e, 4 u for r and 1 u for the
-// product, plus `slope` u |t|. Both terms are multiplied by the error of s, the second also by the errors of 1 - s and
-// w. Rounding adds 1 u each for the sum, the product with s and the end of the interval, and 1 u for the product with
-// the gradient. The sum of the magnitudes of the two terms bounds the value, so all errors are relative to this sum.
+// product, plus `slope` u |t|. Both terms have the relative error of s, and the second also those of 1 - s and w.
+// Rounding adds 1 u each for the sum, the product with s and the end of the interval, and 1 u for the product with the
+// gradient. The sum of the magnitudes of the two terms bounds the value, so all errors are relative to this sum.
 DEVICE Interval near_gate_derivative(float t, float w, bool negative, float slope, float further) {
     const float e = fast_exp2_ftz(t), r = fast_reciprocal_ftz(1.0f + e), q = e * r;
     const float s = negative ? q : r, rest = negative ? r : q;
@@ -97,8 +101,8 @@ DEVICE Interval near_silu_derivative(float x) {
     return near_gate_derivative(fabsf(x) * -LOG2_E, x, x < 0.0f, 0.875f, 0.0f);
 }
 
-// z = 2 sqrt(2/pi) (x + 0.044715 x^3), and w = x dz/dx. The relative error of t and w is 3 u each, as in
-// `near_gelu_tanh`. 2.08 is ln2 times that.
+// Interval around the derivative of gelu_tanh. It has z = 2 sqrt(2/pi) (x + 0.044715 x^3) and w = x dz/dx. The relative
+// errors of t and w are 3 u each, as in `near_gelu_tanh`. The error of t changes 2^t by ln2 times that, 2.08 u |t|.
 DEVICE Interval near_gelu_tanh_derivative(float x) {
     const float SLOPE = 0x1.26aec2p+1f, CUBIC = 0x1.a5a7dp-4f, SLOPE_OF_W = 0x1.988454p+0f, CUBIC_OF_W = 0x1.b6676cp-3f;
     x = min_or_nan(max_or_nan(x, -20.0f), 20.0f);
@@ -106,10 +110,11 @@ DEVICE Interval near_gelu_tanh_derivative(float x) {
     return near_gate_derivative(t, x * fmaf(square, CUBIC_OF_W, SLOPE_OF_W), x < 0.0f, 2.125f, 3.0f);
 }
 
-// The normal distribution function plus x times the density. With a = |x|, it is e^(-a^2/2) h or 1 minus that, where
-// h = tail - a / sqrt(2 pi), and the tail is relative to the exponential. The margin is 5 u for the power of two, 9 u
-// for the reciprocal, 5 u for P and 1 u for the product (see `near_gelu`), 2 u for h and the product with the
-// exponential, and 2 u. The difference from 1 is below 1.13, so 3 roundings add less than 3.5 u.
+// Interval around the normal distribution function plus x times the density. With a = |x|, it is e^(-a^2/2) h or 1
+// minus that, where h = tail - a / sqrt(2 pi), and `tail` is the distribution's tail divided by the exponential. The
+// margin is 5 u for the power of two, 9 u for the reciprocal, 5 u for P and 1 u for the product (see `near_gelu`), 2 u
+// for h and the product with the exponential, and 2 u for the ends. 1 minus the product is below 1.13, so 3 roundings
+// add less than 3.5 u.
 DEVICE Interval near_gelu_derivative(float x) {
     const float DENSITY = 0x1.988454p-2f;
     x = min_or_nan(max_or_nan(x, -14.0f), 14.0f);

@@ -6,12 +6,13 @@
 // - the errors of the approximate instructions, at most 5 u for 2^t and 3 u for a reciprocal;
 // - the error of t, the argument of 2^t: 1.23 u |t| for a product with log2(e), 0.23 u for the constant and 1 u for the
 //   product. It changes 2^t by ln2 times that, 0.853 u |t|;
-// - the error of each further operation, 1 u or a share of it, and of a polynomial's fit;
+// - the error of each further operation, at most 1 u, and the error of a polynomial's fit;
 // - 1 u for rounding the ends of the interval, and 1 u more if the margin depends on the argument, because then the
 //   factor is rounded too. Constant margins are even numbers of u, so that 1 plus the margin is exact.
-// Each function states its sum. Arguments have at most 11 significant bits, so their squares are exact.
+// Each function's comment lists the terms of its margin. Arguments have at most 11 significant bits, so their squares
+// are exact.
 //
-// The ends of an interval have no order. A NaN argument gives two NaNs.
+// Either end of an interval may be the larger one. A NaN argument gives two NaNs.
 #pragma once
 #include "approx_instructions.cuh"
 
@@ -21,7 +22,7 @@ struct Interval {
 
 const float LOG2_E = 0x1.715476p+0f, LN2_NEAR = 0x1.62e43p-1f;
 const float U = 0x1p-24f;
-// The neighbours of 1 that are 2 u away.
+// The numbers 2 u below and above 1.
 const float BELOW_ONE = 1.0f - 2.0f * U, ABOVE_ONE = 1.0f + 2.0f * U;
 
 template <u32 N>
@@ -70,8 +71,9 @@ struct HasSmallNumbers<BF16> {
     static const bool VALUE = true;
 };
 
-// Returns a bound on the magnitude of the results that an instruction with `.ftz` replaces by zero. The bound is 0 if
-// the caller knows that such a result rounds to zero, and always for f16, where it does.
+// Returns a bound on the magnitude of a result that an instruction with `.ftz` replaced by zero. If such a result
+// rounds to zero in the 16-bit type anyway, no bound is needed, and 0 is returned. In f16, it always does. In bf16, the
+// caller knows (`rounds_to_zero`).
 template <class S>
 DEVICE float flushed(bool rounds_to_zero) {
     return HasSmallNumbers<S>::VALUE && !rounds_to_zero ? 0x1p-125f : 0.0f;
@@ -80,17 +82,19 @@ DEVICE float flushed(bool rounds_to_zero) {
 // Returns `v` times 1 - m and 1 + m, with m = `margin` u.
 DEVICE Interval around(float v, float margin) { return {v * (1.0f - margin * U), v * (1.0f + margin * U)}; }
 
-// Factors 1 - m and 1 + m, with m = (`margin` + `slope` size) u. `size` must be below 2^12.
+// Factors 1 - m and 1 + m, with m = (`margin` + `slope` * `size`) u. `size` must be below 2^12.
 struct Factors {
     float below, above;
     DEVICE Factors(float margin, float slope, float size)
         : below(fmaf(size, -slope * U, 1.0f - margin * U)), above(fmaf(size, slope * U, 1.0f + margin * U)) {}
 };
 
-// Returns |t| for an error that is proportional to |t|. Beyond 256, 2^t is zero or infinite.
+// Returns |t|, for an error that is proportional to |t|. The result is at most 256, beyond which 2^t is zero or
+// infinite.
 DEVICE float size_of(float t) { return fminf(fabsf(t), 256.0f); }
 
-// e^x; the margin is 5 u + 2 u. `slope` is 0.853 u or more.
+// Interval around e^x. The margin is 5 u for the power of two and 2 u for the ends of the interval. `slope` is at least
+// 0.853.
 template <class S>
 DEVICE Interval near_exp(float x, float slope = 0.875f) {
     const float t = x * LOG2_E, v = fast_exp2_ftz(t);
@@ -98,16 +102,16 @@ DEVICE Interval near_exp(float x, float slope = 0.875f) {
     return {v * by.below, fmaf(v, by.above, flushed<S>(x < -94.0f))};
 }
 
-// 2^x; the margin is 5 u + 1 u.
+// Interval around 2^x. The margin is 5 u for the power of two and 1 u for the ends of the interval.
 template <class S>
 DEVICE Interval near_exp2(float x) {
     const float v = fast_exp2_ftz(x);
     return {v * (1.0f - 6.0f * U), fmaf(v, 1.0f + 6.0f * U, flushed<S>(x < -134.0f))};
 }
 
-// e^x - 1. Near zero, it is x (1 + x P). The margin is the sum of the errors: 0.6 u each for P and for x P, and 1 u each
-// for the sum, the product and the ends of the interval. Elsewhere, the ends of the interval around e^x move by 2 u for
-// the rounding of the difference.
+// Interval around e^x - 1. Near zero, this is x (1 + x P). The margin is the sum of the errors: 0.6 u each for P and
+// for x P, and 1 u each for the sum, the product and the ends of the interval. Elsewhere, the ends of the interval
+// around e^x move by 2 u for the rounding of the difference.
 template <class S>
 DEVICE Interval near_expm1(float x) {
     const Interval small = around(x * fmaf(x, near_horner(x, EXPM1_NEAR), 1.0f), 6.0f);
@@ -117,24 +121,27 @@ DEVICE Interval near_expm1(float x) {
     return {is_small ? small.from : fmaf(v, by.below, -ABOVE_ONE), is_small ? small.to : fmaf(v, by.above, -BELOW_ONE)};
 }
 
-// An interval around the logarithm of x, which is `scale` times the base-2 logarithm. It extends by `margin` u times
-// the larger of 1 and the base-2 logarithm.
+// An interval around the logarithm of x, which is `scale` times the base-2 logarithm. On both sides, it extends by
+// `margin` u times the larger of 1 and the base-2 logarithm's magnitude. If x is 1, both ends are 0.
 DEVICE Interval log_interval(float log2, float scale, float margin, bool is_one) {
     const float size = fminf(fmaxf(fabsf(log2), 1.0f), 256.0f);
     const float v = is_one ? 0.0f : log2 * scale, by = is_one ? 0.0f : margin * U;
     return {fmaf(size, -by, v), fmaf(size, by, v)};
 }
 
-// ln x; the margin is 4 u ln2, and (2 + 0.05) u ln2 for the product and the interval.
+// Interval around ln x. `one` is the argument whose logarithm is exactly 0. The margin is 4 u ln2 for the base-2
+// logarithm, and 2.05 u ln2 for the product and the ends of the interval.
 DEVICE Interval near_log(float x, float margin = 4.5f, float one = 1.0f) {
     return log_interval(fast_log2(x), LN2_NEAR, margin, x == one);
 }
 
-// The base-2 logarithm of x; the margin is 4 u, and 1 u for the interval.
+// Interval around the base-2 logarithm of x. The margin is 4 u for the instruction and 1 u for the ends of the
+// interval.
 DEVICE Interval near_log2(float x) { return log_interval(fast_log2(x), 1.0f, 5.25f, x == 1.0f); }
 
-// ln(1 + x). Near zero: 0.7 u for the fit, 0.6 u each for P and for x P, 1 u each for the sum, the product and the
-// interval. Elsewhere: as for ln x, and 1 u for the rounding of 1 + x.
+// Interval around ln(1 + x). Near zero, this is x (1 + x P). The margin is 0.7 u for the fit, 0.6 u each for P and for
+// x P, and 1 u each for the sum, the product and the ends of the interval. Elsewhere, it is that of ln x, and 1 u for
+// the rounding of 1 + x.
 DEVICE Interval near_log1p(float x) {
     const Interval small = around(x * fmaf(x, near_horner(x, LOG1P_AROUND_ZERO), 1.0f), 6.0f);
     const Interval large = log_interval(fast_log2(1.0f + x), LN2_NEAR, 5.5f, false);
@@ -142,9 +149,10 @@ DEVICE Interval near_log1p(float x) {
     return {is_small ? small.from : large.from, is_small ? small.to : large.to};
 }
 
-// An interval around the logistic function, 1 / (1 + 2^t), for t below 1,000. `slope` u |t| bounds the effect of the
-// error of t. The margin adds 5 u for 2^t, 1 u for the sum, 3 u for the reciprocal and 2 u. For negative t, 2^t is at
-// most half of the sum, so its error counts half, and the error of t adds at most 0.4 `slope` u.
+// Interval around the logistic function, 1 / (1 + 2^t), for t below 1,000. `slope` u |t| bounds the effect of the error
+// of t. The margin is this bound, 5 u for 2^t, 1 u for the sum, 3 u for the reciprocal, 2 u for the ends of the
+// interval, and `further` u. For negative t, 2^t is at most half of the sum, so only half of its error counts. The
+// error of t then adds at most 0.4 `slope` u.
 template <class S>
 DEVICE Interval near_logistic(float t, float slope, float further, bool rounds_to_zero) {
     const float v = fast_reciprocal_ftz(1.0f + fast_exp2_ftz(t));
@@ -157,22 +165,23 @@ DEVICE Interval near_sigmoid(float x) {
     return near_logistic<S>(max_or_nan(x, -200.0f) * -LOG2_E, 0.875f, 0.0f, x < -94.0f);
 }
 
-// Multiplies x by a share. A product that is subnormal in f32 may have a larger relative error, so `from` becomes zero,
-// and `to` is rounded up. For negative x, this may move `to` toward zero by one unit, which matters only if `to` rounds
-// to zero in the 16-bit type too. The share of negative x is below 1/2 there, so zero is the result.
+// Multiplies x by an interval around a factor from 0 to 1. A product that is subnormal in f32 may have a larger
+// relative error, so `from` becomes zero, and `to` is rounded up. For negative x, this may move `to` toward zero by one
+// unit, which matters only if `to` also rounds to zero in the 16-bit type. Zero is then correct, because the factor is
+// below 1/2.
 DEVICE Interval times_share(float x, Interval share) {
     return {product_ftz(x, share.from), product_up(x, share.to)};
 }
 
-// x times the logistic function of x. The product adds 1 u to the margin.
+// Interval around x times the logistic function of x. The product adds 1 u to the margin.
 template <class S>
 DEVICE Interval near_silu(float x) {
     x = max_or_nan(x, -200.0f);
     return times_share(x, near_logistic<S>(x * -LOG2_E, 0.875f, 1.0f, x < -100.0f));
 }
 
-// x times the logistic function of z = 2 sqrt(2/pi) (x + 0.044715 x^3). The relative error of t is 3 u: 1 u for the two
-// constants, 1 u for their sum and 1 u for the product. 2.08 is ln2 times that.
+// Interval around x times the logistic function of z = 2 sqrt(2/pi) (x + 0.044715 x^3). The relative error of t is 3 u:
+// 1 u for the two constants, 1 u for their sum and 1 u for the product. It changes 2^t by ln2 times that, 2.08 u |t|.
 template <class S>
 DEVICE Interval near_gelu_tanh(float x) {
     const float SLOPE = -0x1.26aec2p+1f, CUBIC = -0x1.a5a7dp-4f;
@@ -180,8 +189,9 @@ DEVICE Interval near_gelu_tanh(float x) {
     return times_share(x, near_logistic<S>(x * fmaf(x * x, CUBIC, SLOPE), 2.125f, 1.0f, x < -10.5f));
 }
 
-// x times the normal distribution function. The margin of the tail is 5 u for the power of two, 9 u for the reciprocal
-// (4 u, which P raises by at most a factor of 2.2), 5 u for P and 2 u for products, and 3 u for the interval.
+// Interval around x times the normal distribution function. The margin of the tail is 5 u for the power of two, 9 u for
+// the reciprocal (4 u, which P raises by at most a factor of 2.2), 5 u for P, 2 u for products, and 3 u for the ends of
+// the interval.
 template <class S>
 DEVICE Interval near_gelu(float x) {
     x = max_or_nan(x, -14.0f);
@@ -189,19 +199,20 @@ DEVICE Interval near_gelu(float x) {
     const float reciprocal = fast_reciprocal_ftz(a + 3.0f);
     const float tail = near_horner(reciprocal - TAIL_CENTRE, TAIL_NEAR) * (reciprocal * fast_exp2_ftz(t));
     const Factors by(24.25f, -0.875f, t);
-    // The share is the tail for negative x, and 1 minus the tail for others.
+    // The factor is the tail for negative x, and 1 minus the tail for others.
     const bool is_negative = x < 0.0f;
     const float low = flushed<S>(x < -13.7f), signed_tail = is_negative ? tail : -tail;
     const float from = fmaf(signed_tail, by.below, is_negative ? -low : ABOVE_ONE);
     const float to = fmaf(signed_tail, by.above, is_negative ? low : BELOW_ONE);
-    // For positive x, `from` is the larger share, which `times_share` must round up.
+    // For positive x, `from` is the larger factor, which `times_share` must round up.
     return times_share(x, {to, from});
 }
 
 DEVICE float with_sign(float magnitude, float x) { return float_of(bits_of(magnitude) | (bits_of(x) & 0x80000000)); }
 
-// tanh x. Near zero: 2.5 u for the sum of a and its correction, and 1 u. Elsewhere it is 1 - 2r, with
-// r = 1 / (1 + e^2a). The relative error of r is 5 u, 1 u and 3 u, and the error of t changes 2r by at most 0.7 u.
+// Interval around tanh x. Near zero, the margin is 2.5 u for the sum of a and its correction, and 1 u for the ends of
+// the interval. Elsewhere, tanh a is 1 - 2r, with r = 1 / (1 + e^2a). The relative error of r is 5 u for the power of
+// two, 1 u for the sum and 3 u for the reciprocal. The error of the exponent changes 2r by at most 0.7 u.
 DEVICE Interval near_tanh(float x) {
     const float a = fabsf(x), square = a * a;
     const Interval small = around(fmaf(a * square, near_horner(square, TANH_NEAR), a), 4.0f);
@@ -212,9 +223,9 @@ DEVICE Interval near_tanh(float x) {
     return {with_sign(from, x), with_sign(to, x)};
 }
 
-// The error function. Near zero: 2 u for P, and 1 u each for the product and the interval. Elsewhere it is 1 minus a
-// tail. The margin of the tail is 5 u for the power of two, 8 u for the reciprocal (4 u, which P at most doubles), 4 u
-// for P, 2 u for products and 1 u for the factor.
+// Interval around the error function. Near zero, the margin is 2 u for P, and 1 u each for the product and the ends of
+// the interval. Elsewhere, the function is 1 minus a tail. The margin of the tail is 5 u for the power of two, 8 u for
+// the reciprocal (4 u, which P at most doubles), 4 u for P, 2 u for products and 1 u for the factor.
 DEVICE Interval near_erf(float x) {
     const float a = min_or_nan(fabsf(x), 4.25f), square = a * a;
     const float small = a * near_horner(square, ERF_NEAR_ZERO);
@@ -222,15 +233,15 @@ DEVICE Interval near_erf(float x) {
     const float tail = near_horner(reciprocal - ERFC_CENTRE, ERFC_NEAR) * (reciprocal * fast_exp2_ftz(t));
     const Factors by(20.25f, -0.875f, t);
     const bool is_small = a < 0.5f;
-    // These products cover the error of a subnormal `small`, half a unit.
+    // If `small` is subnormal, its error may be half a unit. Then `low` is 0, and `high` is rounded up.
     const float low = product_ftz(small, 1.0f - 6.0f * U), high = product_up(small, 1.0f + 6.0f * U);
     const float from = is_small ? low : fmaf(tail, -by.above, BELOW_ONE);
     const float to = is_small ? high : fmaf(tail, -by.below, ABOVE_ONE);
     return {with_sign(from, x), with_sign(to, x)};
 }
 
-// max(x, 0) + ln(1 + e^-|x|). The margin is 5 u for the exponential, 3.5 u for the polynomial and its fit, 1 u for the
-// product, 1 u for the sum, and 2 u.
+// Interval around max(x, 0) + ln(1 + e^-|x|). The margin is 5 u for the exponential, 3.5 u for the polynomial and its
+// fit, 1 u for the product, 1 u for the sum, and 2 u for the ends of the interval.
 template <class S>
 DEVICE Interval near_softplus(float x) {
     const float t = fabsf(x) * -LOG2_E, e = fast_exp2_ftz(t);
@@ -245,12 +256,13 @@ DEVICE Interval near_log_sigmoid(float x) {
     return {-v.from, -v.to};
 }
 
-// The margins are 2 u and 2.2 u, and 1 u for the interval.
+// Intervals around the square root and its reciprocal. The margins are 2 u and 2.2 u for the instructions, and 1 u for
+// the ends of the intervals.
 DEVICE Interval near_sqrt(float x) { return around(fast_sqrt(x), 4.0f); }
 DEVICE Interval near_rsqrt(float x) { return around(fast_rsqrt(x), 4.0f); }
 
-// 1 / x; the margin is 3 u for the instruction, 1 u for the interval, and a reserve of 2 u. Beyond 2^125, the result
-// may be subnormal in f32.
+// Interval around 1 / x. The margin is 3 u for the instruction, 1 u for the ends of the interval, and a reserve of 2 u.
+// For |x| above 2^125, the result v may be subnormal in f32, so the interval is from 0 to 2 v.
 template <class S>
 DEVICE Interval near_reciprocal(float x) {
     const float v = fast_reciprocal(x);

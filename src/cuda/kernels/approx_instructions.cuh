@@ -13,7 +13,7 @@
 // | sqrt.approx | 2^-23 of the result |
 //
 // With `.ftz`, subnormal arguments and results become zeros. Without it, the assembler adds instructions that scale.
-// This file also has products that flush or round up, for the ends of intervals.
+// For the ends of intervals, this file also has a product that flushes subnormals and a product that is rounded up.
 #pragma once
 #include "common.cuh"
 

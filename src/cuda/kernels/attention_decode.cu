@@ -2,7 +2,7 @@
 // merges them.
 //
 // A thread block processes the query heads that share a key head, up to `ROWS` of them, so that each key and value is
-// read once. For the scores, a key has as many threads as chains, and for the weighted sums, a warp has a chain of keys.
+// read once. For a score, one thread adds each chain of features. For a weighted sum, one warp adds each chain of keys.
 #include "attention_decode.cuh"
 
 // Number of features of values that a warp processes at a time.
@@ -19,14 +19,14 @@ struct DecodeShared {
     static const u32 SUMMED = ROWS < SUMMED_ROWS ? ROWS : SUMMED_ROWS;
     u64 at[KEYS];
     BlockEnd ends[ROWS];
-    // Products of queries and keys, which weights replace.
+    // Products of queries and keys, later replaced by weights.
     alignas(16) float weights[ROWS][KEYS];
     alignas(16) float queries[ROWS][CHAINS * CHAIN_STRIDE];
     // Sums of chains of weighted values.
     float partial[CHAINS][SUMMED][COLUMNS];
 };
 
-// Loads four elements, or as many as there are.
+// Loads four elements, or `count` if that is less.
 template <class S, template <class> class By>
 DEVICE void load_four(const typename S::Bits* from, u32 count, float* values) {
     if constexpr (By<S>::COUNT == 1) {
@@ -43,7 +43,7 @@ DEVICE void load_four(const typename S::Bits* from, u32 count, float* values) {
     }
 }
 
-// Loads neighbouring weights, four at a time. The address of four or more is a multiple of 16 bytes.
+// Loads neighbouring weights, four at a time if possible. `from` is then a multiple of 16 bytes.
 template <u32 N>
 DEVICE void load_weights(const float* from, float (&weights)[N]) {
     if constexpr (N % 4 == 0) {
@@ -60,8 +60,8 @@ DEVICE void load_weights(const float* from, float (&weights)[N]) {
     }
 }
 
-// Replaces a row's products by weights, with zeros for masked keys. A warp makes this call. The visible keys are
-// `low..high` of the block.
+// Replaces a row's products by weights, with zeros for masked keys. All lanes of a warp make this call together. The
+// visible keys are `low..high` of the block.
 DEVICE BlockEnd weigh(const DecodeArguments& a, float* row, u32 low, u32 high) {
     const u32 lane = threadIdx.x % WARP;
     const bool has_softcap = a.softcap > 0.0;
@@ -104,7 +104,8 @@ DEVICE BlockEnd weigh(const DecodeArguments& a, float* row, u32 low, u32 high) {
             double wide = logit(z);
             z = (float)wide;
             if (!is_exact) {
-                // Logits that f32 cannot represent are differences from the maximum, as pairs of f32.
+                // If f32 cannot represent a logit of the row, all logits are replaced by their differences from the
+                // maximum, as pairs of f32.
                 wide = larger(wide - wide_max, -104.0);
                 z = (float)wide;
                 rest = (float)(wide - (double)z);
@@ -119,7 +120,7 @@ DEVICE BlockEnd weigh(const DecodeArguments& a, float* row, u32 low, u32 high) {
     return {is_exact ? (double)max : wide_max, is_finite ? (double)units * 0x1p-45 : -1.0};
 }
 
-// Query heads that share a key head, and the thread block's share of their blocks of keys.
+// Query heads that share a key head, up to `ROWS` of them, and the keys that they see.
 template <class S, template <class> class By, u32 ROWS>
 struct Decode {
     typedef typename S::Bits Bits;
@@ -130,7 +131,7 @@ struct Decode {
     const u32 key_head, first_head, rows;
     const KeyRange range;
 
-    // Copies the queries to shared memory, in chains that zeros complete.
+    // Copies the queries to shared memory, in chains padded with zeros.
     DEVICE void load_queries(u32 lanes) const {
         ROLLED
         for (u32 i = threadIdx.x; i < ROWS * MOST_FEATURES; i += KEYS) {
@@ -180,14 +181,14 @@ struct Decode {
                     total += __shfl_sync(0xffffffffu, sums[row], first_lane + other);
                 }
                 if (chain == 0) {
-                    // A key whose page is unknown gets NaN, so that the block is computed in f64.
+                    // A key whose page is not in the cache gets NaN, so that the block is computed in f64.
                     shared.weights[row][key] = at != NOWHERE ? total : float_of(0x7fffffff);
                 }
             }
         }
     }
 
-    // Adds the keys `first..first + N` of a chain to the sums of the thread's four features.
+    // Adds the weighted values of the keys `first..first + N` of a chain to the sums of the thread's four features.
     template <u32 N>
     DEVICE void add_keys(u32 first, u32 column, float (&sums)[ROWS][4]) const {
         float values[N][4] = {};
@@ -210,7 +211,7 @@ struct Decode {
         }
     }
 
-    // Computes the weighted sums of the first `count` values, and stores them in the slot of the block.
+    // Computes the weighted sums of the first `count` values, and stores them in the slot of the block of keys.
     DEVICE void weighted_sums(u32 slot, u32 count) const {
         const u32 STEP = ROWS < 8 ? 8 : 4, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
         const u32 chains = (count + CHAIN - 1) / CHAIN;
@@ -244,7 +245,7 @@ struct Decode {
         }
     }
 
-    // Adds the chains of some rows and columns in order.
+    // Adds the sums of the chains in order, for the rows in `shared.partial` and `COLUMNS` columns from `base` on.
     DEVICE void add_chains(u32 slot, u32 row, u32 base, u32 chains) const {
         ROLLED
         for (u32 i = threadIdx.x; i < shared.SUMMED * COLUMNS; i += KEYS) {
@@ -328,7 +329,7 @@ struct MergeShared {
     u32 narrow;
 };
 
-// Merges the results of a row's blocks of keys in order, and stores the row. Each thread has a feature.
+// Merges the results of a row's blocks of keys in order, and stores the row. Each thread computes one feature.
 template <class S>
 DEVICE void merge_row(const DecodeArguments& a, u64 row, MergeShared& shared) {
     const u64 sequence = row / a.heads;

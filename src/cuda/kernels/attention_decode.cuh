@@ -26,7 +26,7 @@ struct DecodeArguments {
     u64 table, table_stride; // Indices of the pages of each sequence.
     u64 lengths;             // Number of keys of each sequence.
     u64 sinks;
-    u64 ends, sums;          // Results of the blocks: [sequences, heads, slots], and [sequences, heads, slots, of_values].
+    u64 ends, sums;          // Results of blocks: [sequences, heads, slots], and [sequences, heads, slots, of_values]
     u64 guards;              // As in `ScoresArguments`.
     u64 sequences;
     double scale;
@@ -68,7 +68,8 @@ struct alignas(16) Four {
     float v[4];
 };
 
-// A page, and a position in it. `page` is not below the number of pages if the key is masked or its page is unknown.
+// A page, and a position in it. If the key is masked or its page is not in the cache, `page` is at least the number of
+// pages.
 struct PagePosition {
     u32 page, position;
 
@@ -86,9 +87,10 @@ struct PagePosition {
     }
 };
 
-// Results of a block of keys in f64, which all threads have, and the weighted sum of the thread's feature.
+// Results of a block of keys in f64. All threads have the same `max` and `sum`. `value` is the weighted sum of the
+// values, for the thread's feature.
 struct WideBlock {
-    // NaN or +inf if a logit has that value, and -inf if all keys are masked.
+    // `max` is NaN or +inf if a logit has that value, and -inf if all keys are masked.
     double max, sum, value;
 };
 
@@ -110,7 +112,7 @@ DEVICE double logit_of(const DecodeArguments& a, double x) {
     return x == -(double)INFINITE ? x : a.softcap > 0.0 ? a.softcap * tanh_of(z / a.softcap) : z;
 }
 
-// Returns the product of the query with a key, added in chains.
+// Returns the dot product of the query and a key, added in chains.
 template <class S>
 DEVICE double wide_product(const typename S::Bits* query, const typename S::Bits* key, u32 features) {
     double sum = 0.0, chain = 0.0;
@@ -125,7 +127,7 @@ DEVICE double wide_product(const typename S::Bits* query, const typename S::Bits
     return sum;
 }
 
-// Computes e^(z - max), including the rounding error of the difference.
+// Computes e^(z - max). The exponent includes the rounding error of the difference.
 DEVICE double wide_power(double z, double max) {
     const double least = -746.1332191019411;
     const double difference = z - max, part = difference - z;
@@ -149,7 +151,7 @@ DEVICE WideBlock wide_block(const DecodeArguments& a, u64 sequence, u32 head, u3
         const Bits* query = (const Bits*)a.q + sequence * a.q_sequence + head * a.q_head;
         z = logit_of(a, wide_product<S>(query, (const Bits*)a.k.data + at, a.features));
     }
-    // A page that is not in the cache has NaN as its keys.
+    // A visible key whose page is not in the cache counts as NaN.
     const u32 own_nan = z != z || (is_visible && at == NOWHERE);
     __syncthreads();
     const u32 is_nan = over_block<CHAINS>(own_nan, shared.nans, [](u32 own, u32 distance) {

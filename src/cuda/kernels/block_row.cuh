@@ -17,19 +17,19 @@ struct Division {
 
     static DEVICE u32 smaller_of(u32 a, u32 b) { return a < b ? a : b; }
 
-    // Returns whether the thread has an edge element, and the element's column.
+    // `has_edge` returns whether the thread has an edge element, and `edge` returns the element's column.
     DEVICE bool has_edge() const { return threadIdx.x < cols - inner; }
     DEVICE u32 edge() const { return threadIdx.x < head ? threadIdx.x : inner + threadIdx.x; }
 };
 
-// Results of a row. They are written 16 bytes at a time where pieces of the row are also pieces of the results.
+// Results of a row. They are written 16 bytes at a time if the row and its results are equally aligned.
 template <class S>
 struct Results {
     typedef typename S::Bits Bits;
     Bits* const row;
     const bool are_parallel;
 
-    // Takes the row's address. The results are as far from the first results as the row is from the first row.
+    // `from` is the row's address. The results have the same offset in `a.y` as the row has in `a.x`.
     template <class Arguments>
     DEVICE Results(const Arguments& a, const Bits* from)
         : row((Bits*)(a.y + ((u64)from - a.x))), are_parallel((a.y - a.x) % 16 == 0) {}
@@ -42,7 +42,7 @@ struct Results {
         }
     }
 
-    // Rounds and stores values other than NaN.
+    // Rounds and stores values. None may be NaN.
     template <u32 N>
     DEVICE void store_rounded(u32 column, const float (&values)[N]) const {
         if (N > 1 && are_parallel) {
@@ -83,7 +83,8 @@ struct EdgedRow {
 
 // Row whose first pieces are in the registers of a block's threads, with up to `HELD` pieces in each thread. Further
 // pieces stay in memory. Each pass reads `BATCH` of them at a time. An offset is the distance of a piece from the
-// thread's first piece, in elements. The lanes of a warp have the same offsets, and skip pieces beyond the row together.
+// thread's first piece, in elements. The lanes of a warp have the same offsets, and skip pieces beyond the row
+// together.
 template <class S, u32 HELD, u32 BATCH>
 struct BlockRow {
     typedef typename S::Bits Bits;
@@ -93,7 +94,8 @@ struct BlockRow {
     const Division<S> parts;
     // Column of the thread's first piece.
     u32 first;
-    // Pieces at smaller offsets are in the row, for the thread and for the first lane of its warp.
+    // The thread's pieces at offsets below `end` are in the row. `end_of_warp` is the value for the first lane of its
+    // warp.
     u32 end, end_of_warp;
     // Offset of the thread's first piece that is not in registers.
     u32 behind;

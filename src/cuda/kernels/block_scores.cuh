@@ -3,7 +3,7 @@
 #include "block_row.cuh"
 #include "scores.cuh"
 
-// Number of warps in the largest block. Smaller blocks have a smaller power of two.
+// Number of warps in the largest block. In smaller blocks, it is also a power of two.
 const u32 MOST_WARPS = 32;
 
 template <class S, u32 HELD, u32 BATCH>
@@ -29,7 +29,7 @@ DEVICE Extremes extremes(BlockRow<S, HELD, BATCH>& row, Keys* partial) {
     return extremes_of<MOST_WARPS>(own_max, own_min, partial);
 }
 
-// Returns whether the fast functions below apply to a row.
+// Returns whether `fast_sum` can sum a row's exponentials.
 DEVICE bool is_fast(const Extremes& found, u32 row_len) {
     return SoftmaxExp::is_narrow(found.max, found.min) && !is_long(row_len);
 }
@@ -41,9 +41,9 @@ DEVICE u32 negligible_word(float max) {
     return sizeof(typename S::Bits) == 2 ? bits << 16 | bits : bits;
 }
 
-// Sums the exponentials of a narrow row. `keep` is called with the index and the exponentials of each of the thread's
-// pieces in registers, and `keep_edge` with the exponential of its edge element. Threads that lack a piece or an edge element
-// add negligible exponentials.
+// Sums the exponentials of a row that `is_fast` accepts. `keep` is called with the index and the exponentials of each
+// of the thread's pieces in registers, and `keep_edge` with the exponential of its edge element. Threads that lack a
+// piece or an edge element add negligible exponentials.
 template <class S, u32 HELD, u32 BATCH, class Keep, class KeepEdge>
 DEVICE Units fast_sum(BlockRow<S, HELD, BATCH>& row, const SoftmaxExp& exp, const LaneTables& tables, u32 fill,
                       Parts* partial, Keep keep, KeepEdge keep_edge) {

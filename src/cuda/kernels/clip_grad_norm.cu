@@ -103,7 +103,7 @@ DEVICE void tiles_of(const ClipArguments& a) {
     each_run(a, [&](u64 run, auto& held) { sum_tiles(held, (double*)a.tiles + run * TILES_OF_RUN); });
 }
 
-// Sums 64 lanes, one in each thread of a block.
+// Sums the 64 lanes of a tiled sum. Each of the block's 64 threads passes one lane.
 DEVICE double fold_block(double own) {
     __shared__ double lanes[64];
     __syncthreads();
@@ -156,7 +156,7 @@ DEVICE double ratio(double max_norm, double norm) {
     return exponent < -1000 ? 0.0 : fraction * power_of_two((u64)(long long)exponent);
 }
 
-// Returns whether elements must be multiplied, and sets the factor.
+// Returns whether elements must be multiplied, and sets the factor `scale`.
 DEVICE bool scales(const ClipArguments& a, double norm, double& scale) {
     if (norm < INFINITE) {
         const double compared = a.torch ? norm + 1e-6 : norm;

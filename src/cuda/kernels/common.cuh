@@ -14,13 +14,14 @@
 // Defines a kernel that can be launched by name. `BODY` may use `arguments`.
 #define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(const ARGUMENTS arguments) { BODY; }
-// Defines a kernel for blocks of up to `THREADS` threads. A block's number of threads is a power of two, and at least a
-// warp.
+// Defines a kernel for blocks of up to `THREADS` threads. A block's number of threads is a power of two, and at least
+// 32.
 #define ENTRY_AT_MOST ENTRY
-// Defines a kernel like `ENTRY_AT_MOST`. It uses so few registers that a multiprocessor can run 768 threads at a time.
+// Defines a kernel like `ENTRY_AT_MOST`, and limits its registers so that a multiprocessor can run 768 threads at a
+// time.
 #define ENTRY_UP_TO(NAME, ARGUMENTS, THREADS, BODY)                                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, 768 / THREADS) NAME(const ARGUMENTS arguments) { BODY; }
-// Defines a kernel like `ENTRY`. It uses so few registers that a multiprocessor can run `BLOCKS` blocks at a time.
+// Defines a kernel like `ENTRY`, and limits its registers so that a multiprocessor can run `BLOCKS` blocks at a time.
 #define ENTRY_OF_BLOCKS(NAME, ARGUMENTS, THREADS, BLOCKS, BODY)                                                        \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) NAME(const ARGUMENTS arguments) { BODY; }
 #else
@@ -47,8 +48,8 @@ static_assert(sizeof(u32) == 4 && sizeof(u64) == 8, "the host's structs have the
 const u32 WARP = 32;
 const float INFINITE = __builtin_inff();
 
-// Returns the thread's index, for rare paths. The compiler keeps `threadIdx.x` in a register across the kernel, but not
-// this result.
+// Returns the thread's index, for code that seldom runs. The compiler would keep `threadIdx.x` in a register during the
+// whole kernel. It does not keep this result.
 DEVICE u32 seldom_thread() {
 #ifdef __CUDACC__
     u32 index;
@@ -59,8 +60,8 @@ DEVICE u32 seldom_thread() {
 #endif
 }
 
-// Returns the same value, for rare paths in loops. Without this function, the compiler would compute expressions of the
-// value before the loop, in every block.
+// Returns the argument, for code in a loop that seldom runs. Without this function, the compiler would move expressions
+// of the argument in front of the loop, where every block computes them.
 DEVICE u32 seldom(u32 value) {
 #ifdef __CUDACC__
     asm volatile("mov.u32 %0, %0;" : "+r"(value));
@@ -107,8 +108,9 @@ DEVICE float min_or_nan(float a, float b) {
 #endif
 }
 
-// Defines an operation on two words that hold two values each. It combines the low values and the high values
-// separately. The operation is the maximum, which propagates or ignores NaN, or the minimum, which ignores it.
+// Defines a function of two words that hold two values each. The low values of the result and the high values are
+// computed separately, by `INSTRUCTION` on a device and by `FUNCTION` on a CPU. `largest` propagates NaN, and the other
+// functions ignore it.
 #ifdef __CUDACC__
 #define OF_PAIRS(NAME, INSTRUCTION, FUNCTION)                                                                          \
     static DEVICE u32 NAME(u32 a, u32 b) {                                                                             \
@@ -124,9 +126,9 @@ DEVICE float min_or_nan(float a, float b) {
     }
 #endif
 
-// Storage type. `widen` converts its bits to f32, and `narrow` rounds an f32 to nearest even. For NaN, `narrow`
-// returns 0x7fff in a 16-bit type, and `NOT_A_NUMBER` is the NaN that results must have. A 32-bit word holds two values
-// of a 16-bit type, low and high. A word of `F32` holds one value, which `low_of` and `high_of` both return.
+// Storage type. `widen` converts its bits to f32, and `narrow` rounds an f32 to nearest even. `narrow` converts NaN to
+// 0x7fff in a 16-bit type, but results must have the NaN `NOT_A_NUMBER`. A 32-bit word holds two values of a 16-bit
+// type, low and high. A word of `F32` holds one value, which `low_of` and `high_of` both return.
 struct F32 {
     typedef u32 Bits;
     static const u32 NOT_A_NUMBER = 0x7fc00000;
@@ -218,7 +220,7 @@ struct Vectors {
     }
     static DEVICE void store(Bits* to, const u32* bits) { store_words(to, packed(bits)); }
     static DEVICE void store_in_shared(Bits* to, const u32* bits) { *(uint4*)to = packed(bits); }
-    // Rounds and stores values other than NaN.
+    // Rounds and stores values. None may be NaN.
     static DEVICE void store_rounded(Bits* to, const float* values) {
         u32 words[4];
         for (u32 i = 0; i < 4; i++) {
@@ -274,19 +276,19 @@ template <u32 N>
 DEVICE constexpr u32 length_of(const float (&)[N]) { return N; }
 
 // Assigns the elements of a row to the threads of a block. The row is divided into tiles of 256 elements, as for a
-// tiled sum. A group of threads processes a tile, in pieces that one access moves. Neighbouring lanes of a tile are in
-// the same thread or in neighbouring threads.
+// tiled sum. A group of threads processes a tile. A piece is the elements that a thread loads by one access.
+// Neighbouring threads of a group process neighbouring pieces.
 template <class S, template <class> class By, u32 WARPS>
 struct Places {
     static const u32 COUNT = By<S>::COUNT;
     // `GROUP` is the number of threads per tile, `PIECES` the number of pieces of a tile per thread, and `TILES` the
-    // number of tiles that a block processes at a time.
+    // number of tiles that a block of `WARPS` warps processes at a time.
     static const u32 GROUP = COUNT == 1 ? 32 : 64 / COUNT;
     static const u32 PIECES = 256 / (GROUP * COUNT);
     static const u32 TILES = WARPS * WARP / GROUP;
 
-    // Number of tiles that the block processes at a time. The block may have fewer than `WARPS` warps, unless `WARPS`
-    // is 32.
+    // Returns the number of tiles that this block processes at a time. The block may have fewer than `WARPS` warps,
+    // unless `WARPS` is 32.
     static DEVICE u32 tiles() { return WARPS < WARP ? blockDim.x / GROUP : TILES; }
 
     // Returns the column at which the thread's i-th piece begins.
@@ -301,7 +303,7 @@ template <class S, template <class> class By, u32 WARPS, u32 HELD>
 struct Held {
     typedef Places<S, By, WARPS> At;
     static const u32 COUNT = At::COUNT, BLOCK_WARPS = WARPS;
-    static_assert(HELD % At::PIECES == 0, "whole tiles");
+    static_assert(HELD % At::PIECES == 0, "a thread holds pieces of whole tiles");
     const u32 cols;
     float values[HELD][COUNT];
 
@@ -327,8 +329,8 @@ struct Held {
         }
     }
 
-    // Calls `f` for each of the thread's pieces in this step, with the piece's index within its tile, its first column,
-    // and its values.
+    // Calls `f` for each piece that the thread processes in a step of `steps`. The arguments are the piece's number
+    // among the thread's pieces of the tile, its first column, and its values.
     template <class F>
     DEVICE void each_of_tile(u32 step, F f) {
         for (u32 i = 0; i < At::PIECES; i++) {
@@ -401,8 +403,9 @@ struct Held<S, By, WARPS, 0> {
     }
 };
 
-// Reduces the values of all threads of a block, and returns the result in all threads. `warp` combines values of lanes;
-// the order must not affect the result. The caller needs a barrier before it uses the same `partial` again.
+// Reduces the values of all threads of a block, and returns the result in all threads. `warp(value, n)` combines the
+// lane's value with those of the lanes at the distances n, n / 2, ..., 1. The order must not affect the result. The
+// caller needs a barrier before it uses the same `partial` again.
 template <u32 WARPS, class T, class Warp>
 DEVICE T over_block(T value, T* partial, Warp warp) {
     value = warp(value, WARP / 2);

@@ -29,7 +29,7 @@ struct CrossEntropyRow {
     // Logit of the target, read before the gradient may overwrite it.
     const float logit;
     Held<S, By, WARPS, 0> held;
-    // View of the row whose loops are not unrolled, for label smoothing.
+    // The same row with loops that are not unrolled, for label smoothing.
     Held<S, Rolled, WARPS, 0> rolled;
     SoftmaxExp exp;
 
@@ -241,8 +241,8 @@ DEVICE void cross_entropy_again(const CrossEntropyArguments& a, u64 index) {
     }
 }
 
-// Processes rows that fit in registers. Only the block's first row is processed in registers. A loop over rows would take
-// further registers for values that are the same for all rows.
+// Processes rows that fit in registers. Only the block's first row is processed in registers. A loop over rows would
+// take further registers for values that are the same for all rows.
 template <class S, u32 WARPS, u32 HELD>
 DEVICE void cross_entropy_held(const CrossEntropyArguments& a) {
     u64 next = blockIdx.x;

@@ -3,7 +3,7 @@
 #pragma once
 #include "logistic.cuh"
 
-// For x of this magnitude, e^x times the product of two finite numbers of a type is zero or infinite.
+// Beyond this |x|, e^x times the product of two finite numbers of a storage type is zero or infinite in that type.
 const double FAR = 300.0;
 
 // Multiplies a gradient by a derivative.
@@ -30,7 +30,7 @@ DEVICE Wide erf_derivative(double x) {
     return {value.hi, value.lo, e.exponent};
 }
 
-// The numbers t = e^(minus + low), for `minus` <= 0, and 1 + t. `plain` is t without a separate exponent.
+// The numbers t = e^(minus + low), for `minus` <= 0, and d = 1 + t. `plain` is t without a separate exponent.
 struct LogisticParts {
     Wide t;
     Sum plain, d;

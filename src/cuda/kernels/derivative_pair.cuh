@@ -3,7 +3,7 @@
 #pragma once
 #include "pair.cuh"
 
-// A derivative and the magnitude that its error bound is relative to. This is the derivative itself, or the sum of the
+// A derivative. Its error bound is a multiple of `magnitude`, which is the derivative's magnitude, or the sum of the
 // magnitudes of two terms that may cancel. `serves` says whether x is in range.
 struct DerivativePair {
     FloatSum value;
@@ -24,7 +24,7 @@ DEVICE Sides gradient_sides(float x, float dy, DerivativePair derivative) {
     return {is_zero ? dy : found.above, is_zero ? dy : found.below, is_zero || (found.serves && fits)};
 }
 
-// The numbers t = e^(minus + low), r = 1 / (1 + t) and t r.
+// The numbers t = e^(minus + low), r = 1 / (1 + t) and q = t r.
 struct LogisticPairs {
     FloatSum t, r, q;
 };
@@ -49,7 +49,7 @@ DEVICE DerivativePair exp_derivative_pair(const Tables& tables, float x) {
     return {fast_two_sum(e.hi, e.lo), e.power, fabsf(x) < PAIR_LARGEST};
 }
 
-// ln2 2^x.
+// Computes ln2 2^x.
 template <class Tables>
 DEVICE DerivativePair exp2_derivative_pair(const Tables& tables, float x) {
     const float LARGEST = 108.0f;
@@ -57,7 +57,7 @@ DEVICE DerivativePair exp2_derivative_pair(const Tables& tables, float x) {
     return {pair_product(fast_two_sum(e.hi, e.lo), {0x1.62e43p-1f, -0x1.05c61p-29f}), e.power, fabsf(x) < LARGEST};
 }
 
-// 2 / sqrt(pi) e^(-x^2).
+// Computes 2 / sqrt(pi) e^(-x^2).
 template <class Tables>
 DEVICE DerivativePair erf_derivative_pair(const Tables& tables, float x) {
     const float LARGEST = 8.5f;
@@ -67,7 +67,7 @@ DEVICE DerivativePair erf_derivative_pair(const Tables& tables, float x) {
     return {value, value.hi, fabsf(x) < LARGEST};
 }
 
-// t / (1 + t)^2 times `scale`, a power of two, with t = e^(-|x|).
+// Computes t / (1 + t)^2 times `scale`, a power of two, with t = e^(-|x|).
 template <class Tables>
 DEVICE DerivativePair logistic_derivative_pair(const Tables& tables, float x, float scale) {
     const LogisticPairs v = logistic_pairs<false>(tables, 0.0f - fabsf(clamped(x, PAIR_LARGEST)), 0.0f);
@@ -75,14 +75,14 @@ DEVICE DerivativePair logistic_derivative_pair(const Tables& tables, float x, fl
     return {value, value.hi, fabsf(x) < PAIR_LARGEST};
 }
 
-// The logistic function, the derivative of softplus.
+// Computes the logistic function, which is the derivative of softplus.
 template <class Tables>
 DEVICE DerivativePair softplus_derivative_pair(const Tables& tables, float x) {
     const FloatSum value = sigmoid_pair(tables, x);
     return {value, value.hi, -PAIR_LARGEST < x};
 }
 
-// s + w s (1 - s) with s = 1 / (1 + e^-z), as s (1 + w (1 - s)). `v` has the pairs for t = e^-|z|.
+// Computes s + w s (1 - s) as s (1 + w (1 - s)), with s = 1 / (1 + e^-z). `v` has the pairs for t = e^-|z|.
 DEVICE DerivativePair gate_derivative_pair(const LogisticPairs& v, FloatSum w, bool negative, bool serves) {
     const FloatSum s = negative ? v.q : v.r, rest = negative ? v.r : v.q;
     const FloatSum second = pair_product(w, rest), sum = two_sum(1.0f, second.hi);

@@ -17,7 +17,8 @@ struct ElementwiseArguments {
 };
 
 const u32 ELEMENTWISE_THREADS = 256;
-// Number of blocks of a multiprocessor. With 32 bytes per thread, four blocks keep 32 KiB of loads in flight.
+// Number of blocks that a multiprocessor runs at a time. With 32 bytes per thread, four blocks keep 32 KiB of loads in
+// flight.
 const u32 ELEMENTWISE_BLOCKS = 4;
 
 // The elements of a block's tile that one thread processes, in 32-bit words. If the slices are aligned and the tile is
@@ -27,7 +28,7 @@ template <class S>
 struct Piece {
     typedef typename S::Bits Bits;
     // A thread loads 32 bytes of a 16-bit type before it computes, because more loads in flight hide the latency
-    // better. For f32, the approximations need the registers.
+    // better. For f32, it loads 16 bytes, because the approximations need more registers.
     static const u32 PER_WORD = 4 / sizeof(Bits), WORDS = PER_WORD == 2 ? 8 : 4;
     static const u32 COUNT = WORDS * PER_WORD, GROUP = 4 * PER_WORD;
     static const u32 TILE = ELEMENTWISE_THREADS * COUNT;
@@ -85,11 +86,11 @@ struct Piece {
     }
 };
 
-// Replaces NaN of any kind by the type's own NaN. The result must be that NaN, but a conversion gives another one.
+// Replaces the NaN that a conversion gives by `NOT_A_NUMBER`, the NaN that results must have.
 template <class S>
 DEVICE u32 with_own_nan(u32 word) {
-    // The operation returns -inf for NaN, and other values unchanged. The low bits of the type's own NaN and of -inf
-    // are zeros.
+    // The larger number of a value and -inf is the value, but it is -inf if the value is NaN. The low bits of a NaN are
+    // therefore replaced by those of -inf, which are zeros, as in `NOT_A_NUMBER`.
     const u32 LOW_BITS = (0x7fff ^ S::NOT_A_NUMBER) * 0x10001;
     return word ^ ((word ^ S::larger_number(word, S::INFINITE_WORD | S::SIGNS)) & LOW_BITS);
 }
@@ -104,8 +105,8 @@ DEVICE Interval near_value(float x, float other, const F& function) {
     }
 }
 
-// Rounds the f32 approximations. Writes words in which the bits of uncertain elements are not all zero, and returns
-// whether there are any.
+// Writes the rounded f32 approximations to `y`. In `differ`, the bits of an element are not all zero if its rounding is
+// uncertain. Returns whether any element is uncertain.
 template <class S, class F>
 DEVICE bool make_near(const Piece<S>& x, const Piece<S>& other, Piece<S>& y, u32 (&differ)[Piece<S>::WORDS],
                       const F& function) {
@@ -163,7 +164,8 @@ DEVICE u32 uncertain(const u32 (&differ)[Piece<S>::WORDS]) {
 
 // Computes an uncertain element, and returns its bits. Most functions of one element have a second approximation for
 // 16-bit types, the float-float pair of f32 elements, which is faster than f64. If it gives the correctly rounded f32,
-// the exact value is between the neighbours of that f32.
+// the exact value is between the neighbours of that f32. If both neighbours round to the same bits, these are the
+// result.
 template <class S, class F>
 DEVICE u32 recomputed(u32 element, u32 other, const F& function) {
     const float x = S::widen(element);

@@ -6,8 +6,8 @@
 #include "derivative_pair.cuh"
 #include "elementwise.cuh"
 
-// Returns the product of a gradient and a derivative, unless the gradient is zero and x is a number. Then the gradient
-// is the result, however large the derivative is.
+// Returns `dx`, the product of the gradient `dy` and a derivative. If `dy` is zero and x is a number, the result is
+// `dy`, however large the derivative is.
 DEVICE double unless_zero(double x, double dy, double dx) { return dy == 0.0 && x == x ? dy : dx; }
 
 // Defines the gradient of a function from its derivative in f64, from an interval around the derivative for 16-bit

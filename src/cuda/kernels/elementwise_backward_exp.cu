@@ -12,14 +12,14 @@ DEVICE Wide gelu_derivative(double x) {
     const TailFactors tail = normal_tail(a);
     const Wide e = tail.exponential;
 
-    // For x below -1, both terms have the factor e. For x above 1, the derivative is 1 minus that at -x.
+    // For x below -1, both terms have the factor e. For x above 1, the derivative is 1 minus the derivative at -x.
     const Sum second = product({-a, 0.0}, DENSITY);
     const Sum rest = two_sum(tail.scaled.hi, second.hi);
     const Sum t = product({rest.hi, rest.lo + (tail.scaled.lo + second.lo)}, {e.hi, e.lo});
     const Sum plain = below_one({t.hi, t.lo, e.exponent}, tail.power);
     const Sum above = two_sum(1.0, -plain.hi);
 
-    // Near zero, it is 1/2 plus the density's integral plus x times the density.
+    // Near zero, the derivative is 1/2 plus the density's integral plus x times the density.
     const double small = within(x, 1.0);
     const Sum integral = normal_integral(small);
     const Sum term = product(product({small, 0.0}, DENSITY), below_one(e, tail.power));
@@ -33,8 +33,8 @@ DEVICE Wide gelu_derivative(double x) {
     return {hi, lo, is_tail ? e.exponent : 0};
 }
 
-// With a = |x|, the derivative of gelu is the tail beyond a minus a times the density, or 1 minus that. It is computed
-// in f64 with reduced precision.
+// Computes the derivative of gelu in f64 with reduced precision. With a = |x|, it is the tail beyond a, minus a times
+// the density. For positive x, it is 1 minus that.
 template <class Tables>
 DEVICE DerivativePair gelu_derivative_pair(const Tables& tables, float x) {
     const float LARGEST = 9.0f;
@@ -43,7 +43,8 @@ DEVICE DerivativePair gelu_derivative_pair(const Tables& tables, float x) {
     const double terms = fma(wide * -0x1.9884533d43651p-2, e, tail_by(wide, e));
     const double value = x < 0.0f ? terms : 1.0 - terms;
     const float hi = (float)value;
-    // Bounds the sum of both terms, which have the error bound of gelu's tail, and the error of a product near 1.
+    // The first summand bounds the magnitudes of both terms, whose relative error is that of gelu's tail. The second
+    // one covers the error of the product with a gradient if the derivative is near 1.
     const float magnitude = fmaf((float)e, fmaf(a, 0.47f, 0.58f), x < 0.0f ? 0.0f : 0x1p-10f);
     return {{hi, (float)(value - (double)hi)}, magnitude, -LARGEST < x};
 }

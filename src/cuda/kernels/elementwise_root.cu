@@ -18,10 +18,11 @@ struct SafeDiv {
         const double least = wide_of(bits_of_wide(eps) | (bits_of_wide(d) & SIGN));
         const double away = fabs(d) < eps ? least : d;
         const double q = x / away;
-        // The remainder decides a tie. An infinite quotient has no remainder.
+        // The remainder decides how a quotient halfway between two results is rounded. An infinite quotient has no
+        // remainder.
         const double rest = fma(-q, away, x) / away;
         const double odd = rounded(Sum{q, fabs(rest) < INFINITE ? rest : -0.0});
-        // The result of 0 / 0 is 0. It occurs if eps is 0.
+        // The result of 0 / 0, which is possible if eps is 0, is defined as 0.
         return within(x == 0.0 && d == 0.0 ? 0.0 : odd, largest);
     }
 };

@@ -5,7 +5,7 @@
 #include "softmax_exp.cuh"
 #include "wide_pair.cuh"
 
-// Tables of exponentials e^x, computed at each use.
+// Tables of `SoftmaxExp` whose entries are computed at each use.
 struct SeldomTables {
     const SoftmaxExp& exp;
     DEVICE Entry of(u32 j) const { return exp.entry(j & 7, 0.0); }
@@ -18,7 +18,7 @@ DEVICE double exp_term(double x) {
     return -700.0 <= x ? wide_of(bits_of_wide(power) + (at.n << 52)) : 0.0;
 }
 
-// Computes the product in f64.
+// Computes silu(gate) * up in f64.
 DEVICE double swiglu_wide(double gate, double up) {
     const double x = larger(-FAR, gate), most = x * up;
     const double t = exp_term(0.0 - fabs(x));
@@ -27,7 +27,8 @@ DEVICE double swiglu_wide(double gate, double up) {
     return gate == -INFINITE ? -0.0 * up : most == 0.0 ? most : y;
 }
 
-// The product in f32, and whether the CPU uses it. Otherwise an intermediate value may underflow or overflow.
+// silu(gate) * up, computed in f32, and whether the CPU uses it (`serves`). The CPU uses f64 if an intermediate value
+// may underflow or overflow.
 struct NarrowProduct {
     float y;
     bool serves;
@@ -41,7 +42,8 @@ struct NarrowProduct {
     }
 };
 
-// Computes the product of f32 in pairs. The quotient's reciprocal is correctly rounded, as on the CPU.
+// Computes silu(gate) * up for f32 elements, in float-float pairs. The quotient's reciprocal is correctly rounded, as
+// on the CPU.
 DEVICE NarrowProduct narrow_pair(const PairTables& tables, float gate, float up) {
     const float minus = 0.0f - fabsf(gate);
     const Pair e = exp_pair<false>(tables, -PAIR_LARGEST > minus ? -PAIR_LARGEST : minus, 0.0f);
@@ -56,7 +58,7 @@ DEVICE NarrowProduct narrow_pair(const PairTables& tables, float gate, float up)
     return {gate, up, silu, fast_two_sum(y, low).hi, -PAIR_LARGEST < gate};
 }
 
-// Computes the product of a 16-bit type.
+// Computes silu(gate) * up in f32, for elements of a 16-bit type.
 DEVICE NarrowProduct narrow_single(float gate, float up) {
     const SoftmaxExp exp(0.0f, -INFINITE);
     const float t = exp.power<false>(SeldomTables{exp}, 0.0f - fabsf(gate));
@@ -81,8 +83,8 @@ struct Swiglu {
         return swiglu_wide(gate, up);
     }
 
-    // The CPU's value has an error too: 1.4 u for the exponential, and 1 u each for the sum, the quotient and the two
-    // products. The margin of the product with silu adds 2 u for products, and the 6 u of the CPU.
+    // The interval must contain the CPU's value, which has an error below 6 u: 1.4 u for the exponential, and 1 u each
+    // for the sum, the quotient and the two products. The margin adds these 6 u, and 2 u for the products here.
     template <class U>
     DEVICE Interval near(float gate, float up) const {
         gate = max_or_nan(gate, -200.0f);
@@ -92,7 +94,7 @@ struct Swiglu {
         return {from, with_flipped_sign(with_flipped_sign(to, gate), up)};
     }
 
-    // Returns the CPU's value on both sides, because it has the same bits.
+    // Returns the same value for both sides. It has the bits of the CPU's value, so no rounding test is needed.
     DEVICE Sides sides(const PairTables& tables, float gate, float up) const {
         const NarrowProduct found = narrow_pair(tables, gate, up);
         return {found.y, found.y, found.serves};

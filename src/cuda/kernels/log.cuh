@@ -28,7 +28,7 @@ DEVICE Sum log_parts(double f, double low, double k) {
     const double LN2_HI = 0x1.62e42fefa3p-1, LN2_LO = 0x1.3de6af278ece6p-42;
     const double d = f + 2.0;
     const double s = f / d;
-    // Remainder of the division f / (2 + f). The reciprocal of 2 + f is (1 - s) / 2.
+    // Remainder of the division f / (2 + f). For `s_low`, it is multiplied by (1 - s) / 2, the reciprocal of 2 + f.
     double rest = fma(0.0 - s, d, f) - s * (f - (d - 2.0));
     if (HAS_LOW) {
         rest = rest + (low - s * low);

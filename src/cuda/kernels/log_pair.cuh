@@ -3,7 +3,7 @@
 #pragma once
 #include "pair.cuh"
 
-// Values of c, about 1 / m, for each eighth of a binade from 0.71875 up.
+// Values of c, one for each eighth of the binade from 0.71875 to 1.4375. For each m in the eighth, c is about 1 / m.
 __constant__ const u32 RECIPROCALS[8] = {0x3faa8000, 0x3f9d8000, 0x3f928000, 0x3f888000,
                                          0x3f800000, 0x3f640000, 0x3f4d0000, 0x3f3a0000};
 // -ln c, and -log2 c. Each is the sum of a multiple of 2^-16 and a remainder.
@@ -74,7 +74,7 @@ DEVICE LogParts log_parts(const Tables& tables, float x) {
     return {k, r, fmaf(m, c, 0.0f - product), square, fmaf(r, r, 0.0f - square), index};
 }
 
-// Adds the error bounds to a logarithm, or returns the logarithm of a number that is not positive or not finite.
+// Adds and subtracts the error bound of a logarithm. If x is not positive and finite, the result is -inf, +inf or NaN.
 DEVICE Sides log_bounds(float x, float hi, float lo) {
     const Sides found = sides(hi, lo, fabsf(hi), LOG_UNCERTAINTY, true);
     const bool is_positive = 0.0f < x && x < INFINITE;

@@ -2,8 +2,8 @@
 // `softmax.cu`.
 #include "log_row.cuh"
 
-// Computes (z - max) - log_sum. For 16-bit types, both subtractions are in f32, because their two roundings do not
-// change the result.
+// Computes (z - max) - log_sum. For results of 16-bit types, both subtractions are in f32, because their roundings do
+// not change such a result. For f32, both are in f64.
 template <class S>
 DEVICE float log_softmax_of(float z, float max, double log_sum) {
     if (sizeof(typename S::Bits) == 2) {
@@ -21,7 +21,7 @@ DEVICE void store(typename S::Bits* to, const float* z, float max, double log_su
     By<S>::store_rounded(to, y);
 }
 
-// Writes the results of a row. Pieces of the row must also be pieces of the results.
+// Writes the results of a row. The row and the results must be equally aligned.
 template <class S, u32 HELD, u32 BATCH>
 DEVICE void subtract(BlockRow<S, HELD, BATCH>& row, typename S::Bits* to, float max, double log_sum) {
     typename S::Bits* own = to + row.first;
@@ -41,8 +41,8 @@ DEVICE void subtract(BlockRow<S, HELD, BATCH>& row, typename S::Bits* to, float 
     }
 }
 
-// Handles rows of any length and at any address, with up to `HELD` pieces in the registers of a thread. `THREADS` is the
-// number of threads that a multiprocessor runs at a time.
+// Handles rows of any length and at any address, with up to `HELD` pieces in the registers of a thread. `THREADS` is
+// the number of threads that a multiprocessor runs at a time.
 template <class S, u32 THREADS, u32 HELD>
 DEVICE void log_softmax_any(const ScoresArguments& a) {
     typedef typename S::Bits Bits;
@@ -54,7 +54,7 @@ DEVICE void log_softmax_any(const ScoresArguments& a) {
         row.template prefetch_later<THREADS>(a.rows, index);
         if (found.is_live()) {
             const Powers powers = powers_of(row, found, shared);
-            // Only one warp computes the logarithm, because there are few units for f64.
+            // Only one warp computes the logarithm, because a multiprocessor has few units for f64.
             if (threadIdx.x < WARP) {
                 const double log_sum = log_of_sum(powers, a.cols);
                 if (threadIdx.x == 0) {

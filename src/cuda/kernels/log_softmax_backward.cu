@@ -3,13 +3,14 @@
 
 struct OfLogSoftmax {
     static const bool MEAN = false, IS_OF_ROWS = false;
-    // Number of pieces that fit in registers next to four pieces of exponentials.
+    // Number of pieces of incoming gradients that fit in registers next to four pieces of exponentials.
     static const u32 KEPT = 4;
     static DEVICE double with_term(double sum, double, double dy) { return sum + dy; }
     static DEVICE double of(double y, double dy, double sum) { return fma(-y, sum, dy); }
 
-    // Let u be 2^-24. The factor has a high part and a low part. `enough` makes the product at most 2^20 times the
-    // result, so both fused operations add at most 1.04 u and the factor's error 2^-48 adds u / 16.
+    // Let u be 2^-24. The factor is a float-float pair with a relative error of 2^-48. `enough` ensures that the
+    // product is at most 2^20 times the result. So the error of the factor adds at most u / 16 to the result's error,
+    // the inner fused operation at most 1.04 u, and the outer one 1 u.
     struct Near {
         static constexpr float MARGIN = 0x1.9p-23f; // 3.125 u
         float high, low, enough;
@@ -23,7 +24,7 @@ struct OfLogSoftmax {
 
         DEVICE float of(float e, float dy, float& least) const {
             const float near = fmaf(-e, low, fmaf(-e, high, dy));
-            // At least `enough` only if the magnitude of dy is at most 2^19 times the result's.
+            // This is at least `enough` only if |dy| is at most 2^19 times |near|.
             least = fminf(least, fmaf(fabsf(near), 0x1p19f, -fabsf(dy)));
             return near;
         }

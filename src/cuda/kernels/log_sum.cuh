@@ -3,7 +3,7 @@
 #include "scores.cuh"
 #include "wide.cuh"
 
-// Returns the bits of an f64 other than NaN, rounded once to nearest even.
+// Rounds an f64 once, to nearest even, and returns the bits. It must not be NaN.
 template <class S>
 DEVICE u32 narrow_once(double v) {
     const float near = (float)v;

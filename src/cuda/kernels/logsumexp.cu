@@ -2,8 +2,8 @@
 // in `softmax.cu`.
 #include "log_row.cuh"
 
-// Handles rows of any length and at any address, with up to `HELD` pieces in the registers of a thread. `THREADS` is the
-// number of threads that a multiprocessor runs at a time.
+// Handles rows of any length and at any address, with up to `HELD` pieces in the registers of a thread. `THREADS` is
+// the number of threads that a multiprocessor runs at a time.
 template <class S, u32 THREADS, u32 HELD>
 DEVICE void logsumexp_any(const ScoresArguments& a) {
     typedef typename S::Bits Bits;
@@ -16,7 +16,7 @@ DEVICE void logsumexp_any(const ScoresArguments& a) {
         u32 bits;
         if (found.is_live()) {
             const Powers powers = powers_of(row, found, shared);
-            // Only one warp computes the logarithm, because there are few units for f64.
+            // Only one warp computes the logarithm, because a multiprocessor has few units for f64.
             bits = threadIdx.x < WARP ? narrow_once<S>((double)found.max + log_of_sum(powers, a.cols)) : 0;
         } else {
             bits = found.is_nan() ? S::NOT_A_NUMBER : S::narrow(found.max);

@@ -7,7 +7,7 @@ struct OfLogSumExp {
     static const u32 KEPT = 0;
     static DEVICE double of(double y, double, double dy) { return y * dy; }
 
-    // The factor and the product have errors of 2^-24.
+    // The factor and the product have relative errors of at most 2^-24 each.
     struct Near {
         static constexpr float MARGIN = 0x1.9p-23f; // 3.125 times 2^-24
         float factor, enough;

@@ -1,7 +1,7 @@
 // Rows with masks, scale and softcap: definitions shared by softmax, log_softmax and logsumexp, as in `src/mask.rs`,
 // `src/cpu/scores.rs` and `src/cpu/scores_masked.rs`.
 //
-// The logits here are computed in f64, which suits every row, and again at each use. `masked_row.cuh` has faster ones.
+// This file computes logits in f64, anew at each use. This suits every row. `masked_row.cuh` has faster methods.
 #pragma once
 #include "exp.cuh"
 #include "log_sum.cuh"
@@ -66,7 +66,8 @@ struct RowMask {
             }
             if (p < keeps) {
                 keep[p] = (const unsigned char*)a.keep[p].data + start_of(a, a.keep[p], row);
-                // A flag that all columns share acts as a length.
+                // If all columns share one flag, the mask keeps the whole row or nothing. `high` then represents the
+                // flag.
                 if (keep_step[p] == 0 && high > 0) {
                     high = *keep[p] != 0 ? high : 0;
                 }
@@ -84,7 +85,7 @@ struct RowMask {
         }
     }
 
-    // Returns the index of a row's first element in a part.
+    // Returns the index of a row's first element in the data of a mask part.
     static DEVICE u64 start_of(const MaskedArguments& a, const MaskOperand& part, u32 row) {
         u64 start = 0;
         ROLLED
@@ -165,8 +166,8 @@ struct WideLogits {
 
     DEVICE double scaled(float x) const { return saturate((double)x * scale, fabs((double)x)); }
 
-    // Derivative of a logit with respect to its score: scale (1 - tanh^2 v), where 1 - tanh^2 v = 4 e / (1 + e)^2 with
-    // e = e^(-2|v|).
+    // Returns the derivative of a logit with respect to its score. With v = score * scale / softcap, this is
+    // scale (1 - tanh^2 v), and 1 - tanh^2 v = 4 e / (1 + e)^2 with e = e^(-2|v|).
     DEVICE double derivative(float x) const {
         if (!(softcap > 0.0)) {
             return scale;

@@ -104,7 +104,7 @@ struct MaskedBackward {
         });
     }
 
-    // Only the kernels that read one element at a time take calls with a bias or a softcap.
+    // Calls with a softcap only reach kernels with `HAS_BIAS`.
     DEVICE double softcap() const { return HAS_BIAS ? a.scores.softcap : 0.0; }
 
     DEVICE void process() {
@@ -154,7 +154,7 @@ struct HeldBackward {
                 UNROLLED
                 for (u32 e = 0; e < COUNT; e++) {
                     powers.values[i][e] = -1.0f;
-                    // Terms of 0 make the number of terms a constant.
+                    // Adds terms of 0, so that the number of terms is known at compile time.
                     sum.add(0.0f);
                 }
             });
@@ -239,7 +239,7 @@ DEVICE void masked_backward_held(const MaskedBackwardArguments& a) {
     }
 }
 
-// `HELD` is the number of pieces that a thread of a block of up to 512 threads holds.
+// `HELD` is the number of pieces that each thread of the kernel with up to 512 threads holds.
 #define MASKED_BACKWARD(TYPE, NAME, HELD)                                                                              \
     ENTRY_AT_MOST(masked_backward_##NAME##_256, MaskedBackwardArguments, 256, (masked_backward_held<TYPE, 8, 4>(arguments)))     \
     ENTRY_AT_MOST(masked_backward_##NAME##_512, MaskedBackwardArguments, 512, (masked_backward_held<TYPE, 16, HELD>(arguments))) \

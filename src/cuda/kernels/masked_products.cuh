@@ -1,9 +1,10 @@
-// Logits of masked rows of log_softmax, logsumexp and the gradients that are products of score and scale, as
-// `src/cpu/scores.rs` defines them: in f32 if all products of the row are f32 values, otherwise in f64.
+// Logits that are products of score and scale, for masked rows of log_softmax, logsumexp and the gradients. As
+// `src/cpu/scores.rs` defines them, they are computed in f32 if all products of the row are f32 values, otherwise in
+// f64.
 #pragma once
 #include "masked_row.cuh"
 
-// Exponentials of products of score and scale in f64, which f32 does not represent.
+// Exponentials of logits that f32 does not represent. The logits are products of score and scale, computed in f64.
 struct WideProductLogits {
     const double scale, max;
     const SoftmaxExp exp;
@@ -54,7 +55,7 @@ template <class Row, class F>
 DEVICE bool with_products(const MaskedArguments& a, Row& row, float score, int* partial, F f) {
     const float scale = (float)a.scale;
     // If the scale is a power of two, all products are checked. With other scales, it suffices to check the first
-    // element of each piece, because nearly every product is not an f32 value.
+    // element of each piece, because almost no product is an f32 value.
     const u32 checked = a.logits == EXACT ? Row::COUNT : a.logits == PRODUCTS ? 1 : 0;
     bool is_exact = true;
     if (checked > 0) {

@@ -1,5 +1,6 @@
 // Rows with a mask and at most one bias, in pieces that one access moves, as `src/cpu/scores_masked.rs` defines their
-// logits. Scores that bounds or flags mask become -inf when they are read. Pieces outside the bounds are not read.
+// logits. Scores that the mask's column range or its flags mask become -inf when they are read. Pieces outside of the
+// range are not read.
 //
 // Flags and biases that a kernel for `Vectors` reads must be aligned as `is_aligned` of `src/cuda/masked.rs` requires.
 #pragma once
@@ -8,7 +9,8 @@
 // Sets the top bit of each byte that is not 0.
 DEVICE u32 nonzero_bytes(u32 bytes) { return ((bytes & 0x7f7f7f7f) + 0x7f7f7f7f) | bytes; }
 
-// Fills each byte of a word with the top bit of a byte of `bytes`. The nibbles of `selector` are 8 plus a byte's index.
+// Returns a word of bytes, each filled with the top bit of a byte of `bytes`. Nibble i of `selector` is 8 plus the
+// index of the byte that byte i of the result is filled from.
 DEVICE u32 top_bits(u32 bytes, u32 selector) {
     u32 word;
 #ifdef __CUDACC__
@@ -22,7 +24,7 @@ DEVICE u32 top_bits(u32 bytes, u32 selector) {
     return word;
 }
 
-// Part of a row that one access of `By` moves, and the bits of its unmasked elements in `kept`.
+// Piece of a row, which one access of `By` moves.
 template <class By>
 struct Piece;
 
@@ -38,10 +40,10 @@ struct Piece<Vectors<S>> {
 
     DEVICE float at(u32 i) const { return i % IN_WORD == 0 ? S::low_of(words[i / IN_WORD]) : S::high_of(words[i / IN_WORD]); }
 
-    // Returns a byte of flags for each element.
+    // Returns the flags of the piece's elements, one byte for each.
     static DEVICE u64 flags(const unsigned char* from) { return COUNT == 8 ? *(const u64*)from : *(const u32*)from; }
 
-    // Returns the bits of a word's unmasked elements.
+    // Returns a word with all bits of its unmasked elements set, and all bits of its masked elements clear.
     static DEVICE u32 kept(u64 flags, u32 word) {
         const u32 marks = nonzero_bytes((u32)(COUNT == 8 ? flags >> (word / 2 * 32) : flags));
         return top_bits(marks, COUNT == 8 ? 0x9988 + word % 2 * 0x2222 : 0x8888 + word * 0x1111);
@@ -53,12 +55,13 @@ struct Piece<Vectors<S>> {
         return COUNT == 8 ? (of_first & 0xffff) | (of_last & 0xffff0000) : of_first;
     }
 
-    // Returns all bits of an element of a word set if the element is unmasked, and 0 otherwise.
+    // `kept` is a result of the function `kept`. Returns a word with all bits set if element i is unmasked, and 0
+    // otherwise.
     static DEVICE u32 of_element(u32 kept, u32 i) {
         return COUNT == 4 ? kept : (u32)((int)(i % 2 == 0 ? kept << 16 : kept) >> 16);
     }
 
-    // Loads the biases from a column on. `TYPE` is the number of their type. Returns whether f32 represents all of
+    // Loads the biases from a column on. `TYPE` is their `MaskOperand::type`. Returns whether f32 represents all of
     // them.
     template <u32 TYPE>
     static DEVICE bool biases(u64 from, u32 column, float* to) {
@@ -123,7 +126,7 @@ struct MaskedRow {
     static const u32 COUNT = At::COUNT, WORDS = Piece<By<S>>::WORDS, MASKED = S::INFINITE_WORD | S::SIGNS;
     // Number of pieces that a thread reads together. Rows that are not held are read again by each call of `each`.
     static const u32 AT_ONCE = HELD > 0 ? HELD : COUNT == 1 || HAS_BIAS ? 1 : 2;
-    // Number of columns from a warp's first piece to the end of its last.
+    // Number of columns from the start of the first to the end of the last of the i-th pieces of a warp's threads.
     static const u32 SPAN = (WARP / At::GROUP - 1) * 256 + At::GROUP * COUNT;
     typedef Pieces<By<S>, AT_ONCE, HAS_BIAS> Read;
 
@@ -144,13 +147,14 @@ struct MaskedRow {
 
     DEVICE bool is_read(u32 column) const { return column < mask.high && column + COUNT > mask.low; }
 
-    // Returns whether any thread of the warp reads the i-th piece. The compiler sees that all threads get this result.
+    // Returns whether any thread of the warp reads the i-th piece. The vote shows the compiler that all threads get the
+    // same result.
     DEVICE bool is_live(u32 i) const {
         const u32 first = At::column(i) - threadIdx.x % WARP / At::GROUP * 256 - threadIdx.x % At::GROUP * COUNT;
         return __all_sync(0xffffffffu, first < mask.high && first + SPAN > mask.low);
     }
 
-    // Masks the elements of a piece whose bits are not in `kept(word)`.
+    // Masks the elements of the i-th piece that have no bits set in `kept(word)`, for each of the piece's words.
     template <class Kept>
     DEVICE void keep(Read& to, u32 i, Kept kept) const {
         UNROLLED
@@ -241,9 +245,9 @@ struct MaskedRow {
         }
     }
 
-    // Calls `f` for each piece that at least one thread of the warp reads, with the piece's index, first column, scores and
-    // biases. All threads of a warp call it together. With `ALL`, also calls `other` for the warp's other pieces, with
-    // their indices and first columns.
+    // Calls `f` for each piece that at least one thread of the warp reads, with the piece's index, first column, scores
+    // and biases. All threads of a warp call it together. With `ALL`, also calls `other` for the warp's other pieces,
+    // with their indices and first columns.
     template <bool ALL, class F, class Other>
     DEVICE void each_or(F f, Other other) {
         if (HELD > 0) {
@@ -331,9 +335,9 @@ DEVICE Pair larger(const Pair& sum, const Pair& other) {
     return is_larger ? other : sum;
 }
 
-// The exponentials below are computed 2^64 times too large and then scaled down, as in `SoftmaxExp::power`. A logit is
-// clamped to at least 104 below the maximum, where the exponential is less than 0.98 times half of the smallest f32 and
-// thus rounds to 0. So masked scores need no test.
+// The exponentials below are computed 2^64 times too large and then scaled down, as in `SoftmaxExp::power`. Very low
+// logits are raised to a limit, 104 or more below the maximum. At the limit, the exponential is less than 0.98 times
+// half of the smallest f32 and thus rounds to 0. So masked scores need no test.
 const float SCALED_DOWN = 1.0f / 4294967296.0f / 4294967296.0f;
 
 // Exponentials of scores whose products with the scale are exact.
@@ -396,7 +400,7 @@ struct BiasedLogits {
         return {sum, products.rest(x) + ((product - (sum - part)) + (bias - part))};
     }
 
-    // The sum is -inf or NaN if the element is masked.
+    // If the element is masked, the sum `z.high` is -inf or NaN, and the result is 0.
     DEVICE float power(float x, float bias) const {
         const Pair z = logit(products, x, bias);
         const float rest = z.high > exp.deepest ? z.low : 0.0f;
@@ -416,7 +420,8 @@ struct BiasedMax {
         float large;
     };
 
-    // Returns score * scale, never +inf for a finite score: adding a bias of -inf to +inf would give NaN.
+    // Returns score * scale. If the product of a finite score overflows to +inf, returns the largest f32 instead,
+    // because +inf plus a bias of -inf would be NaN.
     static DEVICE float bounded(const Products& products, float x) {
         const float product = x * products.scale, most = fmaxf(float_of(0x7f7fffff), x);
         return most < product ? most : product;
@@ -439,7 +444,8 @@ struct BiasedMax {
             return {max, 0.0f};
         }
         const float near = max - 1.0f / 256.0f;
-        // Few threads have a logit that counts here.
+        // Few threads have a logit near the maximum or a large product. Warps without such a thread do not search
+        // again.
         const Terms terms = terms_of(row, products, near, own >= near || size >= 16384.0f, partial_terms);
         // The rounding error of a large score * scale could exceed the error bound of a pair.
         return terms.large > terms.max.high - 128.0f ? Pair{INFINITE, 0.0f} : terms.max;

@@ -1,4 +1,5 @@
-// Gradients of a 16-bit type, computed in f32. Each is the f64 expression of `src/cpu/scores_backward.rs`, rounded once.
+// Gradients of a 16-bit type, computed in f32. Each is the f64 expression of `src/cpu/scores_backward.rs`, rounded
+// once.
 //
 // An f32 approximation g of the expression has a known relative error. If both ends of the interval g (1 +- MARGIN)
 // round to the same 16-bit number, the expression rounds to that number too. This holds for all but about one element
@@ -14,14 +15,15 @@
 // Returns 2^exponent, a normal number.
 DEVICE float power_of_two(int exponent) { return float_of((u32)(127 + exponent) << 23); }
 
-// Returns a number n from 1 to 127 for which all exponentials of a row that `SoftmaxExp::is_narrow` accepts are at least
-// 2^-n.
+// Returns a number n such that all exponentials of the row are at least 2^-n. It is from 1 to 127 if
+// `SoftmaxExp::is_narrow` accepts the row.
 DEVICE u32 binades(const Extremes& found) { return (u32)((found.max - found.min) * 1.4427f) + 1; }
 
-// Exponent of a bound below the reciprocal of any sum of exponentials. A sum is at most the row length, 2^21.
+// 2^LEAST_RECIPROCAL is below the reciprocal of any sum of exponentials. A sum is at most the row length, which is at
+// most 2^21.
 const int LEAST_RECIPROCAL = -22;
-// Exponent of a number. Approximations from this number on have the stated relative errors, because errors of subnormal
-// terms are at most 2^-150.
+// Approximations of at least 2^LEAST_NEAR have the stated relative errors, because the error of a subnormal term is at
+// most 2^-150.
 const int LEAST_NEAR = -122;
 
 // Rounds the approximations of the gradients of one piece to `words`. Returns a bit mask of the elements whose rounding

@@ -21,7 +21,7 @@ DEVICE u32 narrow_wide(double v) {
 // NaN is the largest.
 struct Magnitudes {
     u32 largest, least;
-    // Bits of the smallest nonzero magnitude, minus 1. All bits are set if there is none.
+    // Bits of the smallest nonzero magnitude, minus 1. All bits are set if there is no nonzero number.
     u32 below;
 
     static DEVICE Magnitudes of_none() { return {0, bits_of(INFINITE), ~0u}; }
@@ -45,7 +45,8 @@ struct Magnitudes {
 
     // Reduces over a warp.
     DEVICE Magnitudes over_warp() const {
-        // Clears the sign bit, because the reduction compares signed integers. A row without magnitudes has all bits set.
+        // Clears the sign bit of `below`, because the reduction compares signed integers. The bit is set only if there
+        // is no nonzero number.
         const u32 HIGHEST = 0x7fffffff;
         const u32 found = (u32)smallest_of_warp((int)(below & HIGHEST));
         return {(u32)largest_of_warp((int)largest), (u32)smallest_of_warp((int)least), found == HIGHEST ? ~0u : found};
@@ -152,8 +153,8 @@ struct OperandRange {
         }
     }
 
-    // A smallest magnitude of `least` counts as too small if there is also a zero, or if the last block of the operand is
-    // padded, as in `src/cpu/moments.rs`.
+    // A smallest magnitude of `least` counts as too small if there is also a zero, or if the last block of the operand
+    // is padded, as in `src/cpu/moments.rs`.
     DEVICE bool is_within(u32 cols) const { return !is_outside && !(is_at_limit && (has_zero || cols % 16 != 0)); }
 };
 
@@ -177,7 +178,7 @@ DEVICE double normalised(float x, double mean, double scale, double shift) {
     return fma((double)x - mean, scale, shift);
 }
 
-// Number of columns that sums are divided by.
+// Number of columns. Sums are divided by it.
 struct Columns {
     u32 cols;
 
@@ -187,8 +188,8 @@ struct Columns {
         if ((cols & (cols - 1)) != 0) {
             return sum / count();
         }
-        // The reciprocal of a power of two is exact, so the product has the same bits as the quotient. The exponents of
-        // the two powers add up to twice the bias.
+        // The reciprocal of a power of two is exact, so the product has the same bits as the quotient. The biased
+        // exponents of a power of two and of its reciprocal add up to 2046.
         return sum * __longlong_as_double((2046ll << 52) - __double_as_longlong(count()));
     }
 };

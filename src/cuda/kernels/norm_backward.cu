@@ -46,8 +46,8 @@ struct NormBackwardShared {
     RowGradient of_warps[TILE_ROW_THREADS / WARP];
 };
 
-// Computes the gradients of rows that fit in registers. With `IS_PLAIN`, the weight has the rows' type or is absent, and
-// its offset is 0.
+// Computes the gradients of rows that fit in registers. With `IS_PLAIN`, the weight has the rows' type or is absent,
+// and its offset is 0.
 template <class S, bool IS_PLAIN>
 DEVICE void norm_backward_rows(const NormBackwardArguments& a, NormBackwardShared<S>& shared, const Operand& weight) {
     typedef typename S::Bits Bits;
@@ -81,7 +81,8 @@ DEVICE void norm_backward_rows(const NormBackwardArguments& a, NormBackwardShare
             weights_of_sums.of_word(offset, is_there, weights);
             for (u32 k = 0; k < Row::IN_WORD; k++) {
                 const float dy = k == 0 ? S::low_of(word) : S::high_of(word);
-                // Adding an offset of 0 only changes the sign of zeros, which does not show in sums.
+                // With `IS_PLAIN`, the offset is 0 and is not added. Adding it would only change the sign of zeros,
+                // which does not show in sums.
                 const double h = IS_PLAIN ? (double)dy * (double)weights[k] : gradient.h(dy, weights[k]);
                 gradient.add(x.value(i, w, k), h, sums[k]);
             }

@@ -1,7 +1,8 @@
 // Tiled sums over the rows of a matrix, for each column: the gradients of the norms' weights and biases.
 //
-// A block sums a tile of 256 rows, or all tiles, for 32 or 64 columns. Each of its eight warps adds eight neighbouring
-// lanes of the sum, for the same columns, and folds them. Shared memory then brings the sums of the warps together.
+// A block sums a tile of 256 rows, or all tiles, for 32 or 64 columns. Each of its eight warps computes eight
+// neighbouring lanes of the tiled sum, for the same columns, and folds them. The sums of the warps are then folded in
+// shared memory.
 #pragma once
 #include "norm.cuh"
 #include "norm_backward.cuh"
@@ -64,11 +65,11 @@ struct NormColumnsShared {
     double of_warps[COLUMN_WARPS][WARP * MOST_COUNT * 2];
 };
 
-// Loads of `COUNT` elements of a row.
+// Neighbouring elements of a row, `COUNT` of them, that one access loads.
 template <class S, u32 COUNT>
 struct ColumnWord {
     typedef typename S::Bits Bits;
-    static_assert(COUNT == 1 || COUNT * sizeof(Bits) == 4, "elements of a word");
+    static_assert(COUNT == 1 || COUNT * sizeof(Bits) == 4, "several elements must fill a 32-bit word");
     u32 word;
 
     DEVICE void load(const Bits* from) { word = COUNT == 1 ? (u32)*from : *(const u32*)from; }
@@ -160,7 +161,7 @@ DEVICE void store_as(u64 to, u32 type, u32 column, double v) {
     }
 }
 
-// Sums the tiles of all columns, 32 columns at a time.
+// Adds the sums of all tiles, for 32 columns at a time, and stores the gradients.
 DEVICE void sum_tiles(const NormBackwardArguments& a) {
     __shared__ double of_warps[COLUMN_WARPS][WARP * MOST_COUNT * 2];
     const u64 tiles = (a.rows + TILE_ROWS - 1) / TILE_ROWS;

@@ -15,7 +15,7 @@ struct RowGradient {
         shift = found.shift(scale);
     }
 
-    // Takes the sums of h n, and of h.
+    // Takes the sums of h n and of h. Here n is a normalised element, and h is its gradient times its weight.
     DEVICE void set_sums(const Columns& columns, const double (&sums)[2], bool is_centred) {
         const double mean_hn = columns.mean(sums[0]);
         // An infinity in dy makes the whole row NaN, as a NaN does.
@@ -45,7 +45,7 @@ struct RowGradient {
         }
     }
 
-    // Writes the gradients of a row that is read again.
+    // Reads the row again, and writes its gradients.
     template <class S, template <class> class By, u32 WARPS>
     DEVICE void write(Held<S, By, WARPS, 0>& x, const typename S::Bits* dy, const Operand& weight,
                       typename S::Bits* to) const {
@@ -66,16 +66,16 @@ struct RowGradient {
 // Gradient of an element as r = q a + (x b + c) in f32. Here q = dy (weight + offset), a is the factor of the row, b =
 // along a^2, and c has all terms that are the same for the whole row.
 //
-// Let u = 2^-24. The relative errors are u for the f32 constants a, b and c, and 2u for q: one rounding of the weight plus
-// its offset, and one of the product. Let t = x b + c. The errors of t, r and of r minus or plus the bound add up to less
-// than 3.02 u |q a| + u |x b| + 2 u |c| + u |t| + 2 u |r|. Since |q a| is at most |r| + |t| and |x b| at most |t| + |c|,
-// except for roundings, this is at most 5.1 u (|r| + |t|) + 3.1 u |c|. The bound is 5.5 u (|r| + |t|) plus a part that is
-// the same for the whole row: 3.5 u |c|, 2^-47 times the magnitudes of the terms of c, for the f64 roundings of c and of
-// the gradient itself, and 2^-88, for numbers that underflow. Only q times a may have an error above 2^-149 from
-// underflow, of at most 2^-150 a <= 2^-90.
+// Let u = 2^-24. The relative errors are u for the f32 constants a, b and c, and 2u for q: one rounding of the weight
+// plus its offset, and one of the product. Let t = x b + c. The errors of t, r and of r minus or plus the bound add up
+// to less than 3.02 u |q a| + u |x b| + 2 u |c| + u |t| + 2 u |r|. Since |q a| is at most |r| + |t| and |x b| at most
+// |t| + |c|, except for roundings, this is at most 5.1 u (|r| + |t|) + 3.1 u |c|. The bound is 5.5 u (|r| + |t|) plus a
+// part that is the same for the whole row: 3.5 u |c|, 2^-47 times the magnitudes of the terms of c, for the f64
+// roundings of c and of the gradient itself, and 2^-88, for numbers that underflow. Underflow of q causes an error of
+// at most 2^-150, which a multiplies by at most 2^60. Other underflows cause errors of at most 2^-149.
 //
-// The gradient lies strictly between r minus and r plus the bound. If both round to the same bits, so does the gradient.
-// If q a overflows, one of the two is NaN.
+// The gradient lies strictly between r minus and r plus the bound. If both round to the same bits, so does the
+// gradient. If q a overflows, one of the two is NaN.
 struct NearGradient {
     float a, b, c, floor, offset;
     // Whether the constants are in the ranges for which the bound holds. A row whose dy is 0 is not served, since the
@@ -102,7 +102,7 @@ struct NearGradient {
     DEVICE void write(const TileRow<S>& x, const TileRow<S>& dy, u32 i, const float* weights,
                       u32 (&words)[TileRow<S>::WORDS], Exact exact) const {
         typedef TileRow<S> Row;
-        // Elements whose rounding is not certain.
+        // Bit mask of the elements whose rounding is not certain.
         u32 uncertain = 0;
         UNROLLED
         for (u32 w = 0; w < Row::WORDS; w++) {

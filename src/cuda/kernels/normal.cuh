@@ -25,7 +25,7 @@ struct Tail {
     double power;
 };
 
-// The factor of a tail that multiplies the exponential, the exponential, and its argument.
+// Factors of a tail: an exponential, and `scaled`, which multiplies it. `power` is the exponential's argument.
 struct TailFactors {
     Sum scaled;
     Wide exponential;

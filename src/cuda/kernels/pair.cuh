@@ -3,12 +3,13 @@
 // roundings agree and the argument is in range, the rounded result is correct. Otherwise the function is computed in
 // f64.
 //
-// Reciprocals are approximate, with a relative error of at most 3 u, u = 2^-24. The remainder of a quotient corrects
-// this error, and leaves less than 12 u^2 of the quotient. The error bounds of the CPU are raised by more than that.
+// Reciprocals are approximate, with a relative error of at most 3 u, u = 2^-24. Each quotient is corrected by its
+// remainder, which leaves a relative error below 12 u^2. The error bounds here exceed those of the CPU by more than
+// that.
 #pragma once
 #include "approx_instructions.cuh"
 
-// f32(2^(j/16)), and its relative error.
+// 2^(j/16) rounded to f32, and the relative error of this rounding.
 __constant__ const u32 POWERS[16] = {0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3, 0x3f9837f0, 0x3f9ef532,
                                      0x3fa5fed7, 0x3fad583f, 0x3fb504f3, 0x3fbd08a4, 0x3fc5672a, 0x3fce248c,
                                      0x3fd744fd, 0x3fe0ccdf, 0x3feac0c7, 0x3ff5257d};
@@ -16,8 +17,8 @@ __constant__ const u32 POWERS_LOW[16] = {0x00000000, 0x3346cb6a, 0xb24e0611, 0x3
                                          0xb3051aa8, 0xb2006c56, 0x329302ae, 0xb302e5a2, 0x31b3d0e5, 0x31d1daf2,
                                          0xb27ce182, 0xb1b4b0da, 0xb1d290be, 0x31b0a147};
 
-// Entry j of the table of powers. `power_pair` adds n << 19 to its bits, where n is a step number. The low four bits of
-// n are j, so j << 19 is subtracted here.
+// Returns entry j of the table of powers, minus j << 19. To compute 2^(n/16), with j = n % 16, the exponent of entry j
+// must grow by (n - j) / 16, so (n - j) << 19 is added to its bits. `power_pair` adds only n << 19.
 DEVICE float power_of(u32 j) { return float_of(POWERS[j] - (j << 19)); }
 
 // Tables in shared memory. Thread j < 16 writes entry j.
@@ -47,7 +48,7 @@ struct Sides {
     bool serves;
 };
 
-// Bound of an exponential's error, relative to its power of two. For arguments beyond `PAIR_LARGEST`, the exponential
+// Bound on an exponential's error, in multiples of `Pair::power`. For arguments beyond `PAIR_LARGEST`, the exponential
 // may be subnormal.
 const float UNCERTAINTY = 7e-11f, PAIR_LARGEST = 75.0f, PAIR_SHIFTER = 12582912.0f;
 
@@ -65,7 +66,7 @@ DEVICE FloatSum two_sum(float a, float b) {
     return {sum, (a - (sum - part)) + (b - part)};
 }
 
-// e^x as a pair, and the power of two that its error is relative to.
+// e^x as a pair, and a power 2^(n/16) close to e^x. The error bound is a multiple of this power.
 struct Pair {
     float hi, lo, power;
 };
@@ -108,7 +109,7 @@ DEVICE Sides exp_sides(const Tables& tables, float x) {
     return sides(e.hi, e.lo, e.power, UNCERTAINTY, fabsf(x) < PAIR_LARGEST);
 }
 
-// 2^x; x is n/16 + f, exactly, and 2^f is e^(f ln2).
+// Computes 2^x. The sum x = n/16 + f is exact, and 2^f = e^(f ln2).
 template <class Tables>
 DEVICE Pair exp2_pair(const Tables& tables, float x) {
     const float LN2 = 0x1.62e43p-1f, LN2_LOW = -0x1.05c61p-29f;
@@ -139,7 +140,7 @@ DEVICE FloatSum logistic_pair(Pair e, bool negative) {
 
 template <class Tables>
 DEVICE FloatSum sigmoid_pair(const Tables& tables, float x) {
-    // The argument of `exp_pair` is limited to -`PAIR_LARGEST`. For x above `PAIR_LARGEST`, the quotient still rounds
+    // The argument of `exp_pair` is at least -`PAIR_LARGEST`. For x above `PAIR_LARGEST`, the quotient still rounds
     // to 1. For x below -`PAIR_LARGEST`, the callers reject the result.
     const float minus = 0.0f - fabsf(x);
     return logistic_pair(exp_pair<false>(tables, -PAIR_LARGEST > minus ? -PAIR_LARGEST : minus, 0.0f), x < 0.0f);
@@ -151,8 +152,8 @@ DEVICE Sides sigmoid_sides(const Tables& tables, float x) {
     return sides(q.hi, q.lo, q.hi, LOGISTIC_UNCERTAINTY, -PAIR_LARGEST < x);
 }
 
-// Multiplies x by a pair. `serves` becomes false if x is infinite, or so small that the low part of the product could
-// underflow.
+// Multiplies x by a pair. The result's `serves` is false if x is infinite or NaN, at most -`PAIR_LARGEST`, or so small
+// that the low part of the product could underflow.
 DEVICE Sides times_sides(float x, FloatSum q, bool serves) {
     const float hi = x * q.hi;
     const float lo = fmaf(x, q.lo, fmaf(x, q.hi, 0.0f - hi));

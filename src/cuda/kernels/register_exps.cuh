@@ -2,8 +2,8 @@
 #pragma once
 #include "scores.cuh"
 
-// Replaces the values of a row that `SoftmaxExp::is_narrow` accepts by their exponentials. Returns the fixed-point sum of
-// the thread's exponentials.
+// Replaces the values of a row that `SoftmaxExp::is_narrow` accepts by their exponentials. Returns the fixed-point sum
+// of the thread's exponentials.
 template <class S, u32 WARPS, u32 HELD>
 DEVICE u64 make_exps(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, const LaneTables& tables) {
     typedef typename RegisterRow<S, WARPS, HELD>::At At;
@@ -12,7 +12,8 @@ DEVICE u64 make_exps(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, co
     UnitSum sum;
     UNROLLED
     for (u32 i = 0; i < HELD; i++) {
-        // The tables are in all lanes, so a warp skips a piece only if none of its threads has the piece.
+        // All lanes of a warp have to read the tables together, so a warp skips a piece only if none of its threads has
+        // the piece.
         if (At::column(i) - behind < row.cols) {
             float* x = row.widen(i);
             UnitSum with_piece = sum;

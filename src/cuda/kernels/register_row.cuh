@@ -10,7 +10,7 @@ struct RegisterRow {
     typedef Vectors<S> By;
     typedef Places<S, Vectors, WARPS> At;
     static const u32 COUNT = At::COUNT, WORDS = 4;
-    static_assert(HELD % At::PIECES == 0, "whole tiles");
+    static_assert(HELD % At::PIECES == 0, "a thread holds pieces of whole tiles");
     const u32 cols;
     const bool is_whole;
     u32 words[HELD][WORDS];
@@ -27,7 +27,7 @@ struct RegisterRow {
         });
     }
 
-    // Column of the thread's first piece, and distance of the i-th piece from it.
+    // `first` returns the column of the thread's first piece, and `offset` the distance of the i-th piece from it.
     static DEVICE u32 first() { return At::column(0); }
     static DEVICE u32 offset(u32 i) { return i / At::PIECES * (At::tiles() * 256) + i % At::PIECES * (At::GROUP * COUNT); }
 

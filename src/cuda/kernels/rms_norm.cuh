@@ -14,7 +14,7 @@ DEVICE void check_weights(OperandRange& range, const Operand& weight, u32 cols) 
     range.check<S, COUNT>(weight, cols, least, most);
 }
 
-// Returns whether the low parts of an f32 row of these magnitudes do not underflow.
+// Returns whether the low parts of all results are free of underflow, for an f32 row of these magnitudes.
 DEVICE bool keeps_low_parts(const Magnitudes& found, u32 cols, double scale) {
     return (double)found.smallest(cols % 64 != 0) * scale >= 0x1p-90;
 }

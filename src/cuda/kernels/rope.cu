@@ -5,7 +5,7 @@
 
 struct RopeArguments {
     Heads at;
-    u64 rest; // Number of columns behind the pairs to copy
+    u64 rest; // Number of columns behind the pairs; they are copied
     double direction; // Factor of the sines: 1, or -1 for the inverse rotation
 };
 

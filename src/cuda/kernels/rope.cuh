@@ -5,8 +5,9 @@
 #pragma once
 #include "wide.cuh"
 
-// Bound on the error of an f32 result, relative to |a c| + |b s|. Each factor c and s, the product b s, the sum and the
-// sum plus the bound are off by at most 2^-24. These are four such errors, and the fifth covers terms of higher order.
+// Bound on the error of an f32 result, relative to |a c| + |b s|. At most four errors of 2^-24 add up: those of the
+// factors c and s, of the product b s, of the sum, and of the sum plus the bound. The fifth covers terms of higher
+// order.
 const float TURN_UNCERTAINTY = 5.0f / (1 << 24);
 // Smallest factor and smallest |a c| + |b s| for which the bound holds. Below, products may be subnormal.
 const float LEAST_TURN = 0x1p-100f;
@@ -30,7 +31,8 @@ struct Turn {
     static DEVICE u32 first(u32 i) { return NEIGHBOURS ? 2 * i : i; }
     static DEVICE u32 second(u32 i) { return NEIGHBOURS ? 2 * i + 1 : COUNT + i; }
 
-    // Compares the bits instead of the values, so that the compiler needs no branch.
+    // Rounds a factor to f32, or returns NaN if it is too small for the error bound. Compares the bits instead of the
+    // values, so that the compiler needs no branch.
     static DEVICE float factor(double v) {
         const bool is_small = (bits_of_wide(v) & ~SIGN) - 1 < bits_of_wide((double)LEAST_TURN) - 1;
         return float_of(is_small ? 0x7fffffff : bits_of((float)v));
@@ -83,7 +85,7 @@ struct Turn {
             const float size_q = fmaf(fabsf(a), fabsf(sin[i]), fabsf(of_cosine));
             above[first(i)] = fmaf(size_p, TURN_UNCERTAINTY, p), below[first(i)] = fmaf(size_p, -TURN_UNCERTAINTY, p);
             above[second(i)] = fmaf(size_q, TURN_UNCERTAINTY, q), below[second(i)] = fmaf(size_q, -TURN_UNCERTAINTY, q);
-            // A pair of zeros has the same zeros in f32 as in f64.
+            // If both elements are zero, the results are the same zeros in f32 as in f64.
             const bool is_zero = ((bits_of(a) | bits_of(b)) & 0x7fffffff) == 0;
             const bool is_bounded = (size_p >= LEAST_TURN) & (size_q >= LEAST_TURN);
             uncertain |= (is_zero | is_bounded ? 0u : 1u) << i;
@@ -91,7 +93,7 @@ struct Turn {
         for (u32 i = 0; i < 2 * COUNT; i += IN_WORD) {
             const u32 word = S::narrow_two(above[i], above[i + IN_WORD - 1]);
             const u32 other = S::narrow_two(below[i], below[i + IN_WORD - 1]);
-            // A word has one pair of neighbours, or one element each of `IN_WORD` pairs.
+            // A word holds one pair of neighbours, or one element each of `IN_WORD` pairs.
             const u32 pair = NEIGHBOURS && COUNT > 1 ? i / 2 : i % COUNT, pairs = NEIGHBOURS || COUNT == 1 ? 1 : 3;
             uncertain |= word != other ? pairs << pair : 0;
             bits[i] = word & 0xffff, bits[i + IN_WORD - 1] = IN_WORD == 1 ? word & 0xffff : word >> 16;
@@ -112,7 +114,7 @@ struct Turn {
     }
 };
 
-// Tokens by heads, each a row, with the position of each token.
+// Rows of all heads of all tokens, and the position of each token.
 struct Heads {
     u64 x, y;           // First element of the first token's first head
     u64 cos, sin;       // [positions, half], in f64
@@ -143,7 +145,6 @@ DEVICE void spoil_pair(typename S::Bits* to, u64 apart) {
     By<S>::store(to + apart, bits);
 }
 
-// Copies a piece.
 template <class S, template <class> class By>
 DEVICE void copy_piece(const typename S::Bits* from, typename S::Bits* to) {
     if constexpr (By<S>::COUNT == 1) {

@@ -16,12 +16,12 @@ struct SampleFilter {
 
 struct SampleRequest {
     u64 seed, row, draw;
-    u64 counter;              // Number that is added to `draw`; or 0
+    u64 counter;              // Address of a number that is added to `draw`; or 0
     u64 allowed;              // [cols / 32] words with a bit for each token; or 0
     u64 prompt, output;       // Tokens that the penalties count
     u32 prompt_len, output_len;
     double repetition, presence, frequency;
-    u32 penalises;            // 0: no penalties; 1: presence and frequency count the output; 2: they count all
+    u32 penalises;            // 0: no penalties; 1: presence and frequency count the output; 2: also the prompt
     u32 filters;
     SampleFilter filter[4];
 };
@@ -55,8 +55,8 @@ struct AdjustArguments {
     u64 cols;
 };
 
-// Computes e^max(z, -64) for z <= 0 in f64, as `WeightExp` of `src/math/softmax_exp.rs` defines it. The result is
-// monotone.
+// Computes e^max(z, -64) for an f64 z <= 0, as `WeightExp` of `src/math/softmax_exp.rs` defines it. A larger z never
+// gives a smaller result.
 DEVICE float weight_of(const Tables& tables, double z) {
     const float SHIFTER = 12582912.0f;
     z = z > -64.0 ? z : -64.0;
@@ -77,7 +77,7 @@ DEVICE void fill(Tables& tables) {
     }
 }
 
-// Returns 64 random bits: Philox4x32-10 of (draw, row) under the seed.
+// Returns 64 random bits: Philox4x32-10 of the counter (draw, row), with the seed as its key.
 DEVICE u64 random_bits(const SampleRequest& request) {
     const u64 draw = request.draw + (request.counter ? *(const u64*)request.counter : 0);
     u32 c[4] = {(u32)draw, (u32)(draw >> 32), (u32)request.row, (u32)(request.row >> 32)};
@@ -156,8 +156,8 @@ struct Masses {
     }
     DEVICE u64 of(float z, double inverse) const { return below((double)z - max, inverse); }
 
-    // Returns the lowest logit of at least this mass, which must not exceed the largest mass. A larger logit never has
-    // a smaller mass.
+    // Returns the lowest logit whose mass is at least `least_mass`, which must not exceed the largest mass. A larger
+    // logit never has a smaller mass.
     DEVICE float lowest(u64 least_mass, double inverse) const {
         return lowest_such((float)max, [&](float z) { return of(z, inverse) >= least_mass; });
     }
@@ -167,7 +167,8 @@ struct Masses {
 const u32 MOST_LISTED = 2048;
 // Number of bins of a histogram of logits.
 const u32 BINS = 2048;
-// Maximum number of runs: columns of a row that one warp reads. A block has this many threads if the row has parts.
+// Maximum number of runs of a row. A run is the columns that one warp reads. If several blocks read parts of a row, the
+// block that completes the row has this many threads.
 const u32 MOST_RUNS = 512;
 const u32 MOST_PARTS = 64;
 // Largest k of a top-k whose tokens are found by the largest logits of groups.

@@ -14,7 +14,7 @@ struct Bins {
     double size;
 
     DEVICE Bins(float top, float bottom, double inverse) : top(top) {
-        // Tokens far below the largest have no mass.
+        // The mass of a token more than `reach` below the largest logit is 0, so one bin suffices for all such tokens.
         const double span = (double)top - (double)bottom, reach = 32.0 / inverse;
         size = (span < reach ? span : reach) / (double)(BINS - 2);
         per_unit = size > 1e-30 ? (float)(1.0 / size) : 1e30f;
@@ -27,7 +27,7 @@ struct Bins {
 
     // Finds the bins in which the running sum of the amounts may reach the sum that a filter needs. Running sums are
     // estimated from the bins' counts. `needed` sets the bounds of the needed sum, given the estimated total. If all
-    // tokens up to the last of these bins fit in a list, the first of them becomes bin 0. The caller needs a barrier
+    // tokens up to the last of these bins fit in a list, the range starts at bin 0 instead. The caller needs a barrier
     // before it uses `range` or `sums` again.
     template <u32 WARPS, class Needed>
     DEVICE BinRange range_of(const u32* counts, const Amount& amount, const Masses& masses, Needed needed,
@@ -79,17 +79,17 @@ struct Bins {
     }
 };
 
-// Results of the kernels that read parts of a row. The block that completes the row reads them.
+// Results that the kernels for parts of a row prepare for the block that completes the row.
 enum PlanKind { NOTHING_PLANNED, SUMS_OF_RUNS, LIST_FROM_BINS };
 
-// Tokens that the first filters keep, and the work that the request needs next.
+// Results that a request needs from the kernels for parts of a row, and the tokens that the filters before them keep.
 struct SamplePlan {
     u32 kind = NOTHING_PLANNED;
     u32 lead = 0; // Filter whose tokens are listed, if any
     double inverse = 1.0;
     float least = LOWEST;
 
-    // Returns whether the filter keeps the tokens from a mass up, so that it needs no sum.
+    // Returns whether the filter keeps all tokens of at least a known mass, so that it needs no sum.
     static DEVICE bool is_bound(const SampleFilter& filter) { return filter.kind == MIN_P && filter.value <= 1.0; }
 
     // Chooses the kind of work and its filter.

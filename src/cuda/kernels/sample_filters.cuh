@@ -18,7 +18,7 @@ struct SampleRow {
     static const bool HAS_PARTS = THREADS == MOST_RUNS;
     const LogitRow<S> logits;
     SampleShared<WARPS>& shared;
-    // Memory that the parts have written, and what they prepared. Valid if `HAS_PARTS`.
+    // Memory that the kernels for parts of the row have written. Valid if `HAS_PARTS`.
     SampleWork* const work;
     const Runs<S> part_runs, warp_runs;
     SamplePlan plan;
@@ -71,7 +71,8 @@ struct SampleRow {
         return sum_of_block<WARPS>(own, shared.sums);
     }
 
-    // Stores the warps' sums of the last `sum` as the masses outside of the list, of `own` tokens of this thread.
+    // Takes the sums that the last call of `sum` left as the masses of the tokens outside of the list. `own` is the
+    // number of these tokens that this thread has read.
     DEVICE void keep_sums(u64 own) {
         runs = warp_runs;
         if (threadIdx.x < WARPS) {
@@ -151,7 +152,7 @@ struct SampleRow {
             if (k > THREADS / 2) {
                 return false;
             }
-            // Each thread has a largest logit. Thus at least k tokens reach a logit that k of these reach.
+            // If k of the threads' largest logits reach a value, at least k tokens reach it.
             if (HAS_PARTS) {
                 own_top = largest_of_groups<THREADS>(logits, *work);
             }
@@ -261,8 +262,8 @@ struct SampleRow {
         return false;
     }
 
-    // Keeps the shortest prefix of the kept tokens whose amounts sum to at least `needed`. The amounts of all tokens that
-    // were kept before must sum to at least `needed`. These tokens must be in the list or in the histogram.
+    // Keeps the shortest prefix of the kept tokens whose amounts sum to at least `needed`. The amounts of all tokens
+    // that were kept before must sum to at least `needed`. These tokens must be in the list or in the histogram.
     DEVICE void shorten(u64 needed, bool is_prepared, bool keeps_equals, bool highest_first, const Amount& amount) {
         u64 base = 0, reached, at_end;
         float lowest;

@@ -1,4 +1,5 @@
-// Lists the largest tokens of a row by the largest logits of its groups of columns.
+// Lists the tokens with the largest logits of a row. The largest logit of each group of columns shows which groups to
+// read.
 #pragma once
 #include "sample_parts.cuh"
 
@@ -13,7 +14,7 @@ DEVICE float largest_of_groups(const LogitRow<S>& logits, SampleWork& work) {
     return own;
 }
 
-// Returns a logit that at least k of the threads' largest logits reach, and few more than k.
+// Returns a value that k of the threads' largest logits, or a few more than k, reach.
 template <u32 WARPS>
 DEVICE float reached_by_threads(SampleShared<WARPS>& shared, float own_top, u32 k) {
     u32* const keys = shared.bins;
@@ -46,8 +47,8 @@ DEVICE float reached_by_threads(SampleShared<WARPS>& shared, float own_top, u32 
     return logit_of(shared.digit);
 }
 
-// Lists the tokens from a logit up. Reads only groups of columns that have such a token. Returns false if there are
-// too many.
+// Lists the tokens whose logit is at least `from`. Reads only groups of columns that have such a token. Returns false
+// if there are too many groups or tokens.
 template <class S, u32 WARPS>
 DEVICE bool list_of_groups(const LogitRow<S>& logits, SampleWork& work, Candidates<WARPS>& list, float from) {
     SampleShared<WARPS>& shared = list.shared;

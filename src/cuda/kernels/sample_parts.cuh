@@ -8,7 +8,8 @@
 
 const u32 PART_WARPS = 8;
 
-// Defines a kernel of parts. It uses so few registers that a multiprocessor can run four blocks at a time.
+// Defines a kernel whose blocks read parts of rows, and limits its registers so that a multiprocessor can run four
+// blocks at a time.
 #ifdef __CUDACC__
 #define ENTRY_OF_PARTS(NAME, BODY)                                                                                     \
     extern "C" __global__ void __launch_bounds__(256, 4) NAME(const SampleArguments arguments) { BODY; }
@@ -27,8 +28,8 @@ struct PartShared {
     u32 listed, place;
 };
 
-// Sum of the masses of a thread's tokens, in two 32-bit halves like `UnitSum`, for both units of masses. It adds at
-// most 511 terms.
+// Sum of the masses of a thread's tokens, in two 32-bit halves like `UnitSum`. The unit of the masses depends on the
+// row's length. At most 511 terms may be added.
 struct MassSum {
     u32 high, low;
 
@@ -42,8 +43,8 @@ struct MassSum {
     }
 };
 
-// Returns `v` if z >= least, otherwise 0. The compiler would compute `v` in a branch for each token, so that no two of
-// them overlap.
+// Returns `v` if z >= least, otherwise 0. With a conditional expression, the compiler would compute `v` in a branch for
+// each token, so that the computations for several tokens could not overlap.
 DEVICE float if_kept(float v, float z, float least) {
 #ifdef __CUDACC__
     float kept;
@@ -62,10 +63,11 @@ struct KeptWeights {
     double max, inverse;
     float least, above_grid; // Tokens below `least` have weight 0
 
-    // `kept` is the lowest kept logit. The distance of a token is (logit - max) / temperature. At -32.5 or below, its
-    // mass rounds to 0, and `add` is exact down to -64. So `least` must be at -64 or above, and all lower f32 at -32.5
-    // or below. The f32 nearest to -48 has both properties if neighbouring f32 are at most 31 apart. If they are
-    // further apart, it has both properties unless it is below -64. Then the next f32 has them.
+    // `kept` is the lowest kept logit. Let the exponent of a logit be (logit - max) / temperature. `add` is exact for
+    // exponents of at least -64. Masses round to 0 for exponents of at most -32.5. So the exponent of `least` must be
+    // at least -64, and the exponent of the next lower f32 at most -32.5. The f32 whose exponent is nearest to -48 has
+    // both properties, unless its exponent is below -64, which is possible for widely spaced f32. Then the next larger
+    // f32 has them.
     DEVICE KeptWeights(const Masses& masses, double inverse, float kept)
         : tables{masses.tables.of(threadIdx.x)}, max(masses.max), inverse(inverse),
           above_grid(1.0f + MassSum::grid(masses)) {
@@ -76,7 +78,8 @@ struct KeptWeights {
         least = fmaxf(deep, kept);
     }
 
-    // Adds the mass of a token, and the same mass to `part` if `in_part`. All lanes of the warp must take part.
+    // Adds the mass of a token to `all`, and also to `part` if `in_part`. All lanes of the warp make this call
+    // together.
     DEVICE void add(float z, MassSum& all, MassSum& part, bool in_part) const {
         const double x = ((double)z - max) * inverse;
         const float SHIFTER = 12582912.0f;
@@ -214,7 +217,7 @@ struct Part {
         }
     }
 
-    // Starts the planned work, and returns how masses are computed.
+    // Applies the filters before the planned one, and returns the row's `Masses`.
     DEVICE Masses started(const Extremes& extremes) {
         fill(shared.tables);
         __syncthreads();
@@ -294,7 +297,7 @@ struct Part {
             }
         }
         __syncthreads();
-        // The listed tokens are from `low` to below `high`.
+        // Tokens are listed if their logit is at least `low` and below `high`.
         const auto from_bin = [&](u32 bin) {
             return lowest_such(extremes.top, [&](float z) { return bins.of(z) <= bin; });
         };

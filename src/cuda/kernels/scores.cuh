@@ -14,7 +14,7 @@ struct ScoresArguments {
 };
 
 struct Extremes {
-    // NaN if the row contains one.
+    // NaN if the row contains a NaN.
     float max;
     float min;
 
@@ -108,7 +108,8 @@ DEVICE Parts total(u64 units, Parts* partial) {
     return others.of_warp();
 }
 
-// Computes the fixed-point sum of a row's exponentials, in all threads. `each` adds the thread's terms to its argument.
+// Computes the fixed-point sum of a row's exponentials. Every thread gets the result. `each` adds the thread's terms to
+// its argument.
 template <u32 WARPS, bool MAY_BE_LONG, class Each>
 DEVICE Units sum_exps(u32 row_len, Parts* partial, Each each) {
     if (MAY_BE_LONG && is_long(row_len)) {

@@ -122,7 +122,8 @@ DEVICE void divide(BlockRow<S, HELD, BATCH>& row, const ScoresArguments& a, cons
     const u32 COUNT = row.COUNT, fill = negligible_word<S>(found.max);
     const SoftmaxExp exp(found.max, found.min);
     const LaneTables tables = exp.lane_tables();
-    // The exponentials replace the words in registers. Those of 16-bit types need as many further registers.
+    // The exponentials replace the words in registers. A piece of a 16-bit type has twice as many exponentials as
+    // words. The second half of them is in `others`.
     float others[HELD][4], of_edge = 0.0f;
     const auto keep = [&](u32 piece, const float* e, u32 (&words)[4]) {
         for (u32 w = 0; w < 4; w++) {
@@ -132,7 +133,7 @@ DEVICE void divide(BlockRow<S, HELD, BATCH>& row, const ScoresArguments& a, cons
     };
     const Units units = fast_sum(row, exp, tables, fill, partial, keep, [&](float e) { of_edge = e; });
     float high, low;
-    // The unit of the sum is the same for all rows that are not long.
+    // Passes 0 as the length, because the unit of the sum is the same for all rows that are not long.
     reciprocal(units, 0, high, low);
     typename S::Bits *to = Results<S>(a, row.row).row, *own = to + row.first;
     row.each_held([&](u32 offset, const u32 (&words)[4]) {

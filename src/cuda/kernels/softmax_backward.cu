@@ -4,9 +4,9 @@
 
 struct OfSoftmax {
     static const bool MEAN = true, IS_OF_ROWS = false;
-    // Number of pieces that fit in registers next to four pieces of exponentials.
+    // Number of pieces of incoming gradients that fit in registers next to four pieces of exponentials.
     static const u32 KEPT = 3;
-    // The product is exact, so the sum is rounded once.
+    // The product of two f32 values is exact in f64, so a fused operation and separate ones give the same bits.
     static DEVICE double with_term(double sum, double e, double dy) { return fma(e, dy, sum); }
     static DEVICE double of(double y, double dy, double mean) { return y * (dy - mean); }
 

@@ -20,7 +20,7 @@ struct BackwardShared {
     Tables tables;
 };
 
-// Addresses of a row of scores, of its incoming gradients, and of its gradients.
+// These functions return the addresses of a row's scores, of its incoming gradients, and of its results.
 template <class S>
 DEVICE const typename S::Bits* x_of(const BackwardArguments& a, u64 index) {
     return (const typename S::Bits*)a.x + index * a.cols;
@@ -95,7 +95,7 @@ struct BackwardRow {
         return true;
     }
 
-    // Returns whether the gradients read for the row contain a NaN.
+    // Returns whether an incoming gradient of the row is NaN. Gradients at masked columns do not count.
     DEVICE bool has_nan(u32* partial) {
         if (Gradient::IS_OF_ROWS) {
             const float of_row = S::widen(*dy);
@@ -226,7 +226,7 @@ struct HeldGradients {
         }
     }
 
-    // Returns the tiled sum of the row, for the sums of its tiles.
+    // Returns the tiled sum of the row, given the sums of its tiles.
     static DEVICE double sum_of(const double* tiles) {
         const u32 count = STEPS * At::tiles();
         return fold_lanes([&](u32 lane) {
@@ -258,7 +258,7 @@ struct HeldGradients {
                 u32 rounded[WORDS];
                 u32 mask = round_near<S>(near, e, words, rounded);
                 Vectors<S>::store_words(to, {rounded[0], rounded[1], rounded[2], rounded[3]});
-                // A row without gradients has results of 0, which are exact.
+                // If the row's sum and all incoming gradients of the piece are 0, the results are 0, which is exact.
                 if (mask != 0 && !(of_row == 0.0 && ((words[0] | words[1] | words[2] | words[3]) & ~S::SIGNS) == 0)) {
                     each_in_mask<S>(mask, e, words, [&](u32 k, float e, float dy) { to[k] = (Bits)exact(e, dy); });
                 }
@@ -292,8 +292,8 @@ DEVICE void backward_again(const BackwardArguments& a, u64 index) {
     }
 }
 
-// Computes the gradients of rows that fit in registers. Only the block's first row is processed in registers. A loop over
-// rows would take further registers for values that are the same for all rows.
+// Computes the gradients of rows that fit in registers. Only the block's first row is processed in registers. A loop
+// over rows would take further registers for values that are the same for all rows.
 template <class Gradient, class S, u32 WARPS, u32 HELD, u32 KEPT>
 DEVICE void backward_held(const BackwardArguments& a) {
     typedef HeldGradients<Gradient, S, WARPS, HELD, KEPT> Row;
@@ -320,12 +320,13 @@ DEVICE void backward_held(const BackwardArguments& a) {
             next += gridDim.x;
         }
     }
-    // The other rows are rare: those with a wide range or without finite results, and those beyond the largest number of
-    // blocks.
+    // The other rows are rare: those with a wide range or without finite results, and those beyond the largest number
+    // of blocks.
     backward_again<Gradient, S, Singles, WARPS>(a, recomputed(next));
 }
 
-// Two blocks of 256 threads fit on a multiprocessor, or one of 512.
+// Defines a kernel like `ENTRY_AT_MOST`, and limits its registers so that a multiprocessor can run 512 threads at a
+// time.
 #ifdef __CUDACC__
 #define ENTRY_OF_HALF(NAME, ARGUMENTS, THREADS, BODY)                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) NAME(const ARGUMENTS arguments) { BODY; }

@@ -36,7 +36,7 @@ struct SoftmaxMasked {
                 UNROLLED
                 for (u32 e = 0; e < COUNT; e++) {
                     row.values[i][e] = 0.0f;
-                    // Terms of 0 make the number of terms a constant.
+                    // Adds terms of 0, so that the number of terms is known at compile time.
                     sum.add(0.0f);
                 }
             });
@@ -120,7 +120,7 @@ struct SoftmaxMasked {
     static DEVICE void write_wide(const MaskedArguments& a, u32 index, Shared& shared) {
         const RowMask<HAS_BIAS> mask(a, index);
         Bits* to = (Bits*)a.y + (u64)index * a.cols;
-        // Only the kernels that read one element at a time take calls with a softcap.
+        // Calls with a softcap only reach kernels that read one element at a time.
         WideRow<S, WARPS, HAS_BIAS> wide(a, COUNT == 1 ? a.softcap : 0.0, index, mask, mask.low, mask.high);
         wide.find(shared.extremes);
         u32 beside = 0, low = mask.low, high = mask.high;

@@ -21,16 +21,16 @@ DEVICE double fold(double v, u32 threads) {
     return v;
 }
 
-// Sums 64 lanes, in all threads. Lane l is `of(l)`.
+// Sums the 64 lanes of a tiled sum. Every thread gets the result. The sum of lane l is `of(l)`.
 template <class Term>
 DEVICE double fold_lanes(Term of) {
     const u32 lane = threadIdx.x % WARP * 2;
     return fold(of(lane) + of(lane + 1), WARP) + 0.0;
 }
 
-// Computes `N` tiled sums over a row, in all threads. `add` receives the first column of a piece, the piece, and a
-// function that maps an index in the piece to the sums of that element's lane. `add` adds the element's terms to
-// these sums.
+// Computes `N` tiled sums over a row. Every thread gets the results. `add` receives the first column of a piece, the
+// piece, and a function that maps an index in the piece to the sums of that element's lane. `add` adds the element's
+// terms to these sums.
 template <u32 N, class S, template <class> class By, u32 WARPS, u32 HELD, class Add>
 DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, WARPS>, N>& shared, double (&sums)[N],
                        Add add) {
@@ -49,7 +49,8 @@ DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, 
         double own[LANES][N] = {};
         row.each_of_tile(step, [&](u32 piece, u32 column, const float* values) {
             if (At::COUNT == 1) {
-                // Selects the lane without an index into an array, because a loop over many pieces is not unrolled.
+                // Selects the lane without an index into `own`, because the loop over many pieces is not unrolled, and
+                // registers cannot be indexed.
                 const bool is_odd = piece % 2 == 1;
                 double lane[N];
                 for (u32 n = 0; n < N; n++) {
@@ -119,11 +120,11 @@ struct TermSums {
     double lanes[N][64];
 };
 
-// Computes `N` tiled sums over `count` terms, in all threads. `add` is called with the index of a term and the sums of
-// its lane. Each warp sums one tile at a time.
+// Computes `N` tiled sums over `count` terms. Every thread gets the results. `add` is called with the index of a term
+// and the sums of its lane. Each warp sums one tile at a time.
 template <u32 WARPS, u32 N, class Add>
 DEVICE void sum_terms(u64 count, TermSums<WARPS, N>& shared, double (&sums)[N], Add add) {
-    static_assert(WARPS <= WARP, "a tile of each step for a thread of the first warp");
+    static_assert(WARPS <= WARP, "each tile of a step needs a thread of the first warp");
     const u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     __syncthreads();
     for (u32 i = threadIdx.x; i < 64; i += WARPS * WARP) {
@@ -179,7 +180,7 @@ DEVICE double block_sum(double own, double* partial) {
     });
 }
 
-// Computes the binned sum over a row, in all threads. `term` returns the term of an element.
+// Computes the binned sum over a row. Every thread gets the result. `term` returns the term of an element.
 template <class S, template <class> class By, u32 WARPS, u32 HELD, class Term>
 DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared, Term term) {
     double own = 0.0;

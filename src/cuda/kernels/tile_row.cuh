@@ -6,8 +6,8 @@
 // Largest number of threads of a block.
 const u32 TILE_ROW_THREADS = 1024;
 
-// Loads a word from global memory if a condition holds, and otherwise returns another value. Unlike a branch, this does
-// not keep loads from overlapping.
+// Loads a word from global memory if a condition holds, and otherwise returns another value. Unlike loads behind
+// branches, several such loads can be in flight at a time.
 DEVICE u32 load_if(bool condition, const void* from, u32 otherwise) {
 #ifdef __CUDACC__
     u32 word = otherwise;
@@ -26,8 +26,8 @@ struct TileRow {
     static const u32 TILES = TILE_ROW_THREADS / GROUP;
     u32 words[PIECES][WORDS];
 
-    // Column of the thread's first piece, and distance of the i-th piece from it. Pointers to rows are advanced by the
-    // first column, so that all accesses of a thread to a row share one address.
+    // `first` returns the column of the thread's first piece, and `offset` the distance of the i-th piece from it.
+    // Pointers to rows are advanced by the first column, so that all accesses of a thread to a row share one address.
     static DEVICE u32 first() { return threadIdx.x / GROUP * 256 + threadIdx.x % GROUP * COUNT; }
     static constexpr DEVICE u32 offset(u32 i) { return i * (GROUP * COUNT); }
     static DEVICE bool is_there(u32 i, u32 cols) { return first() + offset(i) < cols; }
@@ -96,7 +96,8 @@ struct TileSums {
     double tiles[2][N][TileRow<S>::TILES];
 
     // Computes the sums of the tile that the thread's group holds, and stores them in set `turn`. The caller needs a
-    // barrier before it calls `total`. `add` receives a piece, a word, and the sums of the lanes of the word's elements.
+    // barrier before it calls `total`. `add` receives the index of a piece, the index of a word in it, and the sums of
+    // the lanes of the word's elements.
     template <class Add>
     DEVICE void store(u32 turn, Add add) {
         typedef TileRow<S> Row;
@@ -122,7 +123,7 @@ struct TileSums {
         }
     }
 
-    // Waits for all threads, and computes the sums of set `turn` in each. The other set is next.
+    // Waits for all threads. Each thread then computes the sums of set `turn`, and changes `turn` to the other set.
     DEVICE void totals(u32& turn, double (&sums)[N]) const {
         __syncthreads();
         for (u32 n = 0; n < N; n++) {
@@ -131,7 +132,7 @@ struct TileSums {
         turn ^= 1;
     }
 
-    // Computes sum `n` of set `turn`, in all threads.
+    // Computes sum `n` of set `turn`. Every thread gets the result.
     DEVICE double total(u32 turn, u32 n) const {
         const double* of = tiles[turn][n];
         const u32 count = blockDim.x / TileRow<S>::GROUP;
@@ -142,7 +143,7 @@ struct TileSums {
     }
 };
 
-// Computes the sums of the elements of a row and of their squares, in all threads.
+// Computes the sums of the elements of a row and of their squares. Every thread gets the results.
 template <class S>
 DEVICE void find_sums(TileRow<S>& row, TileSums<S, 2>& shared, u32& turn, double (&sums)[2]) {
     shared.store(turn, [&](u32 i, u32 w, double(*sums)[2]) {
@@ -154,7 +155,7 @@ DEVICE void find_sums(TileRow<S>& row, TileSums<S, 2>& shared, u32& turn, double
     row.forget_elements();
 }
 
-// Computes the sums of the deviations from a mean and of their squares, in all threads.
+// Computes the sums of the deviations from a mean and of their squares. Every thread gets the results.
 template <class S>
 DEVICE void find_sums_about(TileRow<S>& row, u32 cols, double mean, TileSums<S, 2>& shared, u32& turn,
                             double (&sums)[2]) {
@@ -167,8 +168,9 @@ DEVICE void find_sums_about(TileRow<S>& row, u32 cols, double mean, TileSums<S, 
     row.forget_elements();
 }
 
-// Reads an operand at the thread's columns. With `IS_OWN`, the operand must have the rows' type or be absent, so each read
-// is one instruction. Kernels choose `IS_OWN` once, because a branch at each read would keep reads from overlapping.
+// Reads an operand at the thread's columns. With `IS_OWN`, the operand must have the rows' type or be absent, so each
+// read is one instruction. Kernels choose `IS_OWN` once, because a branch at each read would keep reads from
+// overlapping.
 template <class S, bool IS_OWN>
 struct TileOperand {
     typedef typename S::Bits Bits;
@@ -185,7 +187,7 @@ struct TileOperand {
 
     DEVICE u32 missing() const { return S::narrow_two(operand.missing, operand.missing); }
 
-    // Loads the words of the piece at a distance from the first piece.
+    // Loads the words of the piece that is `offset` elements after the thread's first piece.
     DEVICE void load(u32 offset, u32 (&words)[Row::WORDS]) const {
         uint4 v = {missing(), missing(), missing(), missing()};
         if (operand.type != NO_OPERAND) {
@@ -194,7 +196,7 @@ struct TileOperand {
         words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
     }
 
-    // Loads the values of the piece at a distance from the first piece.
+    // Loads the values of the piece that is `offset` elements after the thread's first piece.
     DEVICE void values(u32 offset, float* to) const {
         if constexpr (IS_OWN) {
             Row row;
@@ -205,7 +207,8 @@ struct TileOperand {
         }
     }
 
-    // Loads the values of the word at a distance from the first piece, or finite values if the word is not in the row.
+    // Loads the values of the word that is `offset` elements after the start of the thread's first piece. If the word
+    // is not in the row, the values are any finite numbers.
     DEVICE void of_word(u32 offset, bool is_there, float* to) const {
         const bool is_wide = !IS_OWN && operand.type == F32_OPERAND;
         const bool is_own = operand.type != NO_OPERAND && !is_wide;

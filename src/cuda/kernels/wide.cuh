@@ -80,7 +80,7 @@ DEVICE double rounded(Wide v) {
     const Sum sum = fast_two_sum(v.hi, v.lo);
     u64 bits = bits_of_wide(sum.hi);
     if (fabs(sum.lo) > 0.0 && (bits & 1) == 0) {
-        // Moves to the neighbour farther from zero if sum and error have the same sign, else to the neighbour nearer to
+        // Moves to the neighbour farther from zero if `hi` and `lo` have the same sign, else to the neighbour nearer to
         // zero.
         bits += ((bits ^ bits_of_wide(sum.lo)) & SIGN) == 0 ? 1 : ~0ull;
     }

@@ -1,4 +1,5 @@
-// Parts of functions in f64 with reduced precision, which use the rounding test of `pair.cuh`.
+// Helpers of functions that are computed in f64 with less than full precision. These use the rounding test of
+// `pair.cuh`.
 #pragma once
 #include "pair.cuh"
 #include "wide.cuh"
@@ -14,14 +15,14 @@ DEVICE double horner_halves(double x, const double (&c)[N]) {
     return fma(halves[1], x, halves[0]);
 }
 
-// Computes 1 / d. One Newton step doubles the correct digits of an approximate reciprocal. The result is off by less
-// than 20 u^2, u = 2^-24.
+// Computes 1 / d. One Newton step doubles the correct digits of an approximate reciprocal. The relative error is below
+// 20 u^2, u = 2^-24.
 DEVICE double near_reciprocal_of(double d) {
     const double near = (double)fast_reciprocal_ftz((float)d);
     return fma(fma(0.0 - near, d, 1.0), near, near);
 }
 
-// Adds the error bounds, relative to the value, and rounds.
+// Returns the value plus and minus its error bound, each rounded. The bound is `uncertainty` times the value.
 DEVICE Sides wide_sides(double value, double uncertainty, bool serves) {
     return {(float)fma(value, uncertainty, value), (float)fma(value, -uncertainty, value), serves};
 }

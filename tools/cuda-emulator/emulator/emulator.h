@@ -1,5 +1,5 @@
 // Emulation of a CUDA device on the CPU. Each thread of a block is a fiber, and blocks run one after another. Shared
-// memory belongs to the running block. Fibers switch only where they synchronize.
+// memory belongs to the running block. Fibers switch only where they synchronise.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -62,7 +62,7 @@ float fast_reciprocal(float x);
 float fast_log2(float x);
 float fast_rsqrt(float x);
 float fast_sqrt(float x);
-// Products, with subnormal numbers replaced by zero, and rounded up.
+// Products: the first with subnormal numbers replaced by zero, the second rounded up.
 float product_ftz(float a, float b);
 float product_up(float a, float b);
 

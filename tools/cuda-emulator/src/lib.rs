@@ -1,6 +1,6 @@
 //! Evenkeel's CUDA kernels on a CPU: the same sources, compiled with an emulated device.
 //!
-//! Threads of a block are fibers that switch where they synchronize, in a selectable order. This detects results that
+//! Threads of a block are fibers that switch where they synchronise, in a selectable order. This detects results that
 //! depend on the order, and threads that wait forever. It does not detect races within a warp, nor effects that occur
 //! only on a device.
 
@@ -60,12 +60,12 @@ impl Emulator {
         Emulator { run: emulator_launch, _library: None }
     }
 
-    /// Loads kernels from a shared library that was compiled in the same way.
+    /// Loads kernels from a shared library that was compiled with the emulator, as the linked kernels are.
     ///
     /// # Errors
     /// Returns the reason if the library can't be loaded.
     pub fn load(path: &Path) -> Result<Self, libloading::Error> {
-        // SAFETY: loading the library only runs the initializers that register kernels. `emulator.cpp` defines `run`
+        // SAFETY: loading the library only runs the initialisers that register kernels. `emulator.cpp` defines `run`
         // with this type.
         unsafe {
             let library = libloading::Library::new(path)?;

@@ -13,7 +13,7 @@ use rand::rngs::SmallRng;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A plan of what to check.
+/// Ops to check, the device, and the file for the results.
 pub struct Plan<'a> {
     /// Stream of the device, or `None` to compute only the CPU's digests.
     pub stream: Option<&'a Stream>,
@@ -185,7 +185,7 @@ fn compare<E: Number>(expected: &Result<Results<E>>, got: &Result<Results<E>>) -
     let (expected, got) = match (expected, got) {
         (Ok(expected), Ok(got)) => (expected, got),
         (Err(expected), Err(got)) if expected.to_string() == got.to_string() => return Ok(()),
-        (_, Err(got)) => return Err(format!("an error: {got}")),
+        (_, Err(got)) => return Err(format!("the GPU returned the error: {got}")),
         (Err(expected), Ok(_)) => {
             return Err(format!("the GPU returned a result, but the CPU returned the error: {expected}"));
         }
@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(found(results(&[1.0], &[7, 8])), "result 0 has 1 elements instead of 3");
         assert_eq!(found(results(&[1.0, 0.0, f32::NAN], &[7, 9])), "row 1 has the bits Some(9) instead of 8");
         assert_eq!(found(results(&[1.0, 0.0, f32::NAN], &[7])), "row 1 has the bits None instead of 8");
-        assert_eq!(found(Err(Error::WroteBeside(3))), format!("an error: {}", Error::WroteBeside(3)));
+        assert_eq!(found(Err(Error::WroteBeside(3))), format!("the GPU returned the error: {}", Error::WroteBeside(3)));
         let refused = || Err(Error::Evenkeel(evenkeel::Error::fully_masked("softmax", 1)));
         assert_eq!(compare::<f32>(&refused(), &refused()), Ok(()));
         assert!(

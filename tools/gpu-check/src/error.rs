@@ -10,7 +10,7 @@ pub enum Error {
     #[error("{0}")]
     Evenkeel(#[from] evenkeel::Error),
     /// An error of the driver while memory was allocated or copied.
-    #[error("the driver: {0:?}")]
+    #[error("the CUDA driver failed: {0:?}")]
     Driver(#[from] DriverError),
     /// A kernel wrote outside its results.
     #[error("a kernel wrote outside its result, at element {0} counted from the start of the result")]

@@ -82,7 +82,7 @@ struct Cases {
     /// Check only every PART-th shape.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     part: u64,
-    /// Skip shapes with more elements.
+    /// Skip shapes with more elements than this.
     #[arg(long, default_value_t = 1 << 30)]
     elements: usize,
     /// Check only this op; can be given several times.

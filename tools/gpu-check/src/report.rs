@@ -256,7 +256,7 @@ mod tests {
         };
         let timings = Timings { device, timings: vec![timing.clone()], ..Timings::default() };
         record::write_json(&folder.join("time.json"), &timings).unwrap();
-        // Format of peers.py.
+        // Timings in the format that peers.py writes.
         let peers = r#"{"versions": ["torch 9.9"], "left_out": ["Liger: not there",
             "torch, exp of F32, 1x2: no time was left", "torch, exp of BF16, 1x2: no time was left"], "timings": [
             {"op": "softmax", "dtype": "BF16", "rows": 8192, "cols": 1024, "by": "torch", "us": 3.5, "fastest": 3.0,

@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A plan of what to time.
+/// Ops to time, the device, and the file for the timings.
 pub struct Plan<'a> {
     pub stream: &'a Stream,
     /// Names of the ops to time; all if empty.
@@ -37,7 +37,7 @@ pub struct Plan<'a> {
 
 const ROWS: &[(usize, usize)] =
     &[(8192, 1024), (8192, 4096), (8192, 8192), (8192, 16_384), (8192, 32_768), (2048, 131_072), (2048, 50_257)];
-/// Shapes for masks other than the first one.
+/// Shapes for masked ops, except softmax with a causal mask, which is timed on [`ROWS`].
 const MASKED: &[(usize, usize)] = &[(8192, 4096), (8192, 16_384)];
 const FLAT: &[(usize, usize)] = &[(8192, 16_384)];
 /// Shape for rope. Each row is one head at one position. There are 32 heads of 8,192 positions. For attention, this
@@ -287,7 +287,7 @@ impl Clock {
         let queueing = batches.iter().map(|(_, queueing)| *queueing).fold(f64::INFINITY, f64::min);
         let trouble = (queueing > self.busy_us).then(|| {
             format!(
-                "the host took {queueing:.0} us to queue {count} calls; the device was busy for {:.0}",
+                "the host took {queueing:.0} us to queue {count} calls; the device was busy for only {:.0} us",
                 self.busy_us
             )
         });

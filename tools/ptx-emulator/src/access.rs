@@ -18,7 +18,7 @@ pub struct Spaces<'m> {
     pub constants: &'m [u8],
 }
 
-/// A problem of one lane.
+/// Result for a warp's lanes. An error holds the index of a lane, and the lane's problem.
 pub type OfLane<T> = Result<T, (usize, Problem)>;
 
 impl Spaces<'_> {
@@ -52,7 +52,7 @@ impl Spaces<'_> {
     }
 
     pub fn load(&mut self, w: &mut Warp, i: &Inst, access: Access, lanes: u32) -> OfLane<()> {
-        // All lanes read the same parameter or constant in one access.
+        // All lanes read the same parameter, so a single access reads it for all of them.
         let once = matches!(access.space, Space::Param);
         let size = 8 * access.of.bytes();
         for lane in lanes_of(lanes) {

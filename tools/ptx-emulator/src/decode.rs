@@ -26,7 +26,7 @@ pub struct Decoder {
     immediates: HashMap<(Bank2, u64), u32>,
     specials: HashMap<Special, u32>,
     labels: HashMap<String, usize>,
-    /// Branches whose label was not known yet.
+    /// Index of each branch in `code`, and its label. The target is set at the end, because labels may follow branches.
     branches: Vec<(usize, String)>,
     code: Vec<Inst>,
     origins: Vec<(u32, Box<str>)>,
@@ -67,7 +67,7 @@ impl Decoder {
         self.symbol(&variable.name, Space::Shared, SHARED_START + at as u64);
     }
 
-    /// Returns the error for a current statement that is not supported.
+    /// Returns the error that the current statement is not supported.
     pub fn unknown(&self) -> ModuleError {
         ModuleError::Unknown { kernel: self.kernel.clone(), line: self.line, text: self.text.clone() }
     }
@@ -123,7 +123,8 @@ impl Decoder {
                 Some((name, count)) => (name, count.trim_end_matches('>').parse().map_err(|_| self.unknown())?),
                 None => (name, 0),
             };
-            // A register without a number has the same name as the prefix of numbered registers.
+            // The prefix of numbered registers may equal the name of a register without a number, so its key ends with
+            // `#`.
             let first = self.reserve(of.bank(), count.max(1));
             let declared = Declared { bank: of.bank(), first };
             let key = if count > 0 { format!("{name}#") } else { name.to_string() };

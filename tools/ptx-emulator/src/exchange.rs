@@ -13,8 +13,8 @@ pub enum Met {
     Waiting,
 }
 
-/// Returns whether all lanes of the running lanes' masks have arrived. Fails if a lane's mask lacks the lane itself, or
-/// names a lane that cannot arrive any more.
+/// Returns whether all lanes that the running lanes' masks name have arrived. Fails if a lane's mask lacks the lane
+/// itself, or names a lane that cannot arrive any more.
 pub fn meet(w: &Warp, masks: &Words, lanes: u32) -> OfLane<Met> {
     for lane in lanes_of(lanes) {
         let mask = masks[lane];

@@ -268,8 +268,8 @@ pub fn root64(root: Root, a: u64) -> u64 {
     }
 }
 
-/// Computes an approximate instruction. The error is a pseudo-random part of the largest error that NVIDIA documents,
-/// so a kernel whose result depends on this error gives other bits than the CPU.
+/// Computes an approximate instruction. The error is a pseudo-random fraction of the largest error that NVIDIA
+/// documents, so a kernel whose result depends on this error gives other bits than the CPU.
 fn approximate(root: Root, a: u32) -> u32 {
     let x = f64::from(f32_of(a));
     let (exact, relative) = match root {
@@ -287,7 +287,8 @@ fn approximate(root: Root, a: u32) -> u32 {
     // The bound of lg2 near 1 is absolute.
     let scale = if root == Root::ApproxLg2 && x > 0.5 && x < 2.0 { 1.0 } else { exact.abs() };
     let disturbed = if exact.is_finite() && exact != 0.0 { exact + part * bound * scale } else { exact };
-    // On devices, rcp is exact if the result is a power of two. NVIDIA does not promise this.
+    // On devices, rcp is exact if the result is a power of two. NVIDIA does not promise this, so it is not imitated
+    // here.
     bits32(disturbed as f32)
 }
 

@@ -139,7 +139,7 @@ pub enum Special {
     Smid,
     /// Mask of the lanes before or after a lane, with or without the lane itself.
     LaneMask(bool, bool),
-    /// A constant: the size 1 or the index 0 of a dimension that is not used.
+    /// A constant, such as the index 0 of a dimension that is not used.
     Always(u32),
 }
 
@@ -177,7 +177,7 @@ impl Kernel {
         self.parameter_bytes
     }
 
-    /// Returns the size in bytes that divides the size of every access to shared memory.
+    /// Returns the size in bytes of the smallest access to shared memory. It divides the sizes of all accesses.
     pub(crate) fn grain(&self) -> usize {
         let sizes = self.code.iter().filter_map(|inst| match inst.op {
             Op::Load(access) | Op::Store(access) | Op::Atom(_, access)

@@ -179,7 +179,7 @@ pub enum Root {
     ApproxSqrt,
 }
 
-/// Comparisons. The names of the second half are true for NaN.
+/// Comparisons. If an operand is NaN, only `Nan` and the comparisons whose name ends with `u` are true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cmp {
     Eq,
@@ -271,10 +271,10 @@ pub enum Op {
     /// Joins two or four registers into one, or splits one, with the number of bytes in each part.
     Join(u8),
     Split(u8),
-    /// Integer operations on registers of so many bytes.
+    /// Integer operation on numbers of this many bytes.
     Int(Int, u8),
     Bits(Bits, u8),
-    /// Products of the full width, from this type, with an addend if the flag is set.
+    /// Product of two numbers of this type, in twice its width, plus an addend if the flag is set.
     MulWide(Type, bool),
     /// Product's lower half, plus an addend.
     MadLo(u8),
@@ -290,7 +290,7 @@ pub enum Op {
     },
     F32(Float),
     F64(Float),
-    /// Operations in f32 that round in another direction than to the nearest.
+    /// Operation in f32 that rounds up, down or toward zero.
     Directed(Float, Round),
     FmaDirected(Round),
     /// Product in f32. Subnormal factors and results become zeros of their sign.
@@ -302,7 +302,7 @@ pub enum Op {
     Root64(Root),
     Fma32,
     Fma64,
-    /// Minimum or maximum of two numbers of 16 bits, in this type.
+    /// Minimum or maximum of two 16-bit floats, or of two pairs of them, of this type.
     Packed(Float, Type),
     /// Sets a predicate from a comparison in this type.
     Set(Cmp, Type),
@@ -321,7 +321,7 @@ pub enum Op {
         round: Round,
         integral: bool,
     },
-    /// Two f32 to a pair of 16 bits.
+    /// Conversion of two f32 to a pair of 16-bit floats of this type.
     CvtPair(Type),
     /// Address in a space from a generic address, or a generic address from an address in a space.
     ToSpace(Space),

@@ -11,7 +11,7 @@ pub enum ModuleError {
         line: u32,
         text: String,
     },
-    /// Nothing has this name.
+    /// No register, label or variable has this name.
     Undeclared {
         kernel: String,
         line: u32,
@@ -27,7 +27,7 @@ impl fmt::Display for ModuleError {
                 write!(f, "kernel '{kernel}', line {line}: the interpreter does not support '{text}'")
             }
             ModuleError::Undeclared { kernel, line, name } => {
-                write!(f, "kernel '{kernel}', line {line}: nothing is named '{name}'")
+                write!(f, "kernel '{kernel}', line {line}: no register, label or variable is named '{name}'")
             }
             ModuleError::NoKernel(name) => write!(f, "the module has no kernel '{name}'"),
         }
@@ -167,7 +167,7 @@ impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LaunchError::Threads { kernel, threads, most } => {
-                write!(f, "kernel {kernel} was launched with {threads} threads per block, which exceeds {most}")
+                write!(f, "kernel {kernel} must be launched with 1 to {most} threads per block, got {threads}")
             }
             LaunchError::Arguments { kernel, bytes, expected } => {
                 write!(f, "kernel {kernel} was launched with {bytes} bytes of arguments instead of {expected}")

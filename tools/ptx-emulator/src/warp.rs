@@ -1,4 +1,4 @@
-//! Registers and lanes of a warp. Lanes whose branches differ form groups. The group at the first instruction runs
+//! Registers and lanes of a warp. Lanes whose branches differ form groups. The group at the earliest instruction runs
 //! first, so that groups meet again where their paths join.
 
 use crate::kernel::{Kernel, MULTIPROCESSORS, Special};

@@ -14,7 +14,7 @@ const TABLE: [i64; 5] = [0, 3, 70_001, -9, 131_071];
 /// Indices that are not in the table.
 const UNKNOWN: [i64; 3] = [5, 1 << 31, -1];
 
-/// Shapes, pairs, and how to run a case.
+/// Layouts of the heads, the kind of rotation, and how to run the kernel.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     layouts: [HeadLayout; 2],
@@ -124,7 +124,7 @@ pub fn cases<E: DeviceElement>(
         let cols = [2, 4, 8, 16, 20, 32, 48, 64, 80, 96, 128, 136, 192, 256, 512][i % 15];
         let rotated = [cols, cols / 4 * 2, cols.min(16), cols][i / 15 % 4].max(2);
         let (tokens, heads) = (1 + i % 7, 1 + i % 5);
-        // Rows apart from each other, heads before tokens, and contiguous rows.
+        // Three layouts: rows with gaps between them, the rows of a head next to each other, and contiguous rows.
         let (apart, gap) = ([0, 8, 3][i % 3], [0, 16, 1][i / 3 % 3]);
         let head_stride = cols + apart;
         let strided = HeadLayout { tokens, heads, cols, token_stride: heads * head_stride + gap, head_stride };

@@ -27,7 +27,8 @@ fn rows_of_every_shape<E: DeviceElement>(seed: u64) {
     let edges =
         [1, 2, 3, 7, 8, 31, 32, 33, 63, 64, 65, 255, 256, 257, 1000, 1024, 2048, 4096, 5000, 8192, 8193, 12_000];
     for case_number in 0..220 {
-        // Rows of more than 2048 logits are not sorted as a whole. Rows of more than 8192 logits have another kernel.
+        // Rows of more than 2048 logits are not sorted as a whole. Rows of more than 8192 logits are read by other
+        // kernels.
         let range = [1..3000, 1..3000, 2049..8193, 8193..20_000][case_number % 4].clone();
         let cols = if case_number < edges.len() { edges[case_number] } else { rng.random_range(range) };
         let kind = LOGITS[case_number % LOGITS.len()];

@@ -11,7 +11,7 @@ pub struct AttentionDecode;
 
 const SEQUENCES: usize = 3;
 const HEADS: usize = QUERIES / SEQUENCES;
-/// Number of keys that the longest sequence has at least. Its pages repeat if there are fewer positions.
+/// Smallest number of keys of the longest sequence. If the pages hold fewer positions, the sequence repeats pages.
 const LEAST_KEYS: usize = 700;
 
 /// Options of a way to call the op.
@@ -127,7 +127,7 @@ impl Op for AttentionDecode {
         &[WAYS[0].name, WAYS[1].name, WAYS[2].name, WAYS[3].name, WAYS[4].name, WAYS[5].name, WAYS[6].name];
 
     fn shape(shape: Shape) -> Shape {
-        // Each way's pages divide 48 rows.
+        // 48 rows are a whole number of pages in each way to call the op.
         Shape { rows: shape.rows.next_multiple_of(48), cols: shape.cols.min(cuda::attention_decode::MOST_FEATURES) }
     }
 

@@ -198,8 +198,8 @@ pub trait Op {
     const IS_OF_ROWS: bool = true;
     /// Names of the ways to call the op, such as with an option or without weights.
     const WAYS: &'static [&'static str] = &["plain"];
-    /// A check takes every case, or one in this number if it is limited to small shapes, as for interpreted kernels. An op
-    /// that takes long has a larger number without a common divisor with the number of ways.
+    /// A check that is limited to small shapes, as for interpreted kernels, takes one case in this many. Slow ops have
+    /// a larger number. It has no common divisor with the number of ways, so that the check covers all ways.
     const SMALL_CASE_STEP: usize = 1;
 
     /// Returns the nearest shape that the op accepts.

@@ -45,8 +45,9 @@ pub fn refusal(statements: &str) -> ModuleError {
     Module::parse(&text(statements)).unwrap().kernel("k").unwrap_err()
 }
 
-/// Runs one instruction. Its operands are `%r11`, `%r12` and so on, or `%f1`, `%rs1`, from `words`, and `%rd11` or `%fd1`
-/// from `wides`. The result is the register that the instruction writes: `%r10`, `%f0`, `%rs0`, `%rd10`, `%fd0` or `%p0`.
+/// Runs one instruction. Its operands are `%r11`, `%r12` and so on, or `%f1`, `%rs1`, from `words`, and `%rd11` or
+/// `%fd1` from `wides`. The result is the register that the instruction writes: `%r10`, `%f0`, `%rs0`, `%rd10`, `%fd0`
+/// or `%p0`.
 pub fn eval(instruction: &str, words: &[u32], wides: &[u64]) -> u64 {
     let mut statements = String::new();
     for (i, word) in (1..).zip(words) {
@@ -66,7 +67,7 @@ pub fn eval(instruction: &str, words: &[u32], wides: &[u64]) -> u64 {
         "rd" => "\nst.global.u64 [%rd1], %rd10;".to_string(),
         "fd" => "\nst.global.f64 [%rd1], %fd0;".to_string(),
         "p" => "\nselp.u32 %r10, 1, 0, %p0;\nst.global.u32 [%rd1], %r10;".to_string(),
-        other => panic!("unknown register {other}"),
+        other => panic!("{instruction}: the result's register must be %r, %f, %rs, %rd, %fd or %p, got %{other}"),
     };
     run(&statements, 1).unwrap_or_else(|error| panic!("{instruction}: {error}"))[0]
 }

@@ -207,7 +207,8 @@ fn look(emulator: &Emulator, module: &str) -> Outcome {
         look_at_type::<f32>(emulator, &function)?;
         look_at_type::<f16>(emulator, &function)?;
         look_at_type::<bf16>(emulator, &function)?;
-        // For about one f32 in 500, the float-float result is too close to a tie, so f64 computes some of these numbers.
+        // For about one f32 in 500, the float-float result is too close to a tie, so the kernel computes some of these
+        // numbers in f64.
         let beyond_one = |sign: f32| (0..4096).map(move |i| sign * f32::from_bits(1f32.to_bits() + i));
         let x: Vec<f32> = beyond_one(1.0).chain(beyond_one(-1.0)).collect();
         let inputs = Inputs { x: &x, other: &x, shifts: [0, 0] };

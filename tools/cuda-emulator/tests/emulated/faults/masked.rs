@@ -144,7 +144,7 @@ pub const FAULTS: &[Fault] = &[
     ),
 ];
 
-/// Faults in kernels that read biases.
+/// Faults in the kernels of log_softmax and logsumexp.
 pub const FAULTS_OF_SUMS: &[Fault] = &[
     fault("f16 biases are read as bf16", "masked.cuh", "(double)F16::widen", "(double)BF16::widen"),
     fault(
@@ -216,8 +216,8 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, ops: &[Op]) -> Outcome {
         }
     }
     let how = How { shift: 0, one_block: true, order: Order::Forward };
-    // The products of score and scale are not f32 values, and many of a row's terms are large. In the last row, products
-    // reach 280.
+    // The products of score and scale are not f32 values, and many of a row's terms are large. In the last row,
+    // products reach 280, beyond the limit of 256 for float-float pairs.
     let scaled = Beside { scale: 0.7, ..Beside::nothing(&[33, 64]) };
     let mut near: Vec<f64> = row::<f64>(&mut rng, KINDS[0], 33 * 64).iter().map(|z| z * 0.25).collect();
     near[32 * 64..].iter_mut().for_each(|z| *z += 400.0);

@@ -33,7 +33,7 @@ pub const FAULTS: &[Fault] = &[
         "return sum != sum ? S::NOT_A_NUMBER : S::narrow(sum);",
         "return S::narrow(sum + x * 0x1p-8f);",
     ),
-    fault("the row is normalized without its residual", "rms_norm.cu", "from = (const Bits*)a.sum + start;", ""),
+    fault("the row is normalised without its residual", "rms_norm.cu", "from = (const Bits*)a.sum + start;", ""),
     fault("results are not rounded before the weight", "rms_norm.cuh", "if (before_weight)", "if (false)"),
     fault("results are rounded twice", "norm.cuh", "S::narrow(float_of(odd))", "S::narrow(nearest)"),
     fault("truncation rounds up", "norm.cuh", "fabs(back) > fabs(v) ? 1 : 0", "back > v ? 1 : 0"),
@@ -52,7 +52,7 @@ pub const FAULTS: &[Fault] = &[
         "column < cols; column += blockDim.x",
         "column < cols / 2; column += blockDim.x",
     ),
-    fault("f16 operands are not recognized", "norm.cuh", "type == F16_OPERAND", "type == BF16_OPERAND"),
+    fault("f16 operands are not recognised", "norm.cuh", "type == F16_OPERAND", "type == BF16_OPERAND"),
     fault("large rows are computed in f64", "norm.cuh", "square < 0x1p120", "square < 0x1p119"),
     fault(
         "the registers keep the row without its residual",
@@ -81,7 +81,8 @@ pub fn look(emulator: &Emulator) -> Outcome {
         (limits(&mut rng, &[128, 100, 1032]), limits(&mut rng, &[128]))
     });
     at_limits(emulator, of_f32).and(at_limits(emulator, of_bf16))?;
-    // Zeros are computed as float-float pairs, which lose their sign. f64 would keep it.
+    // This row is computed in float-float pairs, which lose the sign of -0. A kernel that computes it in f64 keeps the
+    // sign.
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     case(emulator, (&[-0.0f32; 64], None), (1, 64), (None, 0), &RmsNorm::default(), how)
 }

@@ -11,7 +11,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 pub const FAULTS: &[Fault] = &[
-    fault("interleaved pairs are not recognized", "rope.cuh", "NEIGHBOURS ? 2 * i : i;", "i;"),
+    fault("interleaved pairs are not recognised", "rope.cuh", "NEIGHBOURS ? 2 * i : i;", "i;"),
     fault("the rotation has the wrong direction in f64", "rope.cuh", "fma(a, c, 0.0 - b * s)", "fma(a, c, b * s)"),
     fault("the rotation has the wrong direction in f32", "rope.cuh", "cos[i], -of_sine)", "cos[i], of_sine)"),
     fault("the gradient rotates forward", "rope.cuh", "factor(wide_sin[i] * direction)", "factor(wide_sin[i])"),

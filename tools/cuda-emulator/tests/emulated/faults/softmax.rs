@@ -150,7 +150,8 @@ pub const FAULTS: &[Fault] = &[
 
 pub fn look(emulator: &Emulator) -> Outcome {
     look_at::<f32>(emulator).and(look_at::<f16>(emulator)).and(look_at::<bf16>(emulator))?;
-    // A thread has 512 terms of 1, and the row has a wide range. Such a row's sums are collected by other code.
+    // Each thread sums 512 terms, nearly all of them 1. The row has a wide range, so its sums are collected by other
+    // code than those of most rows.
     let mut wide = vec![1.0f32; 1 << 18];
     wide[0] = -200.0;
     let how = How { shift: 1, one_block: true, order: Order::Forward };

@@ -22,7 +22,8 @@ pub struct Case {
     pub page_size: usize,
     /// Number of features of keys and of values.
     pub features: [usize; 2],
-    /// Whether the heads of a page are before its positions.
+    /// Whether a page holds all positions of one head after another, instead of all heads of one position after
+    /// another.
     pub heads_first: bool,
     pub scale: Option<f64>,
     pub softcap: Option<f64>,
@@ -41,7 +42,7 @@ const FEATURES: [usize; 16] = [1, 2, 8, 24, 31, 32, 33, 40, 64, 72, 96, 128, 129
 const LENGTHS: [u32; 16] = [0, 1, 2, 31, 32, 33, 40, 100, 255, 256, 257, 288, 300, 511, 513, 600];
 
 impl Case {
-    /// Creates the case with this index. Any 16 consecutive cases have all numbers of features.
+    /// Creates the case with this index. Any 16 consecutive cases cover all numbers in [`FEATURES`].
     pub fn new(rng: &mut StdRng, index: usize) -> Self {
         let features = FEATURES[index % FEATURES.len()];
         let of_values = if rng.random_bool(0.6) { features } else { *FEATURES.choose(rng).unwrap() };
@@ -73,7 +74,7 @@ impl Case {
             softcap: match rng.random_range(0..8) {
                 0 => Some(5.0),
                 1 => Some(1e-20),
-                // Most capped scores are the cap, so all logits are exact.
+                // Most capped scores are exactly 0.5 or -0.5. In some rows, f32 therefore represents all logits.
                 2 => Some(0.5),
                 _ => None,
             },
@@ -126,7 +127,7 @@ impl<E: DeviceElement> Cache<E> {
         let sequences = case.lengths.len();
         let pages = sequences * columns + 2;
         let layout = |features: usize| {
-            // Some elements between the pages belong to none.
+            // With a gap, some elements between the pages belong to no page.
             let gap = if heads_first { 8 } else { 0 };
             let dense = PageLayout::contiguous([pages, page_size, key_heads, features]);
             let page_stride = dense.page_stride + gap;
@@ -140,7 +141,7 @@ impl<E: DeviceElement> Cache<E> {
         let layouts = features.map(layout);
         let mut all: Vec<u32> = (0..pages as u32).collect();
         all.shuffle(rng);
-        // The last column belongs to another table.
+        // The table is a part of a wider one. The last column of the wider table does not belong to it.
         let table_stride = columns + 1;
         let table: Vec<u32> = (0..sequences * table_stride)
             .map(|i| {
@@ -214,7 +215,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, case: &Case
         let seen = length.saturating_sub(case.window.unwrap_or(length));
         let is_unknown = case.unknown == Some(sequence) && length > 0;
         if is_unknown {
-            // One of the pages that the query sees.
+            // Replaces one of the pages that the query sees by a page that is not in the cache.
             let column = rng.random_range(seen / case.page_size..length.div_ceil(case.page_size));
             let at = sequence * cache.shape.table_stride + column;
             let others = [cache.shape.layouts[0].pages as u32, u32::MAX, 1 << 31];
@@ -237,7 +238,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, case: &Case
                     &options,
                 )
             });
-            expected.extend(y.map_err(|error| describe(format!("the CPU's error {error}")))?);
+            expected.extend(y.map_err(|error| describe(format!("the CPU returned an error: {error}")))?);
             let of_op = report.op("attention");
             counts.nan += of_op.nan;
             counts.infinite += of_op.infinite;

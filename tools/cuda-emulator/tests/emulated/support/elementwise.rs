@@ -148,7 +148,7 @@ pub fn case<E: DeviceElement>(
     Ok(())
 }
 
-/// Returns the numbers at which functions change their behavior, and the neighbors of these numbers, with both signs.
+/// Returns the numbers at which functions change their behaviour, and the neighbours of these numbers, with both signs.
 pub fn hostile<E: DeviceElement>() -> Vec<E> {
     let limits = E::LIMITS;
     let mut edges = vec![0.0, f64::INFINITY, f64::NAN, limits.max, limits.min_normal, 1.0];
@@ -161,7 +161,8 @@ pub fn hostile<E: DeviceElement>() -> Vec<E> {
         let bits = E::from_wide(edge).bits();
         numbers.extend((bits.saturating_sub(4)..=bits + 4).map(E::from_bits));
     }
-    // Small multiples of the smallest subnormal number. Half of an odd multiple is a tie.
+    // Small multiples of the smallest subnormal number. Functions such as gelu halve small numbers. Half of an odd
+    // multiple is a tie.
     numbers.extend((0..64).map(E::from_bits));
     let negative = numbers.clone().into_iter().map(|v: E| E::from_bits(v.bits() ^ 1 << (8 * size_of::<E>() - 1)));
     numbers.extend(negative);

@@ -47,7 +47,7 @@ pub enum Bias {
     BF16(Vec<bf16>),
 }
 
-/// Mask, scale, softcap and policy for scores of this shape.
+/// Shape of the scores, and their mask, scale, softcap and policy for fully masked rows.
 #[derive(Clone, Debug, Default)]
 pub struct Beside {
     pub dims: Vec<usize>,

@@ -1,4 +1,4 @@
-//! Common parts of the cases: numbers, buffers that detect writes outside of them, and how kernels run.
+//! Code that all cases share: numbers, buffers that detect writes outside of them, and how kernels run.
 
 pub mod attention_decode;
 pub mod backward;
@@ -163,7 +163,7 @@ impl<E: Element> Guarded<E> {
 
     /// Copies the values to memory that starts `shift` elements after 16-byte alignment.
     pub fn of(values: &[E], shift: usize) -> Self {
-        // Sixteen bytes hold at most eight elements.
+        // The start moves by at most 16 elements: up to eight for the alignment, and up to eight for `shift`.
         let mut all = vec![Self::poison(); values.len() + 2 * GUARD + 16];
         let start = all.as_ptr().align_offset(16) + GUARD + shift;
         all[start..][..values.len()].copy_from_slice(values);

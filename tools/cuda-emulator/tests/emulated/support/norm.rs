@@ -64,7 +64,7 @@ impl Placed {
     }
 }
 
-/// Distribution of the numbers in a row to normalize.
+/// Distribution of the numbers in a row to normalise.
 #[derive(Clone, Copy, Debug)]
 pub enum RowKind {
     Normal,
@@ -180,7 +180,7 @@ pub fn telling(columns: std::ops::Range<usize>, cols: usize, differ: impl Fn(usi
     panic!("rows of {cols} columns: the test needs a weight with different results in f32 and f64, found none");
 }
 
-/// Returns the f32 nearest to a positive number, with its neighbors before and after it.
+/// Returns the f32 nearest to a positive number, with its neighbours before and after it.
 pub fn around(number: f64) -> [f32; 3] {
     let bits = (number as f32).to_bits();
     [bits - 1, bits, bits + 1].map(f32::from_bits)

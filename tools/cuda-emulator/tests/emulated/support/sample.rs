@@ -8,7 +8,7 @@ use evenkeel_cuda_emulator::Emulator;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// Counter of draws.
+/// Counter in memory that a kernel adds to a draw's number.
 static COUNTED: u64 = 5;
 
 /// Distribution of logits.
@@ -140,7 +140,7 @@ pub fn case<E: DeviceElement>(
         unsafe { how.run(emulator, planned) }.map_err(describe)?;
         (dtype, at) = (evenkeel::DType::F32, adjusted.address());
     }
-    // The workspace is never cleared, so it begins with other contents than zeros.
+    // Callers do not clear the workspace, so it begins with values other than zeros.
     let mut workspace = vec![u64::MAX / 3; sample::workspace_len(dtype, (rows, cols))];
     let addresses = [at, asked_at, outcomes.as_mut_ptr() as u64, workspace.as_mut_ptr() as u64];
     for planned in sample::launches(addresses, dtype, (rows, cols), penalised).unwrap() {
