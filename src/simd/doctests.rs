@@ -2,13 +2,14 @@
 //!
 //! Each example compiles `output.rs` in another crate. The code in `main` can use the same items as kernels, which are
 //! also outside of `simd`. Before each example that must not compile comes one that compiles and differs in one
-//! expression.
+//! expression. rustdoc compiles most examples as one crate. `standalone_crate` excludes these, because `output.rs` names
+//! items of `crate`; otherwise no examples could be compiled together.
 
 macro_rules! outside_of_simd {
     ($name:ident, $attributes:literal, $code:literal) => {
         #[doc = concat!(
-            "```", $attributes, "\n#![allow(dead_code, unused)]\nuse simd::output::{Output, Unwritten, Written};\n",
-            "use std::mem::MaybeUninit;\nmod error { pub use evenkeel::{Error, Result}; }\n",
+            "```standalone_crate,", $attributes, "\n#![allow(dead_code, unused)]\n",
+            "use simd::output::{Output, Unwritten, Written};\nuse std::mem::MaybeUninit;\nmod error { pub use evenkeel::{Error, Result}; }\n",
             "mod simd {\n    pub use evenkeel::simd::Storage;\n",
             "    #[path = \"", env!("CARGO_MANIFEST_DIR"), "/src/simd/output.rs\"]\n    pub mod output;\n}\n",
             "fn main() {\n", $code, "\n}\n```",
