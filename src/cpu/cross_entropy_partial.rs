@@ -45,7 +45,7 @@ impl Sums {
 #[cfg(feature = "sharded")]
 pub const UNITS: usize = 1 + exp_sum::UNITS;
 
-/// Returns the number of the [`UNITS`] integers that are used in rows of this length.
+/// Returns how many of the [`UNITS`] integers are used in rows of this length.
 #[cfg(feature = "sharded")]
 pub fn units_for<E: Element>(row_len: usize) -> usize {
     1 + exp_sum::units_for::<E>(true, row_len)
@@ -53,16 +53,16 @@ pub fn units_for<E: Element>(row_len: usize) -> usize {
 
 #[cfg(feature = "sharded")]
 impl Sums {
-    /// Returns a part's sums as integers, which are added over all parts of a row of this length. The first integer
-    /// encodes the target's logit, and is 0 in a part without the target. [`units_for`] gives the number of integers
-    /// used.
+    /// Returns a part's sums as integers. The caller adds the integers of all parts of a row, which has this length.
+    /// The first integer encodes the target's logit, and is 0 in a part without the target. [`units_for`] gives the
+    /// number of integers used.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         let [first, second, third] = self.exps.units::<E>(row_len);
         [self.logit.map_or(0, keys::of_f64), first, second, third]
     }
 
-    /// Builds the sums of a row of this length from the integers of [`Sums::units`], added over all parts. A first
-    /// integer of 0 means that no part has the target's logit. The binned sums are added later.
+    /// Builds the sums of a row of this length from the integers of [`Sums::units`], after these were added over all
+    /// parts. A first integer of 0 means that no part has the target's logit. The binned sums are added later.
     pub fn of_units<E: Element>([logit, units @ ..]: [u64; UNITS], found: &ShardStats, row_len: usize) -> Self {
         let logit = (logit != 0).then(|| keys::to_f64(logit));
         Sums { exps: ExpSum::of_units::<E>(units, found.finer(), row_len), logit, distances: Bins::default() }

@@ -31,7 +31,7 @@ use std::marker::PhantomData;
 /// Statistics and factors that normalise a row: see [`Moments::normalise`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moments {
-    /// Power of two that elements of f64 rows are multiplied by, so that squares neither overflow nor underflow.
+    /// Power of two that multiplies the elements of f64 rows, so that squares neither overflow nor underflow.
     unit: f64,
     mean: f64,
     /// Low part of the mean.
@@ -81,7 +81,8 @@ impl Moments {
         Self::of_squares::<E>(x.len(), eps, unit, sum, least)
     }
 
-    /// Computes the moments for RMSNorm from the sum of the squares of `len` elements, which were multiplied by `unit`.
+    /// Computes the moments for RMSNorm from the sum of squares of `len` elements. The elements were multiplied by
+    /// `unit` before they were squared.
     #[inline(always)]
     pub fn of_squares<E: Element>(len: usize, eps: f64, unit: f64, sum: f64, least: Least) -> Self {
         let n = len as f64;
@@ -158,8 +159,8 @@ impl Moments {
         Self::of_squared_deviations::<E>(len, eps, 1.0, [mean, mean_low], squares)
     }
 
-    /// Computes the moments for LayerNorm from the mean and the sum of the squared deviations, both of elements that
-    /// were multiplied by `unit`.
+    /// Computes the moments for LayerNorm. The arguments are the mean and the sum of the squared deviations. The
+    /// elements were multiplied by `unit` before the mean and the deviations were computed.
     #[inline(always)]
     pub fn of_squared_deviations<E: Element>(
         len: usize,
@@ -169,8 +170,8 @@ impl Moments {
         squares: f64,
     ) -> Self {
         let n = len as f64;
-        // If all elements are equal, the scale depends on eps alone. The product of eps and the square of `unit` may
-        // underflow, so 1 replaces `unit`.
+        // If all elements are equal, the scale depends on eps alone. The product of eps and the square of `unit` could
+        // underflow, so `unit` is set to 1.
         let [unit, mean, mean_low] =
             if squares == 0.0 { [1.0, mean / unit, mean_low / unit] } else { [unit, mean, mean_low] };
         let square = squares / n;
@@ -191,13 +192,13 @@ impl Moments {
         if MEAN { (v - mean).mul_add(scale, isa.f64(self.shift)) } else { v * scale }
     }
 
-    /// Returns the scale. It applies to elements that were multiplied by `unit`; see [`Moments::out_of_units`].
+    /// Returns the scale for elements that were multiplied by `unit`; see [`Moments::out_of_units`].
     pub fn scale(&self) -> f64 {
         self.scale
     }
 
-    /// Returns two powers of two whose product is `unit` * 2^exponent. Multiplying a gradient in units of 2^exponent by
-    /// both powers and by [`Moments::scale`] scales it like the row.
+    /// Returns two powers of two whose product is `unit` * 2^exponent. A gradient in units of 2^exponent is scaled like
+    /// the row by three multiplications: by both powers and by [`Moments::scale`].
     pub fn out_of_units(&self, exponent: i32) -> [f64; 2] {
         // With an exponent beyond +-2000, every number but 0 overflows or underflows.
         let exponent = ((self.unit.to_bits() >> 52) as i32 - 1023 + exponent).clamp(-2000, 2000);
@@ -308,8 +309,8 @@ fn scale<E: Element>([square, square_low]: [f64; 2], eps: f64) -> [f64; 2] {
     [scale, if low.is_finite() { low } else { 0.0 }]
 }
 
-/// Returns the power of two that rows of f64 are multiplied by. It is 1 unless the square of the largest magnitude, or
-/// of `beside`, would overflow or underflow. Squares of narrower types always fit f64.
+/// Returns the power of two by which a row of f64 is multiplied. The power is 1 unless the square of the largest
+/// magnitude, or of `beside`, would overflow or underflow. Squares of narrower types always fit f64.
 #[inline(always)]
 fn unit<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     if !E::IS_F64 {
@@ -331,8 +332,8 @@ pub fn largest<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     isa.max_f64(largest)
 }
 
-/// Returns a power of two by which to multiply f64 numbers so that their squares and sums neither overflow nor
-/// underflow; 1 if they need no scaling. `largest` is their largest magnitude.
+/// Returns a power of two by which f64 numbers are multiplied, so that their squares and sums neither overflow nor
+/// underflow. The power is 1 if the numbers need no scaling. `largest` is the largest magnitude of the numbers.
 #[inline(always)]
 pub fn unit_for(largest: f64) -> f64 {
     let exponent = (largest.to_bits() >> 52) as i32 - 1023;

@@ -20,11 +20,11 @@ mod found;
 pub use found::MaskedStats;
 use found::Sums;
 
-/// Range of scales for which logits are computed as float-float pairs. Within it, the low part of the product of scale
-/// and score is a normal f32 number, except for products so small that their low part does not change the result.
+/// Range of scales for which logits are computed as float-float pairs. Within this range, the low part of score * scale
+/// is a normal f32 number. The only exceptions are products so small that their low part does not change the result.
 const SCALES: Range<f64> = 1e-15..1e15;
-/// Limit for products of score and scale. The error of a product is 2^-46 of the product. Below the limit, this error
-/// does not affect the exponential.
+/// Limit for products of score and scale. A product has a relative error of 2^-46. Below the limit, this error does not
+/// affect the exponential.
 const LARGEST_PRODUCT: f32 = 16_384.0;
 /// Limit for the difference of two logits' high parts. Below the limit, the low parts can decide which logit is larger.
 /// Low parts are at most 2^-10 + 2^-11 + 2^-16 if the product of score and scale is below [`LARGEST_PRODUCT`].
@@ -321,7 +321,8 @@ fn max_of_sums<I: Isa, E: Element, const N: usize>(
     Some(Sums { high: of_row, low, large })
 }
 
-/// Returns the larger of two sums whose low parts are below half an ULP of the high ones. A NaN is never chosen.
+/// Returns the larger of two sums. In each sum, the low part is below half an ULP of the high part. A NaN is never
+/// chosen.
 #[inline(always)]
 fn larger<I: Isa>((high, low): (I::F32, I::F32), (other, other_low): (I::F32, I::F32)) -> (I::F32, I::F32) {
     let of_equals = I::F32::select(other.eq(high), other_low.max(low), low);

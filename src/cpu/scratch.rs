@@ -33,7 +33,7 @@ allocated! {
     Buffers { f32s, f64s, flags }
 }
 
-/// Buffers of one type and thread. They are boxed, so that lending them only moves a pointer.
+/// A thread's buffers of one type. The buffers are boxed, so that lending them only moves a pointer.
 pub type Lendable<T> = Cell<Option<Box<T>>>;
 
 thread_local! {

@@ -84,7 +84,7 @@ impl State {
     }
 }
 
-/// Body of [`State::merge`]. It is compiled as a separate function, which the kernels of all element types share.
+/// Body of [`State::merge`], compiled as a separate function that the kernels of all element types share.
 struct Merge<'a, S> {
     state: &'a mut State,
     out: &'a mut [f64],

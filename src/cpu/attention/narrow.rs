@@ -11,7 +11,7 @@ use crate::math::fixed_point::units_to_f64;
 use crate::simd::{BLOCK, Float, Isa, Kernel, MaskBits, Span, allocated};
 use std::ops::Range;
 
-/// Number of blocks of sixteen in a row of scores.
+/// Length of a row of scores, in blocks of sixteen.
 const BLOCKS: usize = KEYS / BLOCK;
 /// Number of rows in one matrix product. The product covers all keys up to the last one visible to any of its rows.
 const CHUNK: usize = 4 * ROWS;
@@ -23,7 +23,7 @@ pub struct Buffers {
     values: Vec<[f32; BLOCK]>,
     /// Indices of the block's keys whose values are not all finite.
     broken: Vec<usize>,
-    /// Scores of each query of a chunk, in rows of [`KEYS`] numbers. Weights replace the scores later.
+    /// Scores: a row of [`KEYS`] numbers for each query of a chunk. Weights replace the scores later.
     weights: Vec<[f32; BLOCK]>,
     /// Weighted sums of the values, a row for each query.
     sums: Vec<[f32; BLOCK]>,
@@ -73,8 +73,8 @@ impl Buffers {
     }
 }
 
-/// Kernel that attends to the block of keys that begins at `first`, for the queries `rows` of a tile. Stores the status
-/// of each query, and the query's weighted sum of the values, in `buffers`.
+/// Kernel that attends to one block of keys, which begins at `first`, for the queries `rows` of a tile. Stores the
+/// status of each query, and the query's weighted sum of the values, in `buffers`.
 pub struct Block<'c, 'b, E> {
     pub call: &'c Attention<'c, E>,
     pub rows: Range<usize>,

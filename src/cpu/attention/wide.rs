@@ -16,7 +16,7 @@ pub struct Buffers {
     query: Vec<f64>,
     scores: Vec<f64>,
     values: Vec<f64>,
-    /// Sums of the current chain of weighted values, one for each feature.
+    /// For each feature, the sum of the weighted values in the current chain.
     chain: Vec<f64>,
 }
 

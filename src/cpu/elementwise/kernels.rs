@@ -59,8 +59,8 @@ struct Values<'a, 'c, E, F> {
 impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
     type Out = &'a mut [E];
 
-    /// Flags the elements whose rounding is uncertain, and the caller computes them again. This is faster than a branch
-    /// for each block.
+    /// The kernel only flags the elements whose rounding is uncertain, and the caller computes them again. Flags are
+    /// faster than a branch for each block.
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> &'a mut [E] {
         let Values { function, x, to, certain } = self;

@@ -126,7 +126,7 @@ impl Kernel for AdaptiveP<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        /// Distance of a probability from the target at which the new logit is 5 below its largest value.
+        /// If a probability is this far from the target, its new logit is 5 below the largest new logit.
         const WIDTH: f64 = 0.3;
         const LARGEST: f64 = 5.0;
         const SHARPNESS: f64 = 10.0;

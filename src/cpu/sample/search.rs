@@ -7,7 +7,7 @@ use super::candidates::Candidate;
 use crate::element::{DType, Element};
 use crate::math::keys;
 
-/// Number of bits of the key that one round finds.
+/// Number of key bits that one round finds.
 const DIGIT: u32 = 8;
 /// Number of words in a histogram.
 pub const BUCKETS: usize = 1 << DIGIT;
@@ -30,7 +30,8 @@ struct Place {
 /// Search for the shortest prefix, in descending order of logits, whose count or mass reaches a bound.
 pub struct Search {
     pub by: By,
-    /// Remaining bound: the bound minus the count or mass of the tokens whose leading key bits exceed the known bits.
+    /// Remaining bound. Tokens whose leading key bits exceed the known bits are in the prefix, and their count or mass
+    /// has been subtracted from the bound.
     needed: u64,
     /// Whether the highest index comes first among equal logits.
     highest_first: bool,

@@ -43,12 +43,12 @@ pub struct ShardedRow<'a, S> {
     total: u64,
     /// True if a filter has run, or if the candidates are only the tokens with a logit of +inf.
     is_cut: bool,
-    /// Number of remaining candidates and their mass on each rank, in order of columns.
+    /// For each rank, in order of columns: the number of remaining candidates, and the mass of these candidates.
     census: Option<Vec<[u64; 2]>>,
     searches: Vec<Search>,
     /// Minimum mass at which a token is kept regardless of the searches. [`u64::MAX`] disables this rule.
     least: u64,
-    /// Number of candidates and their mass on the ranks with lower columns.
+    /// Number of candidates on the ranks with lower columns, and the mass of these candidates.
     before: [u64; 2],
     drawn: Drawn,
     /// Words to exchange with other ranks after the latest task.
