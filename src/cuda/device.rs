@@ -34,11 +34,11 @@ pub struct Launch {
     pub threads: u32,
 }
 
-/// The context that was current on this thread before a call. Dropping the value makes it current again.
+/// The context that was current on this thread before a call. Dropping the value makes this context current again.
 ///
-/// `cudarc` makes a stream's context current and does not restore the previous one, which an application may need on
-/// the same thread. Each function that uses the driver therefore saves the current context before anything else. The
-/// value is then dropped last, after the guards of the arguments: dropping a guard also uses the driver.
+/// `cudarc` makes a stream's context current and does not restore the previous context. An application may need its
+/// context on the same thread. Each function that uses the driver therefore saves the current context before anything
+/// else. The value is then dropped last, after the guards of the arguments: dropping a guard also uses the driver.
 #[must_use]
 pub(crate) struct CallerContext(sys::CUcontext);
 

@@ -94,7 +94,7 @@ struct Swiglu {
         return {from, with_flipped_sign(with_flipped_sign(to, gate), up)};
     }
 
-    // Returns the same value for both sides. It has the bits of the CPU's value, so no rounding test is needed.
+    // Returns the same value for both sides. Its bits are those of the CPU's value, so no rounding test is needed.
     DEVICE Sides sides(const PairTables& tables, float gate, float up) const {
         const NarrowProduct found = narrow_pair(tables, gate, up);
         return {found.y, found.y, found.serves};

@@ -52,8 +52,8 @@ struct Magnitudes {
         return {(u32)largest_of_warp((int)largest), (u32)smallest_of_warp((int)least), found == HIGHEST ? ~0u : found};
     }
 
-    // Reduces over all threads of a block of up to `WARPS` warps. A smaller block includes the values of its warps
-    // several times, which changes nothing.
+    // Reduces over all threads of a block of up to `WARPS` warps. In a smaller block, some warps' values are included
+    // several times, which does not change the result.
     template <u32 WARPS>
     DEVICE Magnitudes over(Magnitudes* partial) const {
         Magnitudes found = *this;
@@ -194,9 +194,9 @@ struct Columns {
     }
 };
 
-// Computes the moments of a row from the sums of its elements and of their squares, as `src/cpu/moments.rs` does. If
-// one pass loses precision, `about` computes the sums of the deviations from a mean and of their squares. Without
-// centring, the mean is 0.
+// Computes the moments of a row from the sum of its elements and the sum of their squares, as `src/cpu/moments.rs`
+// does. If one pass loses precision, `about` computes the sum of the deviations from a mean, and the sum of their
+// squares. Without centring, the mean is 0.
 template <class About>
 DEVICE RowMoments moments_of(bool is_centred, const Columns& columns, double (&sums)[2], About about) {
     // Largest ratio of the mean's square to the variance for which a single pass suffices.

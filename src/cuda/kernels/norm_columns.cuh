@@ -65,7 +65,7 @@ struct NormColumnsShared {
     double of_warps[COLUMN_WARPS][WARP * MOST_COUNT * 2];
 };
 
-// Neighbouring elements of a row, `COUNT` of them, that one access loads.
+// Neighbouring elements of a row that one access loads. There are `COUNT` of them.
 template <class S, u32 COUNT>
 struct ColumnWord {
     typedef typename S::Bits Bits;

@@ -8,7 +8,7 @@ enum SampleFilterKind { TEMPERATURE, TOP_K, TOP_P, MIN_P };
 struct SampleFilter {
     u32 kind;
     // For top-k, bit 0 keeps all logits equal to the last one kept. For top-p, bit 0 keeps the highest indices among
-    // equal logits. Bit 1 makes p a fraction of the mass of all tokens, not of the kept ones.
+    // equal logits. If bit 1 is set, p is a fraction of the mass of all tokens, not of the mass of the kept tokens.
     u32 flags;
     // 1 / temperature, k, or p
     double value;
@@ -171,12 +171,12 @@ const u32 BINS = 2048;
 // block that completes the row has this many threads.
 const u32 MOST_RUNS = 512;
 const u32 MOST_PARTS = 64;
-// Largest k of a top-k whose tokens are found by the largest logits of groups.
+// Largest k for which a top-k filter finds its tokens from the largest logit of each group of columns.
 const u32 MOST_OF_GROUPS = 256;
 // Lowest finite logit.
 const float LOWEST = -3.402823466e38f;
 
-// Bins in which the running sum of an amount may reach the needed sum.
+// Bins in which the running sum of the amounts may reach the sum that a filter needs.
 struct BinRange {
     // Estimated running sums before the first bin and at the end of the last bin, and estimated sum over all bins.
     u64 before, after, total;

@@ -68,21 +68,21 @@ DEVICE void find_digit(SampleShared<WARPS>& shared, const u64* sums, u64 needed,
     }
 }
 
-// Logits of a row and the tokens that are allowed, in pieces of sixteen aligned bytes. The first and the last piece may
-// extend beyond the row. A step of a warp reads one piece in each lane.
+// Logits of a row, in pieces of sixteen aligned bytes, and the tokens that are allowed. The first and the last piece
+// may extend beyond the row. A step of a warp reads one piece in each lane.
 template <class S>
 struct LogitRow {
     typedef typename S::Bits Bits;
     static const u32 COUNT = Vectors<S>::COUNT;
     static const u32 STEP_COLS = WARP * COUNT;
-    // Number of lanes that read a group of neighbouring columns, and number of groups in a step.
+    // Number of lanes that together read a group of neighbouring columns, and number of such groups in a step.
     static const u32 GROUP = 8, GROUPS = WARP / GROUP;
     // Word of logits that are -inf.
     static const u32 NOTHING = S::INFINITE_WORD | S::SIGNS;
     const Bits* x;
     const u32* allowed;
     const u32 cols;
-    // Number of columns of the first piece before the row.
+    // Number of columns by which the first piece begins before the row.
     const u32 before;
     const u32 steps;
 

@@ -297,7 +297,7 @@ DEVICE void backward_again(const BackwardArguments& a, u64 index) {
 template <class Gradient, class S, u32 WARPS, u32 HELD, u32 KEPT>
 DEVICE void backward_held(const BackwardArguments& a) {
     typedef HeldGradients<Gradient, S, WARPS, HELD, KEPT> Row;
-    // Maximum length of a row in registers. Sums over all rows up to this length have the same unit.
+    // Maximum length of a row in registers. The sums of all rows up to this length have the same unit.
     const u32 MOST = WARPS * WARP * HELD * Row::COUNT;
     __shared__ Keys partial_extremes[WARPS];
     __shared__ Parts partial_units[WARPS];

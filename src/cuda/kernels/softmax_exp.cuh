@@ -149,8 +149,8 @@ struct UnitSum {
     }
 };
 
-// Fixed-point sum for long rows, in units of 2^-48. Adding a term to 24, the middle of 16 to 32, rounds it to this
-// unit. The sum of a thread's terms fits in 64 bits.
+// Fixed-point sum for long rows, in units of 2^-48. From 16 to 32, the unit in the last place of an f64 is 2^-48, so
+// adding a term to 24 rounds the term to this unit. The sum of a thread's terms fits in 64 bits.
 struct LongSum {
     static const u32 count = 0;
     u64 units;
