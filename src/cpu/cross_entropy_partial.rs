@@ -80,7 +80,7 @@ impl Sums {
     }
 }
 
-/// Columns of each row that a shard holds.
+/// Shard of rows: a range of their columns.
 #[derive(Clone, Copy)]
 pub struct LossShard<'a> {
     /// Options for the full rows.
@@ -126,7 +126,7 @@ impl<E: Element> OfRow<E> for Finding<'_> {
 }
 
 impl LossShard<'_> {
-    /// Returns the shard's logits of a row that is [`Row::Live`]. `found` has the statistics of the full row.
+    /// Returns the logits of a row's shard. The row must be [`Row::Live`]. `found` has the statistics of the full row.
     #[inline(always)]
     fn live<'b, I: Isa, E: Element>(
         &self,
@@ -138,7 +138,8 @@ impl LossShard<'_> {
     ) -> Live<'b> {
         let live = match self.forward.scores.read_part(isa, row, self.first, x, logits) {
             Row::Live(live) => live,
-            // Every score of this part is -inf. The scores serve as logits, because a softcap leaves -inf unchanged.
+            // If the shard is not live, every score of the shard is -inf. The scores serve as logits, because a softcap
+            // leaves -inf unchanged.
             _ => Live { columns: 0..x.len(), logits: Logits::Direct, max: 0.0, min: f64::NEG_INFINITY },
         };
         found.within(isa, live, beside)

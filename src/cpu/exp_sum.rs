@@ -42,7 +42,8 @@ pub struct RescaleExponent(u32);
 impl RescaleExponent {
     /// Computes the exponent from a row's maximum and the largest logit below it.
     pub fn new(max: f64, second: f64) -> Self {
-        /// Margin above the error of the exponentials, so that no scaled exponential exceeds 1.
+        /// Margin for the errors of exponentials. It is larger than the errors, so that no scaled exponential exceeds
+        /// 1.
         const ASIDE: f64 = 1.0 / (1 << 20) as f64;
         let steps = (max - second) * std::f64::consts::LOG2_E - ASIDE;
         // The limit is 2^126, because this power keeps all bits of even the smallest nonzero exponentials.

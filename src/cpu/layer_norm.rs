@@ -1,5 +1,5 @@
-//! LayerNorm of a row, in f64 and rounded once. The moments are always f64, but the results of 16-bit rows are computed
-//! in f32 where the range of f32 suffices.
+//! LayerNorm of a row. The moments are always f64. Results are computed in f64 and rounded once, except results of
+//! 16-bit rows, which are computed in f32 where the range of f32 suffices.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::moments::Moments;

@@ -126,8 +126,9 @@ impl Moments {
         }
     }
 
-    /// Computes the moments for LayerNorm from the sums of `len` elements and of their squares, for types other than
-    /// f64. If cancellation would show in the variance, returns `Err` with only the mean, as a high and a low part.
+    /// Computes the moments for LayerNorm from the sum of `len` elements and the sum of their squares, for types other
+    /// than f64. If cancellation would show in the variance, returns `Err` with only the mean, as a high and a low
+    /// part.
     #[inline(always)]
     pub fn of_one_pass<E: Element>(len: usize, eps: f64, [total, squares]: [f64; 2]) -> Result<Self, [f64; 2]> {
         let n = len as f64;
@@ -369,7 +370,8 @@ impl Kept for FullRow {
     }
 }
 
-/// Sums the squares of the elements times `unit` by the tiled sum. For f32, also finds the smallest nonzero magnitude.
+/// Multiplies the elements by `unit`, and adds their squares by the tiled sum. For f32, also finds the smallest nonzero
+/// magnitude.
 #[inline(always)]
 pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::Sums<1>, Least) {
     let mut smallest = Smallest::new(isa);
@@ -389,7 +391,7 @@ pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::S
     (sum, if E::IS_F32 { smallest.found(isa, x) } else { of_others })
 }
 
-/// Sums the elements times `unit` by the tiled sum.
+/// Multiplies the elements by `unit`, and adds them by the tiled sum.
 #[inline(always)]
 pub fn totals<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> K::Sums<1> {
     K::sums(

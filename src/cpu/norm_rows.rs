@@ -202,7 +202,8 @@ pub struct NarrowRow<'a, I: Isa, N> {
 }
 
 impl<I: Isa, N: Norm> NarrowRow<'_, I, N> {
-    /// Computes a block from its elements, weights and biases, rounded to the row's type.
+    /// Computes the results of a block from its elements, weights and biases. The results are rounded to the row's
+    /// type.
     #[inline(always)]
     pub fn block<E: Element>(&self, x: I::F32, [weight, bias]: [&[f32; BLOCK]; 2]) -> I::F64 {
         let NarrowRow { isa, norm, factors } = *self;

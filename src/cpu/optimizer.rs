@@ -224,8 +224,8 @@ impl<S: Element> Kernel for Update<'_, AdamW, S> {
     }
 }
 
-/// Returns both numbers multiplied by a power of two, and the reciprocal of this power. The power keeps the squares of
-/// f64 numbers from overflowing or underflowing. Types narrower than f64 need no scaling.
+/// Multiplies both numbers by a power of two. Returns the products, and the reciprocal of the power. The power keeps
+/// the squares of f64 numbers from overflowing or underflowing. Types narrower than f64 need no scaling.
 #[inline(always)]
 fn in_units<I: Isa, S: Element>(isa: I, a: I::F64, b: I::F64) -> (I::F64, I::F64, I::F64) {
     const HUGE: f64 = f64::from_bits((1023 + 500) << 52);

@@ -307,7 +307,8 @@ impl<E: Element> Products<'_, '_, E> {
     }
 }
 
-/// Rows of the matrix that are read together, from index `of` on. Each is multiplied by its own power of two.
+/// Rows of the matrix that are read together; the first has the index `of`. Each row is multiplied by its own power of
+/// two.
 struct Beside<'a, E, const C: usize> {
     of: usize,
     rows: [&'a [E]; C],

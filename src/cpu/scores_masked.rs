@@ -48,7 +48,7 @@ pub struct Masked<'a> {
     far: bool,
 }
 
-/// Values added to the scores of a row. Keep flags are stored as 0 if set, and as -inf otherwise. A flag of -inf
+/// Values added to the scores of a row. A keep flag is stored as 0 if it is set, and as -inf otherwise. A flag of -inf
 /// replaces the score, even if the score is NaN. A bias of -inf added to NaN gives NaN.
 #[derive(Clone, Copy)]
 enum Bias<'a> {
@@ -390,8 +390,8 @@ fn logits<I: Isa, const EXACT: bool, const N: usize>(
 }
 
 impl Masked<'_> {
-    /// Writes the exponentials of the columns that have logits to the span's destination. Returns them with their
-    /// fixed-point sum. Prefetches the next row if the span is marked as far.
+    /// Computes the exponentials of the columns that have logits, and writes them to the span's destination. Returns
+    /// the exponentials with their fixed-point sum. Prefetches the next row if the span is marked as far.
     #[inline(always)]
     pub fn exps_to<'d, I: Isa, S: Storage, D: Storage>(
         &self,

@@ -334,7 +334,7 @@ mod tests {
         // These statuses are failures of a device that exists: out of memory, an illegal address, a failed launch and
         // an unknown error.
         for status in [2, 700, 719, 999] {
-            assert!(!is_absent(status), "status {status} must be a failure, not a missing device");
+            assert!(!is_absent(status), "status {status} must count as a device failure, not as a missing device");
         }
         assert!(is_absent(100) && is_absent(101) && is_absent(803));
     }

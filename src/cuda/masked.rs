@@ -25,7 +25,7 @@ struct MaskOperand {
 }
 
 impl MaskOperand {
-    /// Returns the number of bytes of a bias's element.
+    /// Returns the size of the elements of a bias, in bytes.
     fn bytes(&self) -> u64 {
         match self.dtype {
             0 => 4,

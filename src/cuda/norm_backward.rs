@@ -38,7 +38,7 @@ pub struct Arguments {
 // SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Properties of a norm that its gradient depends on.
+/// Properties of a norm on which the norm's gradient depends.
 pub(super) struct Norm {
     pub(super) op: &'static str,
     pub(super) weight_offset: f64,

@@ -340,8 +340,7 @@ impl Graph {
         let fits = self.node(condition).dtype == Type::Pred && self.node(a).dtype == self.node(b).dtype;
         self.expect(fits, |g| {
             format!(
-                "a `select` with values of types {:?} and {:?}, which must be equal, or with a condition that is not \
-                 boolean",
+                "a `select` whose condition is not boolean, or whose values have different types ({:?} and {:?})",
                 g.node(a).dtype,
                 g.node(b).dtype
             )

@@ -27,7 +27,7 @@ impl<E: Element, F: Function> Forms<E> for F {
     }
 }
 
-/// Flag of each element of a chunk: whether its rounding is certain.
+/// For each element of a chunk, whether its rounding is certain.
 pub struct Certain([[u16; WORD]; CHUNK / BLOCK / WORD]);
 
 impl Certain {

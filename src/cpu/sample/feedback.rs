@@ -83,7 +83,8 @@ impl Kernel for MirostatK<'_> {
 }
 
 impl Sampling {
-    /// Stores the candidates' probabilities, replaces their logits by those of adaptive-p, and draws again.
+    /// Stores the probabilities of the candidates, replaces the candidates' logits by the logits of adaptive-p, and
+    /// draws again.
     #[inline(always)]
     pub fn apply_adaptive_p<I: Isa>(
         &mut self,

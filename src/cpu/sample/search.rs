@@ -27,7 +27,7 @@ struct Place {
     token: u32,
 }
 
-/// Search for the shortest prefix, in descending order of logits, whose count or mass reaches a bound.
+/// Search for the shortest prefix whose count or mass reaches a bound. Tokens are in descending order of logits.
 pub struct Search {
     pub by: By,
     /// Remaining bound. Tokens whose leading key bits exceed the known bits are in the prefix, and their count or mass
@@ -79,7 +79,8 @@ impl Search {
         self.unknown > 0 && !self.is_all
     }
 
-    /// Returns the count or mass of this rank's tokens with the known bits, for each value of the next digit.
+    /// For each value of the next digit, returns the count or mass of some tokens of this rank: those whose keys have
+    /// the known bits, followed by this digit.
     ///
     /// `tokens` yields the candidates, each with its count or mass.
     pub fn histogram<S: Element>(&mut self, tokens: impl Iterator<Item = (Candidate, u64)>) -> [u64; BUCKETS] {

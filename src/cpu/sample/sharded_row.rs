@@ -58,7 +58,8 @@ pub struct ShardedRow<'a, S> {
 }
 
 impl<'a, S: SampleFloat> ShardedRow<'a, S> {
-    /// Creates the shard that holds the columns `columns`, out of `all`, and applies the adjustments of its request.
+    /// Creates the shard with the columns `columns` of a row, which has `all` columns. Applies the adjustments of the
+    /// request.
     ///
     /// The adjustments are computed in f64 for f64 logits and in f32 for others, regardless of the type `S`.
     pub fn new<E: Element>(

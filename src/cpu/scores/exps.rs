@@ -69,8 +69,8 @@ impl Live<'_> {
         Exps::F32 { values, sum, row_len }
     }
 
-    /// Writes the exponentials of an f32 row to the span's destination, which may be the row itself. Returns them with
-    /// their fixed-point sum.
+    /// Writes the exponentials of an f32 row to the span's destination, which may be the row itself. Returns the
+    /// exponentials with their fixed-point sum.
     #[inline(always)]
     pub fn exps_to<'d, I: Isa, E: Element>(
         &self,

@@ -5,7 +5,7 @@
 // Margins are in units of u = 2^-24, the largest relative error of one f32 operation. A margin is the sum of:
 // - the errors of the approximate instructions, at most 5 u for 2^t and 3 u for a reciprocal;
 // - the error of t, the argument of 2^t: 1.23 u |t| for a product with log2(e), 0.23 u for the constant and 1 u for the
-//   product. It changes 2^t by ln2 times that, 0.853 u |t|;
+// product. It changes 2^t by ln2 * 1.23 u |t|, which is 0.853 u |t|;
 // - the error of each further operation, at most 1 u, and the error of a polynomial's fit;
 // - 1 u for rounding the ends of the interval, and 1 u more if the margin depends on the argument, because then the
 //   factor is rounded too. Constant margins are even numbers of u, so that 1 plus the margin is exact.
@@ -22,7 +22,7 @@ struct Interval {
 
 const float LOG2_E = 0x1.715476p+0f, LN2_NEAR = 0x1.62e43p-1f;
 const float U = 0x1p-24f;
-// The numbers 2 u below and above 1.
+// 1 - 2 u and 1 + 2 u.
 const float BELOW_ONE = 1.0f - 2.0f * U, ABOVE_ONE = 1.0f + 2.0f * U;
 
 template <u32 N>

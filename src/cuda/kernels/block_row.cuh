@@ -176,7 +176,7 @@ struct BlockRow {
         }
     }
 
-    // Sets the words and the edge element that the thread lacks to `fill`.
+    // If the thread lacks words or the edge element, sets them to `fill`.
     DEVICE void fill_missing(u32 fill) {
         if (end_of_warp > 0 && end_of_warp < HELD * OF_WARP) {
             UNROLLED

@@ -281,8 +281,8 @@ DEVICE constexpr u32 length_of(const float (&)[N]) { return N; }
 template <class S, template <class> class By, u32 WARPS>
 struct Places {
     static const u32 COUNT = By<S>::COUNT;
-    // `GROUP` is the number of threads per tile, `PIECES` the number of pieces of a tile per thread, and `TILES` the
-    // number of tiles that a block of `WARPS` warps processes at a time.
+    // `GROUP` is the number of threads per tile, `PIECES` the number of pieces that a thread has of a tile, and `TILES`
+    // the number of tiles that a block of `WARPS` warps processes at a time.
     static const u32 GROUP = COUNT == 1 ? 32 : 64 / COUNT;
     static const u32 PIECES = 256 / (GROUP * COUNT);
     static const u32 TILES = WARPS * WARP / GROUP;
@@ -404,8 +404,8 @@ struct Held<S, By, WARPS, 0> {
 };
 
 // Reduces the values of all threads of a block, and returns the result in all threads. `warp(value, n)` combines the
-// lane's value with those of the lanes at the distances n, n / 2, ..., 1. The order must not affect the result. The
-// caller needs a barrier before it uses the same `partial` again.
+// lane's value with the values of the lanes at the distances n, n / 2, ..., 1. The order must not affect the result.
+// The caller needs a barrier before it uses the same `partial` again.
 template <u32 WARPS, class T, class Warp>
 DEVICE T over_block(T value, T* partial, Warp warp) {
     value = warp(value, WARP / 2);

@@ -50,7 +50,7 @@ struct CrossEntropyRow {
         __syncthreads();
     }
 
-    // Replaces tables that need a small range of logits by tables that suit every row.
+    // If the tables need a small range of logits, replaces them by tables that suit every row.
     DEVICE void widen() {
         if (exp.narrow) {
             exp.narrow = false;

@@ -23,7 +23,7 @@ DEVICE double swiglu_wide(double gate, double up) {
     const double x = larger(-FAR, gate), most = x * up;
     const double t = exp_term(0.0 - fabs(x));
     const double y = x * ((x < 0.0 ? t : 1.0) / (1.0 + t)) * up;
-    // The result is at most gate * up in magnitude. If gate * up is 0 or -0, this is the result.
+    // The result is at most gate * up in magnitude. If gate * up is 0 or -0, the result is gate * up.
     return gate == -INFINITE ? -0.0 * up : most == 0.0 ? most : y;
 }
 

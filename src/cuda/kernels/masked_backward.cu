@@ -80,8 +80,8 @@ struct MaskedBackward {
         return true;
     }
 
-    // Writes NaN, or 0 at masked columns, and counts the row. Called for rows without a finite maximum or without
-    // finite gradients.
+    // Writes 0 to masked columns and NaN to all others, and counts the row. Called for rows without a finite maximum or
+    // without finite gradients.
     DEVICE void spoil(const RowMask<HAS_BIAS>& mask, const WideExtremes& found) {
         Row row(a.scores, softcap(), index, mask, 0, a.scores.cols);
         bool nan = found.nan;

@@ -62,8 +62,8 @@ struct Piece<Vectors<S>> {
         return COUNT == 4 ? kept : (u32)((int)(i % 2 == 0 ? kept << 16 : kept) >> 16);
     }
 
-    // Loads the biases from a column on. `TYPE` is their `MaskOperand::type`. Returns whether f32 represents all of
-    // them.
+    // Loads the biases from a column on. `TYPE` is the `MaskOperand::type` of the biases. Returns whether f32
+    // represents all biases.
     template <u32 TYPE>
     static DEVICE bool biases(u64 from, u32 column, float* to) {
         bool is_exact = true;
@@ -388,7 +388,7 @@ struct ProductLogits {
     }
 };
 
-// Exponentials of products of score and scale with a bias.
+// Exponentials of logits. A logit is score * scale + bias.
 struct BiasedLogits {
     const Products products;
     const SoftmaxExp exp;
@@ -429,8 +429,8 @@ struct BiasedMax {
         return most < product ? most : product;
     }
 
-    // Returns the largest logit as a pair. Its high part is NaN or infinite if the row needs f64, or has no finite
-    // result.
+    // Returns the largest logit as a pair. The pair's high part is NaN or infinite if the row needs f64, or has no
+    // finite result.
     static DEVICE Pair find(Row& row, const Products& products, int* partial, Terms* partial_terms) {
         float own = -INFINITE, size = 0.0f;
         row.each([&](u32, u32, const Piece<By<S>>& x, const float* biases) {

@@ -178,7 +178,7 @@ DEVICE double normalised(float x, double mean, double scale, double shift) {
     return fma((double)x - mean, scale, shift);
 }
 
-// Number of columns. Sums are divided by it.
+// Number of columns of a row, by which sums are divided.
 struct Columns {
     u32 cols;
 
@@ -236,8 +236,8 @@ DEVICE RowMoments find_moments(bool is_centred, const Columns& columns, Held<S, 
     });
 }
 
-// Returns whether a row is finite and its normalised values are far from the limits of f32. Weights and biases are not
-// applied to these values.
+// Returns whether a row is finite and its normalised values are far from the limits of f32. The normalised values are
+// those before weights and biases are applied.
 DEVICE bool has_room(double square, double scale) {
     return square < 0x1p120 && scale >= 0x1p-60 && scale < 0x1p60;
 }

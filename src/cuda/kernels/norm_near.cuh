@@ -78,7 +78,7 @@ struct RowGradient {
 // gradient rounds to these bits too. If q a overflows, one of the ends is NaN.
 struct NearGradient {
     float a, b, c, floor, offset;
-    // Whether the constants are in the ranges for which the bound holds. A row whose dy is 0 is not served, since the
+    // Whether the constants are in the ranges for which the bound holds. False for a row whose dy is 0, because the
     // rounding of a zero is never certain.
     bool serves;
 

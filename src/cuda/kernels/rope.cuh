@@ -73,7 +73,7 @@ struct Turn {
         By<S>::store(to + apart, bits + COUNT);
     }
 
-    // Rotates the pairs in f32, and those whose rounding is uncertain in f64.
+    // Rotates the pairs in f32. Pairs whose rounding is uncertain are rotated in f64.
     DEVICE void turn_near(const Bits* from, u64 apart, const float (&x)[2 * COUNT], u32 (&bits)[2 * COUNT]) const {
         float above[2 * COUNT], below[2 * COUNT];
         u32 uncertain = 0;
@@ -93,7 +93,8 @@ struct Turn {
         for (u32 i = 0; i < 2 * COUNT; i += IN_WORD) {
             const u32 word = S::narrow_two(above[i], above[i + IN_WORD - 1]);
             const u32 other = S::narrow_two(below[i], below[i + IN_WORD - 1]);
-            // A word holds one pair of neighbours, or one element each of `IN_WORD` pairs.
+            // A word holds one pair of neighbours. If pairs are not neighbours, a word holds one element of each of
+            // `IN_WORD` pairs.
             const u32 pair = NEIGHBOURS && COUNT > 1 ? i / 2 : i % COUNT, pairs = NEIGHBOURS || COUNT == 1 ? 1 : 3;
             uncertain |= word != other ? pairs << pair : 0;
             bits[i] = word & 0xffff, bits[i + IN_WORD - 1] = IN_WORD == 1 ? word & 0xffff : word >> 16;

@@ -139,7 +139,7 @@ DEVICE float lowest_such(float top, Such such) {
     return logit_of(from);
 }
 
-// Masses of the tokens of a row. A mass is a weight as an integer; the largest logit's mass is `one`.
+// Masses of the tokens of a row. A mass is a weight rounded to an integer. The largest logit has the mass `one`.
 struct Masses {
     const Tables& tables;
     double max;

@@ -23,7 +23,8 @@ struct SampleRow {
     const Runs<S> part_runs, warp_runs;
     SamplePlan plan;
     Candidates<WARPS> list;
-    // Largest and smallest logit of the row, and the largest logit of this thread's tokens or groups.
+    // Largest and smallest logit of the row, and the largest logit that this thread reads (of single tokens or of
+    // groups).
     float top, bottom, own_top;
     Masses masses;
     double inverse; // 1 / temperature
@@ -337,7 +338,7 @@ struct SampleRow {
         return logit_of(digits);
     }
 
-    // Keeps the tokens of at least `least_mass`, which must not exceed the largest mass.
+    // Keeps the tokens whose mass is at least `least_mass`. `least_mass` must not exceed the largest mass.
     DEVICE void cut_below(u64 least_mass) {
         const float lowest = masses.lowest(least_mass, inverse);
         if (lowest > least) {

@@ -2,7 +2,7 @@
 #pragma once
 #include "sample.cuh"
 
-// Sums over the threads of a block. The sums of its warps stay in `partial`.
+// Sums over the threads of a block. The sums of the block's warps stay in `partial`.
 template <u32 WARPS>
 DEVICE u64 sum_of_block(u64 own, u64* partial) {
     __syncthreads();
@@ -38,8 +38,8 @@ DEVICE u64 sum_before(u64 own, u64* partial, u64& total) {
     return before + upto - own;
 }
 
-// Finds the byte at which the running sum reaches `needed`. The running sum starts at `reached`, and adds the
-// `sums` of all bytes from 255 down. Only the first warp computes it.
+// Finds the byte at which the running sum reaches `needed`. The running sum starts at `reached`, and adds the `sums` of
+// all bytes from 255 down. Only the first warp searches.
 template <u32 WARPS>
 DEVICE void find_digit(SampleShared<WARPS>& shared, const u64* sums, u64 needed, u64 reached) {
     if (threadIdx.x >= WARP) {
@@ -148,8 +148,8 @@ struct LogitRow {
         return !allowed || allowed[i / 32] >> (i % 32) & 1 ? S::widen(x[i]) : -INFINITE;
     }
 
-    // Calls `f` with each piece that this lane reads in the warp's steps `from..to`, and with the words of the piece.
-    // Two pieces are loaded ahead of the one that is processed.
+    // In the warp's steps `from..to`, calls `f` with each piece that this lane reads, and with the piece's words. Two
+    // pieces are loaded before the current piece is processed.
     template <class F>
     DEVICE void each_piece(u32 from, u32 to, F f) const {
         uint4 next = {}, second = {};
@@ -226,8 +226,8 @@ struct Candidates {
         }
     }
 
-    // Completes a list that all threads have added to. Returns false if there were too many tokens; the list is then
-    // empty.
+    // Completes a list after all threads have added tokens. Returns false if there were too many tokens; the list is
+    // then empty.
     DEVICE bool complete() {
         __syncthreads();
         return complete(shared.listed);

@@ -52,7 +52,7 @@ DEVICE void divide(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, type
     });
 }
 
-// Computes the softmax of a row in memory whose maximum is finite. Each pass reads the row again.
+// Computes the softmax of a row in memory. The row's maximum is finite. Each pass reads the row again.
 template <bool MAY_BE_LONG, class S, u32 WARPS>
 DEVICE void divide_again(const EdgedRow<S, WARPS>& row, const SoftmaxExp& exp, const Results<S>& to,
                          SoftmaxShared<WARPS>& shared) {

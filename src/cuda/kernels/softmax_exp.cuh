@@ -2,7 +2,8 @@
 #pragma once
 #include "common.cuh"
 
-// 2^(j/8) rounded to f32, and the relative error of this rounding: the bits of (2^(j/8) - TABLE[j]) / TABLE[j] in f64.
+// 2^(j/8) rounded to f32, and the relative error of this rounding. The error is stored as the bits of (2^(j/8) -
+// TABLE[j]) / TABLE[j] in f64.
 __constant__ const u32 TABLE[8] = {0x3f800000, 0x3f8b95c2, 0x3f9837f0, 0x3fa5fed7,
                                    0x3fb504f3, 0x3fc5672a, 0x3fd744fd, 0x3feac0c7};
 __constant__ const u64 TABLE_LOW[8] = {0x0,

@@ -77,7 +77,8 @@ struct TileRow {
         }
     }
 
-    // Calls `f` with the index of each piece in the row, and its distance from the first piece.
+    // Calls `f` for each piece that is in the row. The arguments are the piece's index and its distance from the
+    // thread's first piece.
     template <class F>
     static DEVICE void each(u32 cols, F f) {
         UNROLLED

@@ -15,7 +15,7 @@ use crate::sampler::Filter;
 /// Number of words that a rank contributes to a draw: the integers and bins of an `ExpSum`, one word for the drawn
 /// token, and one for its logit.
 const SHARE: usize = exp_sum::UNITS + bins::WORDS + 2;
-/// Number of low-order bits of a word that hold the token. The 32-bit key of the logit is above them.
+/// A word holds a token in this number of low-order bits, and the 32-bit key of the token's logit in the bits above.
 const TOKEN_BITS: u32 = 21;
 
 /// Next round of exchanges for a row.
