@@ -121,8 +121,8 @@ DEVICE u32 key_of(float z) {
 }
 DEVICE float logit_of(u32 key) { return float_of(key >> 31 ? key & 0x7fffffff : ~key); }
 
-// Returns the lowest finite logit for which `such` returns true. `such` must return true for `top`, and for all logits
-// above one for which it returns true. In each round, every lane of the warp tests a logit.
+// Returns the lowest finite logit for which `such` returns true. `such` must return true for `top`. If `such` returns
+// true for a logit, it must return true for all larger logits. In each round, every lane of the warp tests a logit.
 template <class Such>
 DEVICE float lowest_such(float top, Such such) {
     u32 from = key_of(-INFINITE) + 1, to = key_of(top);

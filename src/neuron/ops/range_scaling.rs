@@ -61,7 +61,7 @@ pub fn normalise(g: &mut Graph, x: Value, root_eps: Value, cols: usize) -> Value
     let root_eps = g.multiply(factor, root_eps);
     let eps = g.multiply(root_eps, root_eps);
     let mean = g.add(mean, eps);
-    // For a row of zeros with eps = 0, the mean is 0. Clamping brings it into the range that `rsqrt` supports.
+    // For a row of zeros with eps = 0, the mean is 0. Clamping brings the mean into the range that `rsqrt` supports.
     let mean = g.clamp(mean, power(-87), power(97));
     let root = g.rsqrt(mean);
     g.multiply(y, root)
