@@ -224,8 +224,8 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         for i in 0..rows.min(MOST) {
             let row = first + i * SUM_LANES;
             (x[i], dy[i], moments[i]) = (part(&self.x, row), part(&self.dy, row), self.moments[row]);
-            // These columns are too few for the hardware prefetcher to predict the read of the same columns in the next
-            // row.
+            // A run of columns is too short for the hardware prefetcher to predict the read of the same columns in the
+            // next row.
             let row = (row + 1).min(self.x.rows() - 1);
             next[i] = [PrefetchRow::of(part(&self.x, row), 0), PrefetchRow::of(part(&self.dy, row), 0)];
         }

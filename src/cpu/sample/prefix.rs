@@ -140,7 +140,7 @@ pub fn last<I: Isa, S: Element>(
     last.get((count as usize).clamp(1, last.len()) - 1).copied()
 }
 
-/// Estimates where the prefix ends that has the fraction `share` of the mass. Returns two weights that probably bracket
+/// Estimates the end of the prefix that has the fraction `share` of the mass. Returns two weights that probably bracket
 /// this end.
 ///
 /// The prefix does not reach weights below `least`.

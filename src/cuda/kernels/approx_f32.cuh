@@ -5,7 +5,7 @@
 // Margins are in units of u = 2^-24, the largest relative error of one f32 operation. A margin is the sum of:
 // - the errors of the approximate instructions, at most 5 u for 2^t and 3 u for a reciprocal;
 // - the error of t, the argument of 2^t: 1.23 u |t| for a product with log2(e), 0.23 u for the constant and 1 u for the
-// product. It changes 2^t by ln2 * 1.23 u |t|, which is 0.853 u |t|;
+//   product. It changes 2^t by ln2 * 1.23 u |t|, which is 0.853 u |t|;
 // - the error of each further operation, at most 1 u, and the error of a polynomial's fit;
 // - 1 u for rounding the ends of the interval, and 1 u more if the margin depends on the argument, because then the
 //   factor is rounded too. Constant margins are even numbers of u, so that 1 plus the margin is exact.

@@ -40,8 +40,8 @@ struct LogSumMasked {
         return narrow_once<S>(-log);
     }
 
-    // Computes a row in registers. Its logits are products of score and scale. Returns false if the largest exponential
-    // dominates the sum.
+    // Computes a row in registers. The row's logits are products of score and scale. Returns false if the largest
+    // exponential dominates the sum.
     template <class Logits>
     static DEVICE bool write(const MaskedArguments& a, u32 index, Row& row, const Logits& logits, Parts* units) {
         const Units sum = sum_exps<WARPS, false>(row.cols, units, [&](auto& sum) {

@@ -52,8 +52,8 @@ struct Magnitudes {
         return {(u32)largest_of_warp((int)largest), (u32)smallest_of_warp((int)least), found == HIGHEST ? ~0u : found};
     }
 
-    // Reduces over all threads of a block of up to `WARPS` warps. In a smaller block, some warps' values are included
-    // several times, which does not change the result.
+    // Reduces over all threads of a block of up to `WARPS` warps. In a smaller block, the values of a warp are
+    // included several times, which does not change the result.
     template <u32 WARPS>
     DEVICE Magnitudes over(Magnitudes* partial) const {
         Magnitudes found = *this;
