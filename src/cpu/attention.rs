@@ -60,7 +60,7 @@ pub struct Attention<'a, E> {
     /// Index of the first key of this call, counted over all keys that the mask covers. The index is a multiple of
     /// [`KEYS`].
     pub first: usize,
-    /// Power of two that multiplies the f64 sums. A value below 1 keeps them from overflowing.
+    /// Power of two that multiplies the f64 sums. A value below 1 keeps the sums from overflowing.
     pub factor: f64,
 }
 
@@ -175,9 +175,9 @@ impl Sight<'_> {
     }
 }
 
-/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` is given, it has the
-/// partial results of all blocks, and they are merged in the order of the slice. Keys and values are then not read,
-/// except the values of a fully masked row under `FullyMasked::Uniform`.
+/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. `parts` holds the partial results
+/// of all blocks, if they are known already. The partial results are then merged in the order of the slice. In this
+/// case, keys are not read, and values are read only for fully masked rows under `FullyMasked::Uniform`.
 pub fn apply<'a, E: Element>(
     call: Attention<'_, E>,
     parts: Option<&[Parts]>,

@@ -37,7 +37,8 @@ pub fn apply<'a, E: Element>(
     dsinks: &mut [f64],
 ) -> Result<([&'a mut [E]; 3], GuardCounts)> {
     let [batch, heads, ..] = call.forward.k.shape();
-    // Without queries and keys there is nothing to write, and the number of heads may be huge, so no head is visited.
+    // Without queries and keys, there is nothing to write. The number of heads may still be huge, so the loop over
+    // heads is skipped.
     let is_empty = call.forward.rows_a_head() == 0 && call.forward.k.shape()[2] == 0;
     let units = 0..if is_empty { 0 } else { batch * heads };
     simd::write_all(out, |to| simd::run(Units { call, units, to, dsinks }))
@@ -52,7 +53,7 @@ struct Units<'a, 'w, E> {
 }
 
 impl<E: Element> Units<'_, '_, E> {
-    /// Returns the numbers of rows and features of the gradients of q, k and v, for one key head.
+    /// Returns the shape of each gradient (q, k and v) for one key head: the number of rows and the number of features.
     fn shapes(&self) -> [(usize, usize); 3] {
         let Attention { k, v, .. } = &self.call.forward;
         let [_, _, keys, features] = k.shape();

@@ -151,7 +151,7 @@ fn scaled(value: f64, exponent: i32) -> f64 {
     value * power(exponent / 2) * power(exponent - exponent / 2)
 }
 
-/// Factor that elements are multiplied by. A factor that one f64 cannot represent is a product of three f64.
+/// Factor by which elements are multiplied. If one f64 cannot represent the factor, it is the product of three f64.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     factor: f64,
@@ -244,7 +244,7 @@ impl<E: Element> Pass<E> for Largest {
 }
 
 /// Multiplies the elements by `unit`, and sums their magnitudes or squares. For f64, also finds the largest magnitude,
-/// ignoring NaN. This magnitude shows afterwards whether the sums are within the range of f64.
+/// ignoring NaN. From this magnitude, the caller knows whether the sums are within the range of f64.
 #[derive(Clone, Copy)]
 struct Magnitudes<const SQUARED: bool> {
     unit: f64,

@@ -174,8 +174,9 @@ impl CrossEntropy<'_> {
     }
 }
 
-/// Smoothing term s/V w_k (max - z_k) for label smoothing s, V classes, and the weight w_k and logit z_k of class k. It
-/// is scaled down by 2^128. At this scale no distance overflows, and the binned sum has headroom.
+/// Smoothing term s/V w_k (max - z_k). Here s is the label smoothing, V the number of classes, and w_k and z_k are the
+/// weight and the logit of class k. The term is scaled down by 2^128, so that no distance overflows and the binned sum
+/// has headroom.
 #[derive(Clone, Copy)]
 pub struct Distance {
     share: f64,
@@ -204,7 +205,7 @@ impl Distance {
         I::F64::select(share.eq(zero), zero, share * distance)
     }
 
-    /// Sums the terms of all columns, or of a range of columns, from the weights and logits of these columns.
+    /// Sums the terms of the given columns, which may be all columns or a range of them.
     #[inline(always)]
     pub fn sum<I: Isa, E: Element>(self, isa: I, weight: Option<&[f64]>, x: &[E], logits: &Logits<'_>) -> Bins {
         match *logits {
@@ -220,7 +221,7 @@ impl Distance {
     }
 }
 
-/// Returns factor * term, but 0 for a factor of 0 even if the term is infinite or NaN.
+/// Returns factor * term. If the factor is 0, returns 0, even if the term is infinite or NaN.
 #[inline(always)]
 fn times(factor: f64, term: f64) -> f64 {
     if factor == 0.0 { 0.0 } else { factor * term }

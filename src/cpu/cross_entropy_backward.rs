@@ -150,13 +150,13 @@ pub struct Factors {
 }
 
 impl Gradient<'_> {
-    /// Returns the factors of a row of `cols` columns with this log-sum-exp.
+    /// Returns the factors for a row that has `cols` columns and this log-sum-exp.
     #[inline(always)]
     pub fn factors(&self, index: usize, target: usize, cols: usize, lse: f64) -> Factors {
         let CrossEntropy { label_smoothing, weight_sum, z_loss, .. } = self.forward;
         let dloss = self.dloss[if self.dloss.len() == 1 { 0 } else { index }];
-        // Clamps an overflowed factor to the largest f64, so that its product with a p of 0 is 0. If dloss is not
-        // finite, the factor is not clamped.
+        // If a factor overflows, it is clamped to the largest f64, so that its product with a p of 0 is 0. If dloss is
+        // not finite, the factor is not clamped.
         let finite = |factor: f64| if dloss.is_finite() { factor.clamp(f64::MIN, f64::MAX) } else { factor };
         let [entropy, z] = self.divisors.map(|divisor| divisor.map_or(0.0, |divisor| finite(dloss / divisor)));
         let share = label_smoothing / cols as f64;
@@ -280,8 +280,8 @@ fn derivative<I: Isa>(isa: I, x: I::F64, cap: f64) -> I::F64 {
 fn over(factor: f64, (sum, sum_low): (f64, f64)) -> (f64, f64) {
     let high = factor / sum;
     let low = (-high).mul_add(sum, factor) - high * sum_low;
-    // If the quotient is not finite, `low` is NaN or infinite, and 0 replaces it. If the quotient is near the smallest
-    // numbers, `low` is inexact but negligible.
+    // If the quotient is not finite, `low` would be NaN or infinite, and is set to 0. If the quotient is near the
+    // smallest numbers, `low` is inexact but negligible.
     (high, if high.is_finite() && low.is_finite() { low / sum } else { 0.0 })
 }
 

@@ -45,7 +45,7 @@ impl Sums {
 #[cfg(feature = "sharded")]
 pub const UNITS: usize = 1 + exp_sum::UNITS;
 
-/// Returns the number of the [`UNITS`] integers that are used in rows of this length.
+/// Returns how many of the [`UNITS`] integers are used in rows of this length.
 #[cfg(feature = "sharded")]
 pub fn units_for<E: Element>(row_len: usize) -> usize {
     1 + exp_sum::units_for::<E>(true, row_len)
@@ -53,16 +53,16 @@ pub fn units_for<E: Element>(row_len: usize) -> usize {
 
 #[cfg(feature = "sharded")]
 impl Sums {
-    /// Returns a part's sums as integers, which are added over all parts of a row of this length. The first integer
-    /// encodes the target's logit, and is 0 in a part without the target. [`units_for`] gives the number of integers
-    /// used.
+    /// Returns a part's sums as integers. The caller adds the integers of all parts of a row, which has this length.
+    /// The first integer encodes the target's logit, and is 0 in a part without the target. [`units_for`] gives the
+    /// number of integers used.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         let [first, second, third] = self.exps.units::<E>(row_len);
         [self.logit.map_or(0, keys::of_f64), first, second, third]
     }
 
-    /// Builds the sums of a row of this length from the integers of [`Sums::units`], added over all parts. A first
-    /// integer of 0 means that no part has the target's logit. The binned sums are added later.
+    /// Builds the sums of a row of this length from the integers of [`Sums::units`], after these were added over all
+    /// parts. A first integer of 0 means that no part has the target's logit. The binned sums are added later.
     pub fn of_units<E: Element>([logit, units @ ..]: [u64; UNITS], found: &ShardStats, row_len: usize) -> Self {
         let logit = (logit != 0).then(|| keys::to_f64(logit));
         Sums { exps: ExpSum::of_units::<E>(units, found.finer(), row_len), logit, distances: Bins::default() }
@@ -80,7 +80,7 @@ impl Sums {
     }
 }
 
-/// Columns of each row that a shard holds.
+/// Shard of rows: a range of their columns.
 #[derive(Clone, Copy)]
 pub struct LossShard<'a> {
     /// Options for the full rows.
@@ -126,7 +126,7 @@ impl<E: Element> OfRow<E> for Finding<'_> {
 }
 
 impl LossShard<'_> {
-    /// Returns the shard's logits of a row that is [`Row::Live`]. `found` has the statistics of the full row.
+    /// Returns the logits of a row's shard. The row must be [`Row::Live`]. `found` has the statistics of the full row.
     #[inline(always)]
     fn live<'b, I: Isa, E: Element>(
         &self,
@@ -138,7 +138,8 @@ impl LossShard<'_> {
     ) -> Live<'b> {
         let live = match self.forward.scores.read_part(isa, row, self.first, x, logits) {
             Row::Live(live) => live,
-            // Every score of this part is -inf. The scores serve as logits, because a softcap leaves -inf unchanged.
+            // If the shard is not live, every score of the shard is -inf. The scores serve as logits, because a softcap
+            // leaves -inf unchanged.
             _ => Live { columns: 0..x.len(), logits: Logits::Direct, max: 0.0, min: f64::NEG_INFINITY },
         };
         found.within(isa, live, beside)

@@ -4,8 +4,8 @@
 //! f16 and bf16 are correctly rounded, so every machine gives the same bits.
 //!
 //! Many functions also have a faster computation: in pairs of f32 and, for f16 and bf16, in single f32s. Elements whose
-//! rounding remains uncertain are computed again in f64. This result is rounded to odd, which makes a second rounding
-//! to f32, f16 or bf16 correct. So one kernel serves all three types.
+//! rounding remains uncertain are computed again in f64. The f64 result is rounded to odd, which makes a second
+//! rounding to f32, f16 or bf16 correct. So one kernel serves all three types.
 
 mod flat;
 mod functions;
@@ -26,7 +26,7 @@ pub trait Function: Copy + Sync {
     /// Whether the function can be computed in pairs of f32, which is faster; see [`Function::pair`].
     const HAS_PAIR: bool = false;
 
-    /// Returns a bound on each side of the value, both rounded to f32. Where the two bounds have the same bits, they
+    /// Returns two bounds, one on each side of the value, rounded to f32. Where the bounds have equal bits, these bits
     /// are the correctly rounded result. Must be `#[inline(always)]`, like everything it calls.
     #[inline(always)]
     fn pair<I: Isa>(self, _: I, x: I::F32) -> [I::F32; 2] {
@@ -81,7 +81,8 @@ impl Function for ClampedExp {
 
     #[inline(always)]
     fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
-        // Rounds each bound to f32, inwards if f32 cannot represent it.
+        // Rounds `min` and `max` to f32. If f32 cannot represent a limit, it is rounded towards the inside of the
+        // range.
         let (min, max) = (self.min as f32, self.max as f32);
         let min = if f64::from(min) < self.min { min.next_up() } else { min };
         let max = if f64::from(max) > self.max { max.next_down() } else { max };

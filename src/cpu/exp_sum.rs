@@ -17,11 +17,11 @@ use crate::simd::{Float, Isa, Kernel, NotNan, Select, Span, load_wide};
 pub struct ExpSum {
     /// Fixed-point sum; unused for f64.
     units: u128,
-    /// Exact sums of f64 exponentials, which are split into multiples of 2^-31, 2^-62 and 2^-93; unused for other
-    /// types.
+    /// Exact sums of f64 exponentials. Each exponential is split into multiples of 2^-31, 2^-62 and 2^-93. Unused for
+    /// other types.
     grids: [f64; 3],
-    /// Sum of all terms but the largest, for a logarithm. It is computed only if the sum of all terms is barely above 1
-    /// or, in a part of a row, below 1.
+    /// Sum of all terms but the largest, from which an accurate logarithm is computed. This sum is computed only if the
+    /// sum of all terms is barely above 1 or, in a part of a row, below 1.
     rest: Rest,
     /// Equivalent of `rest` for f64.
     bins: Bins,
@@ -42,7 +42,8 @@ pub struct RescaleExponent(u32);
 impl RescaleExponent {
     /// Computes the exponent from a row's maximum and the largest logit below it.
     pub fn new(max: f64, second: f64) -> Self {
-        /// Margin above the error of the exponentials, so that no scaled exponential exceeds 1.
+        /// Margin for the errors of exponentials. It is larger than the errors, so that no scaled exponential exceeds
+        /// 1.
         const ASIDE: f64 = 1.0 / (1 << 20) as f64;
         let steps = (max - second) * std::f64::consts::LOG2_E - ASIDE;
         // The limit is 2^126, because this power keeps all bits of even the smallest nonzero exponentials.
@@ -60,8 +61,8 @@ impl ExpSum {
         ExpSum { units, ..ExpSum::default() }
     }
 
-    /// Computes the sum of the f32 exponentials of a max-dominated row for its logarithm. The sum is barely above 1.
-    /// The row has `row_len` columns.
+    /// Sums the f32 exponentials of a max-dominated row with `row_len` columns. The sum is barely above 1, and is
+    /// precise enough for its logarithm.
     #[inline(always)]
     pub fn max_dominated<I: Isa>(isa: I, units: u128, exps: &[f32], finer: RescaleExponent, row_len: usize) -> Self {
         let rest = Rest { units: isa.outline(RestOf { exps, finer, row_len }), finer };
@@ -74,13 +75,13 @@ impl ExpSum {
         isa.outline(Wide { exps, row_len: None })
     }
 
-    /// Sums f64 exponentials precisely enough for the logarithm of the sum, in a row of this length.
+    /// Sums the f64 exponentials of a row of this length. The sum is precise enough for its logarithm.
     #[inline(always)]
     pub fn wide_for_log<I: Isa>(isa: I, exps: &[f64], row_len: usize) -> Self {
         isa.outline(Wide { exps, row_len: Some(row_len) })
     }
 
-    /// Sums `len` terms. If `row_len` is given, the sum is precise enough for its logarithm in a row of this length.
+    /// Sums `len` terms. If the length of the row is given, the sum is precise enough for its logarithm.
     #[inline(always)]
     pub fn of_terms<I: Isa>(isa: I, len: usize, row_len: Option<usize>, terms: impl Terms) -> Self {
         let grids = grids(
@@ -112,7 +113,7 @@ impl ExpSum {
         (first - 1.0) + second < row_len as f64 / (1u64 << 34) as f64
     }
 
-    /// Returns an f64 sum minus 1. The sum must have been computed for its logarithm, with a `row_len`.
+    /// Returns an f64 sum minus 1. The sum must have been computed with a `row_len`.
     pub fn above_one(&self, row_len: usize) -> f64 {
         if self.is_max_dominated(row_len) { self.bins.value().0 } else { self.without_ones(1.0).0 }
     }
@@ -189,7 +190,7 @@ impl ExpSum {
 #[cfg(feature = "sharded")]
 pub const UNITS: usize = 3;
 
-/// Returns the number of integers of [`ExpSum::units`] that are used in rows of this length.
+/// Returns how many of the integers of [`ExpSum::units`] are used in rows of this length.
 #[cfg(feature = "sharded")]
 pub fn units_for<E: Element>(is_for_logarithm: bool, row_len: usize) -> usize {
     if E::IS_F64 {
@@ -219,8 +220,8 @@ impl ExpSum {
         [fraction(units), whole(units) | whole(rest) << 32, fraction(rest)]
     }
 
-    /// Builds the sum of a row of this length from the integers of [`ExpSum::units`], added over all parts. `finer`
-    /// belongs to the full row. The bins are added later.
+    /// Builds the sum of a row of this length from the integers of [`ExpSum::units`], after these were added over all
+    /// parts. `finer` belongs to the full row. The bins are added later.
     pub fn of_units<E: Element>(units: [u64; UNITS], finer: RescaleExponent, row_len: usize) -> Self {
         if E::IS_F64 {
             let grids = std::array::from_fn(|i| units[i] as i64 as f64 * GRIDS[i]);

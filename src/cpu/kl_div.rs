@@ -28,7 +28,7 @@ pub struct OneRow<'a, 'r> {
     pub row: Row<'r>,
 }
 
-/// Argument at or below which e^x is set to 0.
+/// Lower limit of x: at or below this limit, e^x is set to 0.
 const LOWEST: f64 = -750.0;
 
 impl Kernel for OneRow<'_, '_> {

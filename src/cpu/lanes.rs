@@ -91,8 +91,8 @@ pub fn apply_in_place<E: Element>(
     Ok(guards)
 }
 
-/// Returns the number of groups of lanes to process. If lanes have no elements, it is 0, because nothing is written and
-/// no policy for fully masked rows applies.
+/// Returns the number of groups of lanes to process. If lanes have no elements, the number is 0: nothing is written,
+/// and the policy for fully masked rows does not apply.
 fn groups(geometry: &Geometry) -> usize {
     if geometry.len() == 0 { 0 } else { geometry.outer() }
 }
@@ -130,8 +130,8 @@ impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
         }
     }
 
-    /// Returns the first `len` elements of a row, and the part of the next row to prefetch. `rows` is the number of
-    /// rows. For the last row, the part to prefetch is arbitrary.
+    /// Returns the first `len` elements of a row, and the memory to prefetch, which is in the next row. `rows` is the
+    /// number of rows. For the last row, the memory to prefetch is arbitrary.
     #[inline(always)]
     pub fn span_and_next(&mut self, row: usize, len: usize, rows: usize) -> (Span<'_, '_, E, E>, &[E]) {
         match self {

@@ -165,7 +165,7 @@ type Sums<I> = [<I as Isa>::F64; BLOCKS];
 impl<E: Element> Columns<'_, E> {
     #[inline(always)]
     fn means<I: Isa>(&self, isa: I) -> [f64; WIDTH] {
-        /// Factor that f64 elements are multiplied by before they are summed again, if the sum overflows.
+        /// If a sum of f64 elements overflows, the elements are multiplied by this factor and summed again.
         const PART: f64 = f64::from_bits((1023 - 64) << 52);
         let count = self.tokens.count as f64;
         let mut means = self.sums(isa, 1.0);
@@ -181,7 +181,7 @@ impl<E: Element> Columns<'_, E> {
         means
     }
 
-    /// Sums the unmasked tokens by the tiled sum, each multiplied by `unit`.
+    /// Multiplies the unmasked tokens by `unit`, and adds them by the tiled sum.
     #[inline(always)]
     fn sums<I: Isa>(&self, isa: I, unit: f64) -> [f64; WIDTH] {
         let zero = [isa.f64(0.0); BLOCKS];

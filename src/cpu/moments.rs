@@ -31,7 +31,7 @@ use std::marker::PhantomData;
 /// Statistics and factors that normalise a row: see [`Moments::normalise`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moments {
-    /// Power of two that elements of f64 rows are multiplied by, so that squares neither overflow nor underflow.
+    /// Power of two that multiplies the elements of f64 rows, so that squares neither overflow nor underflow.
     unit: f64,
     mean: f64,
     /// Low part of the mean.
@@ -81,7 +81,8 @@ impl Moments {
         Self::of_squares::<E>(x.len(), eps, unit, sum, least)
     }
 
-    /// Computes the moments for RMSNorm from the sum of the squares of `len` elements, which were multiplied by `unit`.
+    /// Computes the moments for RMSNorm from the sum of squares of `len` elements. The elements were multiplied by
+    /// `unit` before they were squared.
     #[inline(always)]
     pub fn of_squares<E: Element>(len: usize, eps: f64, unit: f64, sum: f64, least: Least) -> Self {
         let n = len as f64;
@@ -125,8 +126,9 @@ impl Moments {
         }
     }
 
-    /// Computes the moments for LayerNorm from the sums of `len` elements and of their squares, for types other than
-    /// f64. If cancellation would show in the variance, returns `Err` with only the mean, as a high and a low part.
+    /// Computes the moments for LayerNorm from the sum of `len` elements and the sum of their squares, for types other
+    /// than f64. If cancellation would show in the variance, returns `Err` with only the mean, as a high and a low
+    /// part.
     #[inline(always)]
     pub fn of_one_pass<E: Element>(len: usize, eps: f64, [total, squares]: [f64; 2]) -> Result<Self, [f64; 2]> {
         let n = len as f64;
@@ -158,8 +160,8 @@ impl Moments {
         Self::of_squared_deviations::<E>(len, eps, 1.0, [mean, mean_low], squares)
     }
 
-    /// Computes the moments for LayerNorm from the mean and the sum of the squared deviations, both of elements that
-    /// were multiplied by `unit`.
+    /// Computes the moments for LayerNorm. The arguments are the mean and the sum of the squared deviations. The
+    /// elements were multiplied by `unit` before the mean and the deviations were computed.
     #[inline(always)]
     pub fn of_squared_deviations<E: Element>(
         len: usize,
@@ -169,8 +171,8 @@ impl Moments {
         squares: f64,
     ) -> Self {
         let n = len as f64;
-        // If all elements are equal, the scale depends on eps alone. The product of eps and the square of `unit` may
-        // underflow, so 1 replaces `unit`.
+        // If all elements are equal, the scale depends on eps alone. The product of eps and the square of `unit` could
+        // underflow, so `unit` is set to 1.
         let [unit, mean, mean_low] =
             if squares == 0.0 { [1.0, mean / unit, mean_low / unit] } else { [unit, mean, mean_low] };
         let square = squares / n;
@@ -191,13 +193,13 @@ impl Moments {
         if MEAN { (v - mean).mul_add(scale, isa.f64(self.shift)) } else { v * scale }
     }
 
-    /// Returns the scale. It applies to elements that were multiplied by `unit`; see [`Moments::out_of_units`].
+    /// Returns the scale for elements that were multiplied by `unit`; see [`Moments::out_of_units`].
     pub fn scale(&self) -> f64 {
         self.scale
     }
 
-    /// Returns two powers of two whose product is `unit` * 2^exponent. Multiplying a gradient in units of 2^exponent by
-    /// both powers and by [`Moments::scale`] scales it like the row.
+    /// Returns two powers of two whose product is `unit` * 2^exponent. A gradient in units of 2^exponent is scaled like
+    /// the row by three multiplications: by both powers and by [`Moments::scale`].
     pub fn out_of_units(&self, exponent: i32) -> [f64; 2] {
         // With an exponent beyond +-2000, every number but 0 overflows or underflows.
         let exponent = ((self.unit.to_bits() >> 52) as i32 - 1023 + exponent).clamp(-2000, 2000);
@@ -308,8 +310,8 @@ fn scale<E: Element>([square, square_low]: [f64; 2], eps: f64) -> [f64; 2] {
     [scale, if low.is_finite() { low } else { 0.0 }]
 }
 
-/// Returns the power of two that rows of f64 are multiplied by. It is 1 unless the square of the largest magnitude, or
-/// of `beside`, would overflow or underflow. Squares of narrower types always fit f64.
+/// Returns the power of two by which a row of f64 is multiplied. The power is 1 unless the square of the largest
+/// magnitude, or of `beside`, would overflow or underflow. Squares of narrower types always fit f64.
 #[inline(always)]
 fn unit<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     if !E::IS_F64 {
@@ -331,8 +333,8 @@ pub fn largest<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     isa.max_f64(largest)
 }
 
-/// Returns a power of two by which to multiply f64 numbers so that their squares and sums neither overflow nor
-/// underflow; 1 if they need no scaling. `largest` is their largest magnitude.
+/// Returns a power of two by which f64 numbers are multiplied, so that their squares and sums neither overflow nor
+/// underflow. The power is 1 if the numbers need no scaling. `largest` is the largest magnitude of the numbers.
 #[inline(always)]
 pub fn unit_for(largest: f64) -> f64 {
     let exponent = (largest.to_bits() >> 52) as i32 - 1023;
@@ -368,7 +370,8 @@ impl Kept for FullRow {
     }
 }
 
-/// Sums the squares of the elements times `unit` by the tiled sum. For f32, also finds the smallest nonzero magnitude.
+/// Multiplies the elements by `unit`, and adds their squares by the tiled sum. For f32, also finds the smallest nonzero
+/// magnitude.
 #[inline(always)]
 pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::Sums<1>, Least) {
     let mut smallest = Smallest::new(isa);
@@ -388,7 +391,7 @@ pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::S
     (sum, if E::IS_F32 { smallest.found(isa, x) } else { of_others })
 }
 
-/// Sums the elements times `unit` by the tiled sum.
+/// Multiplies the elements by `unit`, and adds them by the tiled sum.
 #[inline(always)]
 pub fn totals<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> K::Sums<1> {
     K::sums(

@@ -316,9 +316,9 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
     }
 }
 
-/// Powers of two that scale the products of a row of f64, so that they neither overflow nor underflow. In each product,
-/// `larger` scales the factor of larger magnitude, and `smaller` scales the other factor. If some products would
-/// overflow, products of at most 2^-846 times the row's largest product become zero.
+/// Powers of two that scale the factors of products in a row of f64, so that the products neither overflow nor
+/// underflow. In each product, `larger` scales the factor of larger magnitude, and `smaller` scales the other factor.
+/// If some products would overflow, products of at most 2^-846 times the row's largest product become zero.
 #[derive(Clone, Copy, Debug)]
 struct Factors {
     larger: f64,

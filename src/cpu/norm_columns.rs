@@ -153,8 +153,8 @@ struct Run<'a, I: Isa, E> {
     first: usize,
     len: usize,
     is_scaled: bool,
-    /// Powers of two, one for each column, that keep sums of f64 from overflowing or underflowing. `largest` holds each
-    /// column's largest |dy|.
+    /// One power of two for each column, so that f64 sums neither overflow nor underflow. `largest` holds each column's
+    /// largest |dy|.
     units: [I::F64; BLOCKS],
     largest: [I::F64; BLOCKS],
 }
@@ -224,7 +224,8 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         for i in 0..rows.min(MOST) {
             let row = first + i * SUM_LANES;
             (x[i], dy[i], moments[i]) = (part(&self.x, row), part(&self.dy, row), self.moments[row]);
-            // This part of a row is too short for the hardware prefetcher to predict the same part of the next row.
+            // A run of columns is too short for the hardware prefetcher to predict the read of the same columns in the
+            // next row.
             let row = (row + 1).min(self.x.rows() - 1);
             next[i] = [PrefetchRow::of(part(&self.x, row), 0), PrefetchRow::of(part(&self.dy, row), 0)];
         }
@@ -284,7 +285,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
 /// The six pairwise folds of the tiled sum, for lanes that arrive in order. A missing lane counts as +0, which changes
 /// no sum.
 struct Fold<I: Isa> {
-    /// Sums of 2^level lanes at each level. Each sum waits for the sum of the next 2^level lanes.
+    /// For each level, the sum of 2^level lanes, which waits for the sum of the next 2^level lanes.
     waiting: [Sums<I>; LEVELS],
     lanes: usize,
 }

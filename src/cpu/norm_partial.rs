@@ -1,5 +1,5 @@
-//! Statistics of rows that are sharded at multiples of 256 columns, gathered in rounds until each row's moments are
-//! known. The rounds compute what [`Moments`] computes for a complete row, in tiles of the tiled sum.
+//! Statistics of rows that are sharded at multiples of 256 columns. Rounds gather the statistics until each row's
+//! moments are known. The rounds compute what [`Moments`] computes for a complete row, in tiles of the tiled sum.
 
 use super::each_row::{OfRow, each_row};
 use super::lanes::{GuardCounts, LaneKernel, RowIo};
@@ -86,9 +86,9 @@ pub const KEYS: usize = 3;
 impl ShardStats {
     /// Returns integers for a max-reduction. Their maxima over all ranks encode the merged statistics.
     pub fn keys(&self) -> [u64; KEYS] {
-        // The second integer holds the smallest magnitude if it is `stepped` (see [`Least`]), otherwise the third does.
-        // The unused one of these two integers is 0. The bits are inverted, so that the maximum selects the smallest
-        // magnitude. A NaN is ignored, as in [`ShardStats::merge`].
+        // If the smallest magnitude is `stepped` (see [`Least`]), the second integer holds it and the third is 0.
+        // Otherwise the third integer holds it and the second is 0. The bits are inverted, so that the maximum selects
+        // the smallest magnitude. A NaN is ignored, as in [`ShardStats::merge`].
         let least = |stepped: bool| {
             let there = self.least.stepped == stepped && !self.least.value.is_nan();
             if there { !keys::of_f64(self.least.value) } else { 0 }

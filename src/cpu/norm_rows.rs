@@ -61,8 +61,8 @@ pub fn write_rows<'w, I: Isa, E: Element>(
     guards: &mut GuardCounts,
 ) -> Written<'w> {
     let together = match len {
-        // In short rows the sum, root and reciprocal, which depend on each other, take longer than the rest. Computing
-        // several rows together hides this latency.
+        // In short rows, most time is spent on the sum, its root and the root's reciprocal, because each waits for the
+        // previous one. Computing several rows together hides this latency.
         0..=WIDE_RUN => TOGETHER,
         _ if size_of::<E>() * len > SHORT => 1,
         _ => norm.together::<E>().min(TOGETHER),
@@ -85,7 +85,8 @@ pub fn write_rows<'w, I: Isa, E: Element>(
             let narrow = group.iter().any(|plan| plan.factors.is_some());
             let wide = group.iter().any(|plan| plan.factors.is_none());
             let Scratch { made, beside, .. } = &mut *scratch;
-            // If the rows have a single run of columns, the buffers still hold its operands from the previous group.
+            // If the rows fit in a single run of columns, the buffers still hold the run's operands from the previous
+            // group.
             let is_converted = converted == (columns.clone(), [narrow, wide]);
             let operands = Operands::of(isa, &norm, columns.clone(), [narrow, wide], [made, beside], is_converted);
             converted = (columns.clone(), [narrow, wide]);
@@ -201,7 +202,8 @@ pub struct NarrowRow<'a, I: Isa, N> {
 }
 
 impl<I: Isa, N: Norm> NarrowRow<'_, I, N> {
-    /// Computes a block from its elements, weights and biases, rounded to the row's type.
+    /// Computes the results of a block from its elements, weights and biases. The results are rounded to the row's
+    /// type.
     #[inline(always)]
     pub fn block<E: Element>(&self, x: I::F32, [weight, bias]: [&[f32; BLOCK]; 2]) -> I::F64 {
         let NarrowRow { isa, norm, factors } = *self;

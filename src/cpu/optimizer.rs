@@ -26,8 +26,8 @@ pub fn step<S: Element>(weights: &mut [S], kept: Kept<'_, S>, gradient: Floats<'
     simd::run(Step { weights, rounded, kept, gradient, start: 0, random: None, formula })
 }
 
-/// Runs one step on f32 master weights, and stores the rounded weights that the model computes with. If a rounded
-/// weight was changed elsewhere, it replaces its master weight before the step.
+/// Runs one step on f32 master weights, and stores the rounded weights that the model computes with. If other code has
+/// changed a rounded weight, the rounded weight first replaces its master weight.
 pub fn step_rounded<P: Element>(
     weights: &mut [f32],
     rounded: &mut [P],
@@ -59,7 +59,7 @@ struct Step<'a, S, P> {
     kept: Kept<'a, S>,
     /// Gradient of all weights.
     gradient: Floats<'a>,
-    /// Index of the first of these weights among all weights of the call.
+    /// Index of the first element of `weights` and `rounded` among all weights of the call.
     start: usize,
     /// Source of random bits, if the weights are rounded stochastically.
     random: Option<RandomBits>,
@@ -158,8 +158,8 @@ fn adopt<I: Isa, S: Element, P: Element>(isa: I, weights: &mut [S], rounded: &[P
 }
 
 impl Formula {
-    /// Updates the weights and their state in place. Each rule is a kernel of its own, so that it is compiled once for
-    /// all types of rounded weights.
+    /// Updates the weights and their state in place. Each rule is a kernel of its own, which is compiled once for all
+    /// types of rounded weights.
     #[inline(always)]
     fn step<I: Isa, S: Element>(self, isa: I, weights: &mut [S], kept: Kept<'_, S>, gradient: &[f64]) {
         match self {
@@ -224,8 +224,8 @@ impl<S: Element> Kernel for Update<'_, AdamW, S> {
     }
 }
 
-/// Returns both numbers multiplied by a power of two, and the reciprocal of this power. The power keeps the squares of
-/// f64 numbers from overflowing or underflowing. Types narrower than f64 need no scaling.
+/// Multiplies both numbers by a power of two. Returns the products, and the reciprocal of the power. The power keeps
+/// the squares of f64 numbers from overflowing or underflowing. Types narrower than f64 need no scaling.
 #[inline(always)]
 fn in_units<I: Isa, S: Element>(isa: I, a: I::F64, b: I::F64) -> (I::F64, I::F64, I::F64) {
     const HUGE: f64 = f64::from_bits((1023 + 500) << 52);

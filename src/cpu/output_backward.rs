@@ -39,11 +39,13 @@ pub trait Formula: Copy + Send + Sync {
     fn add<I: Isa, E: Element>(isa: I, y: &[E; BLOCK], dy: &[E; BLOCK], sum: I::F64) -> I::F64;
     /// Returns the terms of a block of f64, and their rounding errors.
     fn terms<I: Isa>(isa: I, y: I::F64, dy: I::F64) -> (I::F64, I::F64);
-    /// Returns the gradients of a block, computed in f32. `sum` is the sum times the scale, as a high and a low part.
+    /// Returns the gradients of a block, computed in f32. `sum` is the sum of terms times the scale, as a high and a
+    /// low part.
     fn short<I: Isa>(isa: I, exp: Self::Exp<I>, y: I::F32, dy: I::F32, scale: I::F32, sum: (I::F32, I::F32)) -> I::F32;
-    /// Returns the gradients of a block, computed in f64. `sum` is the sum times the scale.
+    /// Returns the gradients of a block, computed in f64. `sum` is the sum of terms times the scale.
     fn wide<I: Isa>(isa: I, exp: Self::Exp<I>, y: I::F32, dy: I::F32, scale: I::F64, sum: I::F64) -> I::F32;
-    /// Returns the gradients of a block of f64 before they are scaled. `sum` is a high and a low part.
+    /// Returns the gradients of a block of f64 before they are scaled. `sum` is the sum of terms, as a high and a low
+    /// part.
     fn double<I: Isa>(isa: I, y: I::F64, dy: I::F64, sum: (I::F64, I::F64)) -> I::F64;
 }
 
@@ -54,8 +56,8 @@ pub enum Forward {
     LogSoftmax,
 }
 
-/// Kernel of the gradients of softmax and log_softmax: maps the gradients of a lane's results `y` to the gradients of
-/// its scores.
+/// Kernel of the gradients of softmax and log_softmax: computes the gradients of a lane's scores from the gradients of
+/// its results `y`.
 #[derive(Clone, Copy)]
 pub struct OutputBackward<'m, E> {
     pub y: Lanes<'m, E>,
@@ -166,9 +168,9 @@ struct Short {
 }
 
 impl Short {
-    /// Smallest magnitude of a scale for which the second pass is in f32.
+    /// Smallest magnitude of the scale at which the second pass is computed in f32.
     const LEAST: f64 = power(-60);
-    /// Limit of the sum times the scale. The difference of a bf16 and a number below this limit does not overflow f32,
+    /// Limit of the sum times the scale. Subtracting a number below this limit from a bf16 does not overflow f32,
     /// because the largest bf16 is 2^120 below the largest f32.
     const LARGEST: f64 = power(119);
 
@@ -208,7 +210,7 @@ impl Short {
     }
 }
 
-/// Writes the result of `f`, which is never NaN, for each block of `y` and of the span's source.
+/// Calls `f` with each block of `y` and of the span's source, and writes the result, which is never NaN.
 #[inline(always)]
 fn narrow<'d, I: Isa, E: Element, F: Formula>(
     isa: I,
@@ -353,7 +355,7 @@ struct Sums {
     /// Sum of the formula's terms, as a high and a low part; not finite if a term is not.
     sum: (f64, f64),
     scale: f64,
-    /// Power of two that f64 gradients are multiplied by first. Either `scale` or `down` cancels it.
+    /// Power of two by which f64 gradients are multiplied first. Either `scale` or `down` cancels this power.
     up: f64,
     down: f64,
 }

@@ -18,8 +18,8 @@ const CHUNK: usize = 512;
 /// A function of two numbers, or a choice among several functions.
 pub trait Pairwise: Copy + Send + Sync {
     /// Applies the function to each value and the number at the same index in `other`, and overwrites the value with
-    /// the result. The result is meant to be rounded to `E`, which is f64 for f64 and f32 for all narrower types. Must
-    /// be `#[inline(always)]`; the functions that it calls are outlined.
+    /// the result. The caller rounds the result to `E`: f64 for f64 tensors, f32 for tensors of narrower types. Must be
+    /// `#[inline(always)]`; the functions that it calls are outlined.
     fn run<I: Isa, E: Element>(self, isa: I, other: &[f64], values: &mut [f64]);
 }
 
@@ -90,8 +90,8 @@ impl<E: Element> Kernel for SafeDiv<'_, E> {
                 let q = if E::IS_F64 {
                     q
                 } else {
-                    // The rounding error of the quotient decides ties in the narrower type. An infinite quotient has no
-                    // such error.
+                    // The rounding error of the quotient decides ties in the narrower type. For an infinite quotient,
+                    // this error is set to 0.
                     let rest = (isa.f64(-0.0) - q).mul_add(away, x) / away;
                     let lo = I::F64::select(rest.abs().lt(isa.f64(f64::INFINITY)), rest, isa.f64(-0.0));
                     Wide { hi: q, lo, exponent: None }.round::<E>(isa)

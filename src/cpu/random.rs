@@ -89,7 +89,7 @@ impl<E: Element> Work for Fill<'_, E> {
     }
 }
 
-/// Kernel that draws the sixteen numbers of the elements from `first` on.
+/// Kernel that draws sixteen numbers, for the elements from `first` on.
 struct Block {
     first: u64,
     stream: [u64; 2],

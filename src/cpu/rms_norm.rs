@@ -1,7 +1,7 @@
 //! RMSNorm of a row or, with a residual, of the rounded sum of the row and the residual.
 //!
 //! The sum of squares and the scale of the row are f64. An f32 row well within f32's range is multiplied in pairs of
-//! f32, which is correctly rounded except for one result in millions. A row of a 16-bit type is multiplied in f32. All
+//! f32. Its results are correctly rounded, except for one in millions. A row of a 16-bit type is multiplied in f32. All
 //! other rows are computed in f64 and rounded once.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo};
@@ -101,7 +101,8 @@ impl<E: Element> LaneKernel<E> for RmsNorm<'_> {
     }
 }
 
-/// Reads `x` and the residual from two views. Writes the sum of both and the norm of this sum to two other views.
+/// Reads `x` and the residual from two views. Writes `x + residual` to a third view, and the norm of this sum to a
+/// fourth.
 pub fn with_residual<'a, E: Element>(
     [x, residual]: [Rows<'_, E>; 2],
     [out, residual_out]: [RowsMut<'a, E>; 2],
@@ -170,7 +171,8 @@ impl<'w, E: Element> Work for WithResidual<'_, 'w, E> {
         scratch::with(
             #[inline(always)]
             |scratch| {
-                // Without columns there is nothing to write, and the number of rows may be huge, so no row is visited.
+                // Without columns, there is nothing to write. The number of rows may still be huge, so the loop over
+                // rows is skipped.
                 for row in 0..if self.cols == 0 { 0 } else { self.rows } {
                     let x = self.x.span(row, self.cols);
                     let sum = self.residual.span(row, self.cols);

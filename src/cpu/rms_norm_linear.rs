@@ -2,8 +2,8 @@
 //! sum, so the batch size, the number of threads and the instruction set do not change the order of additions. Products
 //! of f32 and narrower types neither overflow nor underflow in f64.
 //!
-//! A group of rows is normalised first. Then the matrix is read once, a few rows at a time. These rows are multiplied
-//! with the whole group while the group is in a near cache.
+//! A group of rows is normalised first. Then the matrix is read once, a few rows at a time. These matrix rows are
+//! multiplied with the whole group while the group is in a near cache.
 
 use super::lanes::GuardCounts;
 use super::moments::{OfRow, largest, power_of_two, unit_for};
@@ -228,8 +228,8 @@ impl<E: Element> Work for Products<'_, '_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // Computes as many sums at a time as fit in registers next to their operands. AVX-512 has twice as many
-        // registers, twice as wide.
+        // Computes as many sums at a time as fit in registers, together with their operands. AVX-512 has twice as many
+        // registers as AVX2, and they are twice as wide.
         if I::REGISTERS >= 32 {
             self.together::<I, 2, 4, 8>(isa);
         } else {
@@ -307,7 +307,8 @@ impl<E: Element> Products<'_, '_, E> {
     }
 }
 
-/// Rows of the matrix that are read together, from index `of` on. Each is multiplied by its own power of two.
+/// Rows of the matrix that are read together; the first has the index `of`. Each row is multiplied by its own power of
+/// two.
 struct Beside<'a, E, const C: usize> {
     of: usize,
     rows: [&'a [E]; C],

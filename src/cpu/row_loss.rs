@@ -109,7 +109,7 @@ enum Logits<'a, 'w, E> {
 
 struct Losses<'a, 'w, E> {
     logits: Logits<'a, 'w, E>,
-    /// Number of rows to process; `first` is the index of the first of them.
+    /// Number of rows to process.
     rows: usize,
     first: usize,
     cols: usize,
@@ -230,7 +230,7 @@ pub fn or_one<I: Isa>(isa: I, values: Option<Floats<'_>>, range: Range<usize>, i
     }
 }
 
-/// Returns factor * term, but 0 where the factor is 0, even if the term is not finite.
+/// Returns factor * term. Where the factor is 0, returns 0, even if the term is not finite.
 #[inline(always)]
 pub fn times<I: Isa>(isa: I, factor: I::F64, term: I::F64) -> I::F64 {
     let zero = isa.f64(0.0);

@@ -39,7 +39,7 @@ use std::cell::Cell;
 
 const OP: &str = "sample";
 
-/// Filters each row, and writes to `out` the result of `make` for the remaining tokens.
+/// Filters each row, calls `make` with the remaining tokens, and writes the value that `make` returns to `out`.
 pub fn each_row<E: Element, T: Send>(
     logits: Rows<'_, E>,
     mask: Option<Resolved<'_>>,

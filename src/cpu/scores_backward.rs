@@ -35,7 +35,7 @@ pub trait Formula: Copy + Send + Sync {
     fn gradient<I: Isa>(isa: I, y: I::F64, dy: I::F64, sum: (I::F64, I::F64)) -> I::F64;
 }
 
-/// Kernel of a gradient: maps the gradients of a lane's results to the gradients of its scores `x`.
+/// Kernel of a gradient: computes the gradients of a lane's scores `x` from the gradients of its results.
 #[derive(Clone, Copy)]
 pub struct Backward<'m, E, F> {
     pub scores: LogitTransform<'m>,
@@ -112,8 +112,8 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
     }
 }
 
-/// Writes the gradient of a lane of f32, f16 or bf16 without softcap and flags, whose logits begin at column 0. The
-/// derivative of each logit with respect to its score is then the scale.
+/// Writes the gradient of a lane of f32, f16 or bf16. The lane has no softcap and no flags, and its logits begin at
+/// column 0. The derivative of each logit with respect to its score is then the scale.
 #[inline(always)]
 fn plain<'d, F: Formula, I: Isa, E: Element>(
     isa: I,
@@ -333,8 +333,8 @@ impl Sums {
         Sums { reciprocal, sum, up, scale, down }
     }
 
-    /// Returns the gradients of a block of scores. `derivative` holds the derivatives of their logits, multiplied by
-    /// [`Sums::scale`].
+    /// Returns the gradients of a block of scores. `derivative` holds the derivatives of the logits with respect to the
+    /// scores, multiplied by [`Sums::scale`].
     #[inline(always)]
     fn gradient<F: Formula, I: Isa, E: Element>(&self, isa: I, e: I::F64, dy: I::F64, derivative: I::F64) -> I::F64 {
         let (high, sum) = (isa.f64(self.reciprocal.0), isa.f64(self.sum.0));
@@ -402,14 +402,15 @@ pub fn normaliser(largest: f64) -> (f64, f64) {
     (up, 2.0 * power)
 }
 
-/// Returns a number that rounds a term to a multiple of 2^-31 times `range`, when it is added and then subtracted. Sums
-/// of such multiples are exact, and the remainders are small.
+/// Returns a number that rounds terms: adding the number to a term, and then subtracting it, rounds the term to a
+/// multiple of 2^-31 times `range`. Sums of such multiples are exact, and the remainders are small.
 #[inline(always)]
 pub fn grid(range: f64) -> f64 {
     1.5 * (1u64 << (52 - 31)) as f64 * range
 }
 
-/// Returns `scale` times d logit / d score for each score. Returns `None` if this product is `scale` for all scores.
+/// Returns `scale` times the derivative of the logit, d logit / d score, for each score. Returns `None` if this product
+/// is `scale` for all scores.
 #[inline(always)]
 pub fn derivatives<'s, I: Isa, E: Element>(
     isa: I,

@@ -20,11 +20,11 @@ mod found;
 pub use found::MaskedStats;
 use found::Sums;
 
-/// Range of scales for which logits are computed as float-float pairs. Within it, the low part of the product of scale
-/// and score is a normal f32 number, except for products so small that their low part does not change the result.
+/// Range of scales for which logits are computed as float-float pairs. Within this range, the low part of score * scale
+/// is a normal f32 number. The only exceptions are products so small that their low part does not change the result.
 const SCALES: Range<f64> = 1e-15..1e15;
-/// Limit for products of score and scale. The error of a product is 2^-46 of the product. Below the limit, this error
-/// does not affect the exponential.
+/// Limit for products of score and scale. A product has a relative error of 2^-46. Below the limit, this error does not
+/// affect the exponential.
 const LARGEST_PRODUCT: f32 = 16_384.0;
 /// Limit for the difference of two logits' high parts. Below the limit, the low parts can decide which logit is larger.
 /// Low parts are at most 2^-10 + 2^-11 + 2^-16 if the product of score and scale is below [`LARGEST_PRODUCT`].
@@ -48,7 +48,7 @@ pub struct Masked<'a> {
     far: bool,
 }
 
-/// Values added to the scores of a row. Keep flags are stored as 0 if set, and as -inf otherwise. A flag of -inf
+/// Values added to the scores of a row. A keep flag is stored as 0 if it is set, and as -inf otherwise. A flag of -inf
 /// replaces the score, even if the score is NaN. A bias of -inf added to NaN gives NaN.
 #[derive(Clone, Copy)]
 enum Bias<'a> {
@@ -321,7 +321,8 @@ fn max_of_sums<I: Isa, E: Element, const N: usize>(
     Some(Sums { high: of_row, low, large })
 }
 
-/// Returns the larger of two sums whose low parts are below half an ULP of the high ones. A NaN is never chosen.
+/// Returns the larger of two sums. In each sum, the low part is below half an ULP of the high part. A NaN is never
+/// chosen.
 #[inline(always)]
 fn larger<I: Isa>((high, low): (I::F32, I::F32), (other, other_low): (I::F32, I::F32)) -> (I::F32, I::F32) {
     let of_equals = I::F32::select(other.eq(high), other_low.max(low), low);
@@ -389,8 +390,8 @@ fn logits<I: Isa, const EXACT: bool, const N: usize>(
 }
 
 impl Masked<'_> {
-    /// Writes the exponentials of the columns that have logits to the span's destination. Returns them with their
-    /// fixed-point sum. Prefetches the next row if the span is marked as far.
+    /// Computes the exponentials of the columns that have logits, and writes them to the span's destination. Returns
+    /// the exponentials with their fixed-point sum. Prefetches the next row if the span is marked as far.
     #[inline(always)]
     pub fn exps_to<'d, I: Isa, S: Storage, D: Storage>(
         &self,

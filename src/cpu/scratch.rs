@@ -17,7 +17,7 @@ pub struct Scratch {
     pub widened: Vec<f32>,
     /// Exponentials of the row, or other intermediate results.
     pub made: Buffers,
-    /// Data next to logits or exponentials, such as flags and derivatives.
+    /// Data used together with logits or exponentials, such as flags and derivatives.
     pub beside: Buffers,
 }
 
@@ -33,13 +33,13 @@ allocated! {
     Buffers { f32s, f64s, flags }
 }
 
-/// Buffers of one type and thread. They are boxed, so that lending them only moves a pointer.
+/// A thread's buffers of one type. The buffers are boxed, so that lending them only moves a pointer.
 pub type Lendable<T> = Cell<Option<Box<T>>>;
 
 thread_local! {
     pub static SCRATCH: Lendable<Scratch> = const { Cell::new(None) };
-    /// Whether a buffer has grown in the current call of [`with`]. Only then are the buffers measured, because this
-    /// takes noticeable time compared with short rows.
+    /// Whether a buffer has grown in the current call of [`with`]. Only then are the buffers measured, because
+    /// measuring takes noticeable time compared with short rows.
     static GREW: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -96,8 +96,8 @@ impl Softmax<'_> {
     }
 }
 
-/// 1 / the sum of exponentials, as a high and a low part, for a shard of a row. For a complete row this is `None`,
-/// because the value is computed from the exponentials.
+/// For a shard of a row: 1 / the sum of exponentials, as a high and a low part. For a complete row: `None`, because the
+/// value is computed from its exponentials.
 pub type Inverse = Option<(f64, f64)>;
 
 #[inline(always)]

@@ -60,7 +60,8 @@ impl ShardStats {
         if self.max < max { self.max } else { self.second }
     }
 
-    /// Returns the exponent of the power of two that scales the exponentials below the largest before they are summed.
+    /// Returns the exponent of a power of two. Before they are summed, all exponentials but the largest are multiplied
+    /// by this power.
     pub fn finer(&self) -> RescaleExponent {
         RescaleExponent::new(self.max, self.second)
     }
@@ -347,8 +348,8 @@ impl<E: Element> OfRow<E> for Logs<'_> {
 }
 
 impl ShardStats {
-    /// Returns the log-sum-exp of the complete row with these statistics. `row` is its index, and `log` the logarithm
-    /// of its sum.
+    /// Returns the log-sum-exp of the complete row with these statistics. `row` is the row's index, and `log` the
+    /// logarithm of the row's sum.
     pub fn log_sum_exp<E: Element>(&self, row: usize, log: f64, policy: FullyMasked, guards: &mut GuardCounts) -> E {
         match self.row() {
             Row::Live(_) => E::from_wide(self.max + log),

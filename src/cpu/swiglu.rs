@@ -1,7 +1,7 @@
 //! Product silu(gate) * up. It is computed in f32 for elements where f32 is accurate enough, otherwise in f64.
 //!
-//! The choice for an element depends on that element alone. The f64 computation is a separate function. It runs over
-//! every chunk with at least one element that needs f64.
+//! The choice for an element depends on that element alone. The f64 computation is a separate function, which is called
+//! for every chunk with at least one element that needs f64.
 
 use super::elementwise::{ROW, SliceIo};
 use crate::element::Element;

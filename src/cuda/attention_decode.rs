@@ -227,7 +227,7 @@ impl Shape {
         self.q.tokens.saturating_mul(self.q.heads)
     }
 
-    /// Returns the largest number of blocks of keys that a query sees.
+    /// Returns the largest number of key blocks that a query sees.
     fn slots(&self, window: u32) -> usize {
         let blocks = (self.cache.capacity() as usize).div_ceil(KEYS);
         match window {
@@ -279,16 +279,17 @@ pub fn workspace_words(shape: &Shape, options: &Attention<'_>) -> Result<usize> 
     })
 }
 
-/// Names of the kernels by type. The first of a type takes rows of any alignment, the others aligned rows. For each key
-/// that they load, the first two kernels compute one head of queries, the third up to four and the fourth up to eight.
+/// Names of the kernels by type. For each type, the first kernel takes rows of any alignment, and the others take
+/// aligned rows. For each key that is loaded, the first two kernels compute one query head, the third kernel up to
+/// four, and the fourth up to eight.
 const NAMES: [[&str; 4]; 3] = [
     ["attention_decode_f32_any", "attention_decode_f32_1", "attention_decode_f32_4", "attention_decode_f32_8"],
     ["attention_decode_f16_any", "attention_decode_f16_1", "attention_decode_f16_4", "attention_decode_f16_8"],
     ["attention_decode_bf16_any", "attention_decode_bf16_1", "attention_decode_bf16_4", "attention_decode_bf16_8"],
 ];
 const MERGE: [&str; 3] = ["attention_merge_f32", "attention_merge_f16", "attention_merge_bf16"];
-/// Number of thread blocks that keeps a device busy. In smaller calls, the blocks of keys of a query are divided among
-/// several thread blocks.
+/// Number of thread blocks that keeps a device busy. In smaller calls, several thread blocks share the blocks of keys
+/// of one query.
 const ENOUGH: usize = 4096;
 /// Maximum number of thread blocks. In larger calls, a thread block processes several rows.
 const MOST_BLOCKS: usize = 1 << 20;
@@ -315,7 +316,7 @@ pub fn launches(
     let window = window(options)?;
     let (index, lanes) = of_type(OP, dtype)?;
     let (sinks, sink_type) = given(OP, memory.sinks)?;
-    // Checks that the number of words, and thus the offset of the sums, fits in 64 bits.
+    // Checks that the number of words fits in 64 bits. The offset of the sums then fits too.
     workspace_words(shape, options)?;
     let (slots, rows) = (shape.slots(window), shape.rows());
     let [keys, values] = cache.layouts;

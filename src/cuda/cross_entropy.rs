@@ -203,8 +203,8 @@ pub struct Memory {
     pub dlogits: u64,
     /// Target of each row, as a 64-bit integer.
     pub targets: u64,
-    /// Gradient of the loss: one f64, or one for each row under [`Reduction::None`]. It is not read if no gradient of
-    /// the logits is computed.
+    /// Gradient of the loss: one f64, or one for each row under [`Reduction::None`]. The kernels read the gradient of
+    /// the loss only if they compute the gradient of the logits.
     pub dloss: u64,
     /// Output: the loss, as one f64, or as one for each row under [`Reduction::None`].
     pub losses: u64,
@@ -222,8 +222,8 @@ pub const SETTLED: usize = 4;
 /// nor ignored. If there is no such row, all bits of the word are set.
 pub const FIRST_REFUSED: usize = 3;
 
-/// Kernel names by type, then by kind of row: rows read one element at a time, rows held in the registers of a block of
-/// 256 threads, rows held by a block of 512 threads, and longer rows.
+/// Kernel names by type, then by kind of row: rows read one element at a time, rows that fit in the registers of 256
+/// threads, rows that fit in the registers of 512 threads, and longer rows.
 const NAMES: [[&str; 4]; 3] = [
     ["cross_entropy_f32_any", "cross_entropy_f32_8x4", "cross_entropy_f32_16x8", "cross_entropy_f32_long"],
     ["cross_entropy_f16_any", "cross_entropy_f16_8x4", "cross_entropy_f16_16x8", "cross_entropy_f16_long"],
@@ -287,7 +287,7 @@ pub fn launches(
     Ok((launches, arguments))
 }
 
-/// Returns the name of the smallest kernel that holds a row in registers, its block size and its largest number of
+/// Returns the smallest kernel that holds a row in registers: its name, its block size and its largest number of
 /// blocks. If no kernel holds a row, returns a kernel that reads the row repeatedly.
 fn kernel(
     op: &'static str,

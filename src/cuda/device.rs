@@ -34,11 +34,11 @@ pub struct Launch {
     pub threads: u32,
 }
 
-/// The context that was current on this thread before a call. Dropping the value makes it current again.
+/// The context that was current on this thread before a call. Dropping the value makes this context current again.
 ///
-/// `cudarc` makes a stream's context current and does not restore the previous one, which an application may need on
-/// the same thread. Each function that uses the driver therefore saves the current context before anything else. The
-/// value is then dropped last, after the guards of the arguments: dropping a guard also uses the driver.
+/// `cudarc` makes a stream's context current and does not restore the previous context. An application may need its
+/// context on the same thread. Each function that uses the driver therefore saves the current context before anything
+/// else. The value is then dropped last, after the guards of the arguments: dropping a guard also uses the driver.
 #[must_use]
 pub(crate) struct CallerContext(sys::CUcontext);
 
@@ -334,7 +334,7 @@ mod tests {
         // These statuses are failures of a device that exists: out of memory, an illegal address, a failed launch and
         // an unknown error.
         for status in [2, 700, 719, 999] {
-            assert!(!is_absent(status), "status {status} must be a failure, not a missing device");
+            assert!(!is_absent(status), "status {status} must count as a device failure, not as a missing device");
         }
         assert!(is_absent(100) && is_absent(101) && is_absent(803));
     }

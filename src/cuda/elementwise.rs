@@ -139,7 +139,8 @@ macro_rules! define {
         }
 
         impl Function {
-            /// Returns the function's source, its name, and its kernels for f32, f16 and bf16.
+            /// Returns the name of the function's source, the name of the function, and its kernels for f32, f16 and
+            /// bf16.
             fn names(&self) -> (&'static str, &'static str, [&'static str; 3]) {
                 match self {
                     $(Function::$One => ($one_source, stringify!($one), kernels!($one)),)*

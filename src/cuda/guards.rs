@@ -69,7 +69,7 @@ impl Guards {
         Ok(Guards { words: device::check(stream.clone_htod(&INITIAL))? })
     }
 
-    /// Waits for the stream that the counters were allocated on, returns the counts since the last call of this
+    /// Waits for the stream on which the counters were allocated. Returns the counts since the last call of this
     /// function, and sets the counters to zero.
     ///
     /// # Errors
@@ -122,8 +122,8 @@ impl GuardCounts {
 }
 
 /// Calls `f` with the address of the caller's counters, or with 0 if the caller has none. Under the policy
-/// [`FullyMasked::Error`], a call without counters gets counters in the workspace. It then waits for the stream, and
-/// returns an error if a row is fully masked.
+/// [`FullyMasked::Error`], a call without counters gets counters in the workspace. Such a call waits for the stream,
+/// and returns an error if a row is fully masked.
 pub(super) fn counted(
     op: &'static str,
     stream: &Arc<CudaStream>,

@@ -197,7 +197,7 @@ pub(super) struct Arguments {
     padding: u32,
 }
 
-/// Rotation of rows of heads: addresses and layouts of the rows and the results, and the table.
+/// Rotation of rows of heads: the addresses and layouts of the rows and of the results, and the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation {
     /// Addresses of the rows, of the results, of the cosines and of the sines. Rows and results may be at the same

@@ -25,7 +25,7 @@ struct MaskOperand {
 }
 
 impl MaskOperand {
-    /// Returns the number of bytes of a bias's element.
+    /// Returns the size of the elements of a bias, in bytes.
     fn bytes(&self) -> u64 {
         match self.dtype {
             0 => 4,
@@ -116,7 +116,7 @@ pub struct Rows {
     /// Whether the mask has a bias.
     pub is_biased: bool,
     /// Whether a thread that reads sixteen bytes of scores can read their flags and biases as a vector. In each row,
-    /// these must be contiguous and aligned. A flag that all columns share needs no alignment.
+    /// the flags and the biases must be contiguous and aligned. A flag that all columns share needs no alignment.
     pub is_aligned: bool,
 }
 
@@ -155,7 +155,7 @@ const MOST_ROWS: u64 = (1 << 32) - MOST_BLOCKS as u64;
 /// Limit to which positions and windows are clamped. Larger values would have the same effect.
 const FAR: i64 = 1 << 60;
 
-/// Returns a mask part with the strides that broadcast it to the rows' shape.
+/// Returns a mask part whose strides broadcast it to the shape of the rows.
 fn part(op: &'static str, data: u64, dtype: u32, shape: &[usize], dims: &[usize]) -> Result<MaskOperand> {
     broadcasts(op, "mask", shape.iter().product(), shape, dims)?;
     let mut part = MaskOperand { data, dtype, ..MaskOperand::default() };

@@ -67,7 +67,7 @@ pub(super) fn plan<const N: usize>(
     Ok(Some(Launch { source: op, kernel, blocks: blocks as u32, threads: threads as u32 }))
 }
 
-/// Rejects an operand given in an op's options, which are in the host's memory.
+/// Rejects an operand that is given in an op's options. Operands in options are in the host's memory.
 pub(super) fn not_of_the_host(op: &'static str, argument: &'static str, is_given: bool) -> Result<()> {
     if is_given {
         return Err(Error::invalid(

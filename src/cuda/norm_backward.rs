@@ -38,7 +38,7 @@ pub struct Arguments {
 // SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Properties of a norm that its gradient depends on.
+/// Properties of a norm on which the norm's gradient depends.
 pub(super) struct Norm {
     pub(super) op: &'static str,
     pub(super) weight_offset: f64,
@@ -58,10 +58,10 @@ pub struct Columns {
     pub workspace: u64,
 }
 
-/// Number of rows that a block of a kernel `norm_columns_*` processes at a time. These kernels sum the gradients of
-/// weight and bias over rows.
+/// Number of rows that a thread block processes at a time in the kernels `norm_columns_*`. These kernels sum the
+/// gradients of weight and bias over rows.
 const TILE: usize = 256;
-/// Number of threads of such a block, and number of neighbouring loads that one of its warps makes in a row.
+/// Number of threads in such a block. `LOADS` is the number of neighbouring loads that a warp makes in a row.
 const THREADS: usize = 256;
 const LOADS: usize = 32;
 const MOST_BLOCKS: usize = 1 << 20;

@@ -180,8 +180,8 @@ impl CacheShape {
 }
 
 impl<'a, E> PagedCache<'a, E> {
-    /// Creates a cache with a sequence for each element of `lengths`, which is the sequence's number of keys. `table`
-    /// has a row of page indices for each sequence. All rows have the same length.
+    /// Creates a cache with a sequence for each element of `lengths`. The element is the number of keys of the
+    /// sequence. `table` has a row of page indices for each sequence. All rows have the same length.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if the keys and the values have different pages, page sizes or heads, or if the table's

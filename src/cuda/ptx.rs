@@ -112,9 +112,9 @@ pub(super) fn module(text: &str, of: &str) -> Option<String> {
     (module.len() > head).then_some(module)
 }
 
-/// Appends a kernel with the ages of its registers replaced by their numbers.
+/// Appends a kernel, and replaces the ages of its registers by their numbers.
 fn push_numbered(to: &mut String, entry: &str) {
-    // Register numbers by class, in the order in which the registers last appeared.
+    // For each class, the register numbers in the order in which the registers last appeared.
     let mut known = CLASSES.map(|_| Vec::new());
     let mut parts = entry.split('%');
     to.push_str(parts.next().unwrap_or(""));

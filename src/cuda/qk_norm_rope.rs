@@ -256,7 +256,7 @@ pub fn launch_heads(
 
 const THREADS: u32 = 128;
 const WARP: usize = 32;
-/// Number of threads that keeps a device busy. In larger calls, a thread processes up to `MOST_ROWS` rows of a
+/// Number of threads that keeps a device busy. In larger calls, a thread processes up to `MOST_ROWS` rows of the same
 /// position.
 const ENOUGH: usize = 1 << 18;
 const MOST_ROWS: usize = 8;

@@ -118,9 +118,9 @@ impl Request {
         Request { draw, ..self }
     }
 
-    /// Sets the device address of a counter. The kernels that draw use the sum of the counter and the index of the
-    /// draw, which may wrap. If a CUDA graph captures the sampling and then [`advance`], each replay draws with
-    /// different random numbers.
+    /// Sets the device address of a counter. The kernels that draw add the counter to the index of the draw; the sum
+    /// may wrap. If a CUDA graph captures the sampling and then [`advance`], each replay draws with different random
+    /// numbers.
     ///
     /// # Safety
     /// Whenever a kernel reads the request, `address` must be the device address of an initialised and aligned `u64`.
@@ -371,8 +371,8 @@ fn steps(dtype: DType, cols: usize) -> usize {
     (cols + of_piece - 1).div_ceil(32 * of_piece)
 }
 
-/// Returns the number of blocks that read a row. It keeps the device busy, and is so large that no lane adds more than
-/// 511 masses. The sum of more masses could overflow.
+/// Returns the number of blocks that read a row. There are enough blocks to keep the device busy, and enough that no
+/// lane adds more than 511 masses. The sum of more masses could overflow.
 fn parts(dtype: DType, (rows, cols): (usize, usize)) -> usize {
     let steps = steps(dtype, cols);
     let least = steps.div_ceil(WARPS_OF_PART * (511 / (16 / bytes(dtype))));
@@ -384,8 +384,8 @@ fn rows_at_once(cols: usize) -> usize {
     (LOGITS_AT_ONCE / cols).clamp(LEAST_ROWS, MOST_ROWS)
 }
 
-/// Returns the workspace length of a row, in 64-bit words: a `SampleWork`, and four f32 for each step, which hold the
-/// largest logits of the step's four groups of columns.
+/// Returns the workspace length of a row, in 64-bit words. The workspace has a `SampleWork`, and four f32 for each
+/// step: the largest logit of each of the step's four groups of columns.
 fn words_of_row(dtype: DType, cols: usize) -> usize {
     WORDS_OF_WORK + 2 * steps(dtype, cols)
 }
@@ -427,9 +427,10 @@ fn unsupported<T>(dtype: DType) -> Result<T> {
 const MOST_BLOCKS: usize = 1 << 20;
 /// Row length above which several blocks read a row.
 const LONG: usize = 8192;
-/// Number of logits that are processed at a time. In f16 and bf16, a device's second-level cache holds that many.
+/// Number of logits that are processed at a time. In f16 and bf16, this many logits fit in a device's second-level
+/// cache.
 const LOGITS_AT_ONCE: usize = 1 << 24;
-/// Bounds of the number of rows whose results are in the workspace at the same time.
+/// Minimum and maximum number of rows whose results are in the workspace at the same time.
 const LEAST_ROWS: usize = 128;
 const MOST_ROWS: usize = 512;
 /// Number of blocks that read rows at the same time, unless the bounds of [`parts`] require another number.

@@ -58,7 +58,8 @@ pub struct Op {
     /// Whether the op returns one result for each row, even for rows without columns. Other ops return one result for
     /// each element.
     pub is_of_rows: bool,
-    /// Kernels for rows without mask, scale and softcap that fit in the registers of a block, in order of preference.
+    /// Kernels for rows that have no mask, scale or softcap and fit in the registers of a block, in order of
+    /// preference.
     pub held_plain: &'static [Kernel],
     /// Kernel for all other rows without mask, scale and softcap.
     pub any_plain: Kernel,
@@ -173,8 +174,8 @@ pub fn threads_of(cols: usize, elements: usize) -> u32 {
     cols.div_ceil(elements).next_power_of_two().max(32) as u32
 }
 
-/// Returns whether rows can be read sixteen bytes at a time. If the op has a result for each element, the results must
-/// also be writable sixteen bytes at a time.
+/// Returns whether rows can be read sixteen bytes at a time. If the op has a result for each element, also checks
+/// whether the results can be written sixteen bytes at a time.
 fn is_aligned(op: &Op, [x, y]: [u64; 2], cols: usize, lanes: usize) -> bool {
     x.is_multiple_of(16) && (op.is_of_rows || y.is_multiple_of(16)) && cols.is_multiple_of(lanes)
 }
@@ -205,7 +206,7 @@ pub fn check_plain(op: &'static str, cols: usize, options: &Softmax<'_>) -> Resu
     Ok(())
 }
 
-/// Returns the index of a type's kernels, and how many of its elements fit in sixteen bytes.
+/// Returns the index of a type's kernels, and the number of elements of this type in sixteen bytes.
 pub fn of_type(op: &'static str, dtype: DType) -> Result<(usize, usize)> {
     match dtype {
         DType::F32 => Ok((0, 4)),

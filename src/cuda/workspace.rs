@@ -18,7 +18,7 @@ pub(super) struct Workspace {
     stream: Arc<CudaStream>,
     /// All allocations so far. New launches use the last one; captured graphs may use the others.
     words: Vec<CudaSlice<u64>>,
-    /// Host copy of `list`, the device's list of the tensors that clip_grad_norm scales.
+    /// Host copy of `list`. The list describes the tensors that clip_grad_norm scales.
     listed: Vec<Tensor>,
     list: Option<CudaSlice<Tensor>>,
     /// Whether a captured graph contains the address of `list`.
@@ -110,7 +110,7 @@ impl Workspace {
     }
 
     /// Returns whether the stream is predefined or has owners outside this workspace. The workspace owns one reference
-    /// to the stream, and each of its slices owns another.
+    /// to the stream, and each slice of the workspace owns another.
     fn is_wanted(&self) -> bool {
         let own = 1 + self.words.len() + usize::from(self.list.is_some()) + self.lists_in_graphs.len();
         self.stream.cu_stream() as usize <= PER_THREAD || Arc::strong_count(&self.stream) > own

@@ -20,7 +20,7 @@ pub trait Execute {
 
 /// State of a row, from the status output of a program.
 ///
-/// Programs do no arithmetic on non-finite numbers. The other outputs are therefore meaningful only for rows whose
+/// Programs do no arithmetic on non-finite numbers. So the program's other outputs are meaningful only for rows whose
 /// status is `Plain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -136,8 +136,8 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     pub parameters: Vec<Value>,
     pub outputs: Vec<Value>,
-    /// Description of the first operator whose operands did not match, which is a bug in the code that builds the
-    /// graph.
+    /// Description of the first operator whose operands did not match. Such an operator is a bug in the code that
+    /// builds the graph.
     misfit: Option<String>,
 }
 
@@ -340,8 +340,7 @@ impl Graph {
         let fits = self.node(condition).dtype == Type::Pred && self.node(a).dtype == self.node(b).dtype;
         self.expect(fits, |g| {
             format!(
-                "a `select` with values of types {:?} and {:?}, which must be equal, or with a condition that is not \
-                 boolean",
+                "a `select` whose condition is not boolean, or whose values have different types ({:?} and {:?})",
                 g.node(a).dtype,
                 g.node(b).dtype
             )
@@ -402,8 +401,8 @@ impl Graph {
         }
     }
 
-    /// Returns a copy of the graph whose only output is one flag for each computed f32 value, in node order. The flag
-    /// is 0 if all elements are finite, 1 if some are infinite, and 2 if some are NaN.
+    /// Returns a copy of the graph whose only output is a list of flags: one for each computed f32 value, in node
+    /// order. The flag is 0 if all elements are finite, 1 if some are infinite, and 2 if some are NaN.
     pub fn instrumented(&self) -> Self {
         let mut graph = Graph { outputs: Vec::new(), ..self.clone() };
         let flags: Vec<Value> = self
@@ -427,7 +426,7 @@ impl Graph {
         graph
     }
 
-    /// Returns the values that [`Graph::instrumented`] has a flag for.
+    /// Returns the values for which the graph of [`Graph::instrumented`] has a flag, in the order of the flags.
     pub fn watched(&self) -> impl Iterator<Item = Value> + '_ {
         let is_computed = |node: &Node| {
             !matches!(node.operator, Operator::Parameter(_) | Operator::Constant(_) | Operator::Broadcast(_))

@@ -1,5 +1,5 @@
-//! Interpreter that runs programs operator by operator in f32, and returns an error for operations that devices must
-//! not do.
+//! Interpreter that runs programs operator by operator in f32. If a program does something that devices must not do, it
+//! returns an error.
 
 #![forbid(unsafe_code)]
 
@@ -9,8 +9,8 @@ use super::program::{ElementType, Program};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
 
-/// Executor on the CPU that rejects operations that programs must avoid on devices. These operations are arithmetic
-/// with a NaN operand or result, and logarithms, roots or divisions of numbers outside the range that devices support.
+/// Executor on the CPU. It rejects operations that programs must avoid on devices: arithmetic with a NaN operand or
+/// result, and logarithms, roots or divisions of numbers outside the range that devices support.
 ///
 /// Functions of one element are correctly rounded, sums are pairwise, and subnormal f32 numbers are flushed to 0.
 ///

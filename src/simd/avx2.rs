@@ -32,10 +32,10 @@ pub struct F64([__m256d; 4]);
 pub struct I32([__m256i; 2]);
 #[derive(Clone, Copy)]
 pub struct I64([__m256i; 4]);
-/// Mask in which all bits of a selected lane are set, and no bits of other lanes.
+/// Mask of lanes. All bits of a selected lane are set; all bits of other lanes are clear.
 #[derive(Clone, Copy)]
 pub struct M32([__m256; 2]);
-/// Mask in which all bits of a selected lane are set, and no bits of other lanes.
+/// Mask of lanes. All bits of a selected lane are set; all bits of other lanes are clear.
 #[derive(Clone, Copy)]
 pub struct M64([__m256d; 4]);
 

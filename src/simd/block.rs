@@ -75,8 +75,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     /// Table of sixteen f32 for [`Isa::long_lookup`].
     type LongTable: Copy;
 
-    /// Runs the kernel as a separate function, compiled for this instruction set. A separate function suits code that
-    /// several kernels share and that takes much longer than a call.
+    /// Runs the kernel as a separate function, compiled for this instruction set. This suits code that several kernels
+    /// share, if it takes much longer than a call.
     fn outline<K: Kernel>(self, kernel: K) -> K::Out;
 
     /// Returns this instruction set as a value, for functions that are not generic over it.
@@ -120,8 +120,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
         sums[0]
     }
 
-    /// Returns the largest lane. Compares lanes i and i + 8 first, then i and i + 4, and so on. Keeps the lane with the
-    /// lower index unless the other one is larger.
+    /// Returns the largest lane. Compares lanes i and i + 8 first, then i and i + 4, and so on. Of two lanes, keeps the
+    /// one with the lower index unless the other one is larger.
     #[inline(always)]
     fn max_f32(self, value: Self::F32) -> f32 {
         halve(self.array_f32(value), |a, b| if b > a { b } else { a })
@@ -246,8 +246,8 @@ pub trait Storage: NoPadding + Debug + PartialEq + PartialOrd + Send + Sync + 's
     fn round_wide<I: Isa>(isa: I, value: I::F64) -> I::F64;
 }
 
-/// Block of f32 or f64 lanes that is loaded from values of any storage type. The argument type of a kernel's closure
-/// selects f32 or f64 lanes.
+/// Block of f32 or f64 lanes, loaded from values of any storage type. The argument type of a kernel's closure selects
+/// f32 or f64 lanes.
 pub trait Load<I: Isa>: Copy {
     /// Loads sixteen values and converts them. Only the conversion from `f64` to `f32` rounds.
     fn load<S: Storage>(isa: I, from: &[S; 16]) -> Self;

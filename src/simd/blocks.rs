@@ -5,8 +5,8 @@ use super::block::{Isa, Storage};
 use super::tail::{self, BLOCK, NoPadding};
 use std::mem::MaybeUninit;
 
-/// Additional slices that a map over a [`Span`](super::Span) reads, each as long as the span: an array of slices, or a
-/// pair of such arrays with different element types.
+/// Further slices that a map over a [`Span`](super::Span) reads, each as long as the span. They are an array of slices,
+/// or a pair of such arrays with different element types.
 pub trait Slices {
     /// Padded last block of each slice.
     type Last;
@@ -134,8 +134,8 @@ pub fn fold<S: NoPadding, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize,
     acc
 }
 
-/// Folds over the blocks of `source`, padded as in [`fold`], and of other slices of the same length. The last block of
-/// each other slice is padded with one of its own elements.
+/// Folds over the blocks of `source`, padded as in [`fold`], together with the blocks of other slices of the same
+/// length. The last block of each other slice is padded with one of its own elements.
 #[inline(always)]
 pub fn fold_with<S: NoPadding, T: Storage, A, const N: usize>(
     source: &[S],

@@ -6,8 +6,8 @@
 //! the environment is not the default, [`in_default`] sets the default and restores the caller's environment at the
 //! end, even when unwinding.
 //!
-//! If the environment is the default already, [`in_default`] only reads and compares it, once for each call of an op
-//! and once for each part of a call that is spread over threads.
+//! If the environment is the default already, [`in_default`] only reads it and compares it with the default. This
+//! happens once for each call of an op, and once for each part of a call that is spread over threads.
 //!
 //! Sticky exception flags are not part of the results. In the default environment, operations add their flags to the
 //! caller's flags. Calls from any other environment restore the caller's flags unchanged.
@@ -112,9 +112,9 @@ impl Drop for Left {
     }
 }
 
-// Reason why `set` is sound on every machine: Rust code assumes the default environment. This crate sets the default
-// before its first float operation, and the host's own environment after its last one. A host that runs in another
-// environment is responsible for its own code.
+// Why `set` is sound on every machine: Rust code assumes the default environment. This crate sets the default
+// environment before its first float operation, and restores the host's environment after its last float operation. A
+// host that runs in another environment is responsible for its own code.
 
 /// Register access on x86: MXCSR.
 #[cfg(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse2")), not(miri)))]

@@ -1,5 +1,5 @@
-//! Lists of the CPU features of each instruction set. A list serves both the functions that enable the features and the
-//! test that detects them, so that no function can enable a feature that was not detected.
+//! Lists of the CPU features of each instruction set. One list serves the functions that enable the features and the
+//! test that detects the features. So no function can enable a feature that was not detected.
 
 /// Calls a macro with the features of AVX2, followed by the other arguments.
 macro_rules! with_avx2 {

@@ -94,8 +94,8 @@ thread_local! {
     static FORCED: Cell<Option<Token>> = const { Cell::new(None) };
 }
 
-/// Returns the instruction set used by ops called from this thread. It is the one that the innermost [`with_level`]
-/// sets, otherwise the one in `EVENKEEL_SIMD`, otherwise the best that the machine has.
+/// Returns the instruction set used by ops called from this thread. The innermost [`with_level`] selects the
+/// instruction set. Without [`with_level`], `EVENKEEL_SIMD` selects it, or else it is the best that the machine has.
 ///
 /// # Errors
 /// [`Error::Unavailable`] if `EVENKEEL_SIMD` names an unknown or unavailable instruction set. Every op then returns

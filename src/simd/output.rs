@@ -84,8 +84,8 @@ impl<'a, T: Storage> Output<'a, T> {
         Ok((Output { memory, initialised }.into_written(written), result))
     }
 
-    /// Returns the memory as values. Panics if it was uninitialised and the written addresses do not cover it. The
-    /// addresses must come from the proof that was returned by the call that wrote this output.
+    /// Returns the memory as values. Panics if the memory was uninitialised and the written addresses do not cover it.
+    /// The addresses must come from the proof that the write to this output returned.
     #[inline(always)]
     fn into_written(self, written: Range<usize>) -> &'a mut [T] {
         let Range { start, end } = self.memory.as_ptr_range();
@@ -158,10 +158,9 @@ impl<'w, T> Unwritten<'w, T> {
 
 /// Proof that an address range was written during one call of [`Output::write`], whose lifetime `'w` it carries.
 ///
-/// The proof is created from a slice of values. During the call the output is borrowed exclusively, so a slice of
-/// values at an address of the output is a part of the output that was written. `'w` is invariant, and new in each
-/// call. A proof therefore can't be kept for a later call, whose output may be uninitialised memory at the same
-/// address.
+/// The proof is created from a slice of values. During the call, the output is borrowed exclusively. So if a slice of
+/// values is at an address of the output, this part of the output was written. `'w` is invariant, and new in each call.
+/// A proof therefore can't be kept for a later call, whose output may be uninitialised memory at the same address.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Written<'w> {
     start: usize,
@@ -191,8 +190,8 @@ impl Written<'_> {
 impl Add for Written<'_> {
     type Output = Self;
 
-    /// Joins this range with `rest`. The result has a gap unless `rest` begins where this range ends, or one of them is
-    /// the default value, which means that nothing was written.
+    /// Joins this range with `rest`. The result has a gap unless `rest` begins where this range ends, or one of the two
+    /// ranges is the default value. The default value means that nothing was written.
     #[inline(always)]
     fn add(self, rest: Self) -> Self {
         let (is_first, is_last) = (self.start == 0, rest.start == 0);

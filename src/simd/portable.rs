@@ -19,7 +19,7 @@ pub struct Portable;
 #[derive(Clone, Copy)]
 pub struct Array<T>([T; 16]);
 
-/// Mask as an array, so that comparisons and selections vectorise like the rest.
+/// Mask as an array, so that comparisons and selections vectorise like arithmetic.
 #[derive(Clone, Copy)]
 pub struct Bools([bool; 16]);
 

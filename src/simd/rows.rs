@@ -55,7 +55,7 @@ fn rows_a_part(rows: usize, cols: usize) -> usize {
     if threads == 1 || rows < 2 * rows_a_part { rows } else { rows_a_part }
 }
 
-/// Part of the work. It holds its input before it runs, and its output afterwards.
+/// Part of the work. Before the work runs, the part holds its input; afterwards, the part holds its output.
 struct Part<W: Work> {
     work: Option<W>,
     out: Option<W::Out>,
@@ -69,7 +69,7 @@ impl<W: Work> Part<W> {
 
 /// [`Part`] as a trait object, so that the code that splits work is compiled once.
 trait AnyPart: Send {
-    /// Runs the work on the calling thread. It is not inlined, so float operations cannot move out of it.
+    /// Runs the work on the calling thread. This function is not inlined, so float operations cannot move out of it.
     fn run(&mut self, token: Token);
     /// Splits the work after its first `at` rows, and calls `both` to run the two parts.
     fn split(&mut self, at: usize, both: &mut dyn FnMut(&mut dyn AnyPart, &mut dyn AnyPart));

@@ -47,7 +47,7 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         unsafe { std::slice::from_raw_parts(self.source, self.len) }
     }
 
-    /// Returns the source if its memory is not the destination's. Writing then leaves the source unchanged.
+    /// Returns the source if source and destination are different memory. Writing then leaves the source unchanged.
     #[inline(always)]
     pub fn separate_source(&self) -> Option<&'s [S]> {
         let apart = !std::ptr::addr_eq(self.source, self.to);
@@ -70,7 +70,7 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         self.far
     }
 
-    /// Returns the span with this `far` flag, which comes from another span of the same data.
+    /// Returns the span with its `far` flag set to `far`, which is the flag of another span of the same data.
     #[inline(always)]
     pub fn with_far(self, far: bool) -> Self {
         Span { far, ..self }

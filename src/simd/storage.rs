@@ -109,8 +109,8 @@ macro_rules! half_storage {
             }
             #[inline(always)]
             fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]) {
-                // The value is rounded in f64 to one that the type can hold, so the two conversions that follow are
-                // exact.
+                // The value is first rounded, in f64, to a value that the type can hold. The two conversions that
+                // follow are therefore exact.
                 let rounded = isa.narrow(round_to(isa, value, &Limits::$dtype));
                 isa.$exact(I::F32::select(rounded.is_nan(), isa.f32(f32::NAN), rounded), to);
             }

@@ -9,7 +9,7 @@ use crate::simd::{Float, Isa, Kernel, Span, Storage};
 pub struct State {
     pub max: f64,
     pub sum: f64,
-    /// Power of two that multiplies both the sum and the weighted sum of the values.
+    /// Power of two that multiplies `sum`, and also the weighted sum of the values.
     pub factor: f64,
 }
 
@@ -84,7 +84,7 @@ impl State {
     }
 }
 
-/// Body of [`State::merge`]. It is compiled as a separate function, which the kernels of all element types share.
+/// Body of [`State::merge`], compiled as a separate function that the kernels of all element types share.
 struct Merge<'a, S> {
     state: &'a mut State,
     out: &'a mut [f64],

@@ -11,9 +11,9 @@ use crate::math::fixed_point::units_to_f64;
 use crate::simd::{BLOCK, Float, Isa, Kernel, MaskBits, Span, allocated};
 use std::ops::Range;
 
-/// Number of blocks of sixteen in a row of scores.
+/// Length of a row of scores, in blocks of sixteen.
 const BLOCKS: usize = KEYS / BLOCK;
-/// Number of rows in one matrix product. The product covers all keys up to the last one visible to any of its rows.
+/// Number of rows in one matrix product. The product covers the keys up to the last key that one of these rows sees.
 const CHUNK: usize = 4 * ROWS;
 
 #[derive(Default)]
@@ -23,7 +23,7 @@ pub struct Buffers {
     values: Vec<[f32; BLOCK]>,
     /// Indices of the block's keys whose values are not all finite.
     broken: Vec<usize>,
-    /// Scores of each query of a chunk, in rows of [`KEYS`] numbers. Weights replace the scores later.
+    /// Scores: a row of [`KEYS`] numbers for each query of a chunk. Weights replace the scores later.
     weights: Vec<[f32; BLOCK]>,
     /// Weighted sums of the values, a row for each query.
     sums: Vec<[f32; BLOCK]>,
@@ -73,8 +73,8 @@ impl Buffers {
     }
 }
 
-/// Kernel that attends to the block of keys that begins at `first`, for the queries `rows` of a tile. Stores the status
-/// of each query, and the query's weighted sum of the values, in `buffers`.
+/// Kernel that attends to one block of keys, which begins at `first`, for the queries `rows` of a tile. Stores the
+/// status of each query, and the query's weighted sum of the values, in `buffers`.
 pub struct Block<'c, 'b, E> {
     pub call: &'c Attention<'c, E>,
     pub rows: Range<usize>,
@@ -103,7 +103,7 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
         let (k, v) = (call.k.positions(batch, head, start), call.v.positions(batch, head, start));
         let key = |i| k.row(i);
         let value = |i| v.row(i);
-        // Returns the number of keys up to the last one visible to a row of the chunk.
+        // Returns the number of keys up to the last key that a row of the chunk sees.
         let reach = |chunk: Range<usize>| {
             let last = chunk.map(|i| call.bounds(rows.start + i).end).max().unwrap_or(0);
             last.saturating_sub(first).min(count)

@@ -45,8 +45,8 @@ impl Shape {
 /// Returns whether to split the keys. Splitting pays if there are fewer tiles than threads and the partial results take
 /// little memory.
 pub fn are_worth_it<E: Element>(call: &Attention<'_, E>) -> bool {
-    /// For this number of rows, the results of a block take about a 16th of the memory of the block's f32 keys and
-    /// values.
+    /// With this number of rows, a block's results take about a 16th of the memory that its keys and values take in
+    /// f32.
     const MOST_ROWS: usize = 16;
     let in_f32 = !E::IS_F64;
     let blocks = call.keys().len().div_ceil(KEYS);
@@ -103,9 +103,9 @@ impl Parts {
 
 #[cfg(feature = "sharded")]
 impl Parts {
-    /// Appends the parts as words: the start and the end of the block range, then the numbers for each row of each
-    /// block. The numbers are the largest logit and, if this logit is finite, the sum of exponentials and the weighted
-    /// sums of the values.
+    /// Appends the parts as words. The first words are the start and the end of the block range. The next words are the
+    /// results, block by block and row by row. A result is the largest logit and, if this logit is finite, the sum of
+    /// exponentials and the weighted sums of the values.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         words.extend([self.blocks.start, self.blocks.end].map(|block| block as u64));
         for slot in self.slots() {
@@ -156,7 +156,7 @@ impl Parts {
         Some((parts, words))
     }
 
-    /// Returns the indices of the stored results: block by block, and in each block row by row.
+    /// Returns the indices of the stored results, ordered by block, and within a block by row.
     fn slots(&self) -> Vec<usize> {
         let Shape { heads, rows, .. } = self.shape;
         if heads == 0 || rows == 0 {

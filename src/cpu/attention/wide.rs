@@ -16,7 +16,7 @@ pub struct Buffers {
     query: Vec<f64>,
     scores: Vec<f64>,
     values: Vec<f64>,
-    /// Sums of the current chain of weighted values, one for each feature.
+    /// For each feature, the sum of the weighted values in the current chain.
     chain: Vec<f64>,
 }
 
@@ -148,8 +148,8 @@ fn end_chain(values: &mut [f64], chain: &mut [f64]) {
     }
 }
 
-/// Returns the dot product of a query and a key, added in chains. If it overflows although all factors are finite,
-/// returns the nearest finite number.
+/// Returns the dot product of a query and a key, added in chains. If the product overflows although all factors are
+/// finite, returns the nearest finite number.
 #[inline(always)]
 fn dot<E: Element>(query: &[f64], key: &[E]) -> f64 {
     const SMALL: f64 = f64::from_bits((1023 - 520) << 52);

@@ -3,7 +3,7 @@
 use crate::element::Element;
 use crate::simd::{BLOCK, Isa, Span};
 
-/// Widens rows into consecutive rows of `to`, multiplied by `factor`.
+/// Widens rows, multiplies them by `factor`, and writes them to consecutive rows of `to`.
 #[inline(always)]
 pub fn widen<'a, I: Isa, E: Element>(
     isa: I,

@@ -2,7 +2,7 @@
 
 use crate::simd::{BLOCK, allocated};
 
-/// Exponents of the powers of two that operands are divided by.
+/// Exponents of powers of two. Each operand is divided by its power.
 #[derive(Clone, Copy)]
 pub struct Powers {
     /// Exponent for dy and v.
@@ -12,9 +12,9 @@ pub struct Powers {
 }
 
 pub const PLAIN: Powers = Powers { grads: 0, keys: 0 };
-/// Exponents for retries. For f64 tensors, an intermediate product of three factors or a long sum may overflow even if
-/// the result does not. Such sums are computed again with smaller operands: first with dy and v divided, then also with
-/// keys and queries divided.
+/// Exponents for retries. For f64 tensors, an intermediate product of three factors, or a long sum, may overflow even
+/// if the result does not. The sums are then computed again with smaller operands: first with dy and v divided, then
+/// also with keys and queries divided.
 pub const SMALLER: [Powers; 2] = [Powers { grads: 700, keys: 0 }, Powers { grads: 700, keys: 700 }];
 
 /// Gradients in f64, not rounded yet.
@@ -47,9 +47,10 @@ impl Sums {
         [dq, dk, dv, &mut self.dsinks]
     }
 
-    /// Multiplies the sums by the scale, and by the powers of two that operands were divided by. Non-finite sums become
-    /// NaN, because every NaN is computed again. The last attempt keeps infinite sums instead. A finite sum that
-    /// overflows here stays infinite, because smaller operands would only lose digits.
+    /// Multiplies the sums by the scale, and by the powers of two by which operands were divided. A non-finite sum
+    /// becomes NaN, because the caller computes again if there is a NaN. The last attempt keeps infinite sums instead.
+    /// A finite sum that overflows in this multiplication becomes infinite, not NaN: smaller operands would only lose
+    /// digits.
     pub fn scale(&mut self, scale: f64, powers: Powers, is_last: bool) {
         let Powers { grads, keys } = powers;
         let scales = [(scale, 2 * grads + keys), (scale, 2 * grads + keys), (1.0, grads), (1.0, 2 * grads)];

@@ -19,7 +19,7 @@ use std::ops::Range;
 
 /// Number of queries processed at a time; a multiple of the chain length.
 pub const ROWS: usize = 64;
-/// Number of blocks of sixteen in a row of scores.
+/// Length of a row of scores, in blocks of sixteen.
 const BLOCKS: usize = KEYS / BLOCK;
 
 /// Packed operands of a block of keys and a tile of queries, and the matrices computed from them.
@@ -69,7 +69,7 @@ pub struct Tile {
     pub first: usize,
     /// Number of keys in the block.
     pub count: usize,
-    /// Number of the block's keys up to the last one visible to a row of the tile.
+    /// Number of keys in the block, up to the last key that a row of the tile sees.
     pub reach: usize,
 }
 

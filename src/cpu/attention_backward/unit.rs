@@ -36,7 +36,7 @@ thread_local! {
 #[derive(Default)]
 pub struct Rows {
     pub states: Vec<State>,
-    /// Weighted sum of the products dy v for each row, relative to the same maximum as the row's state.
+    /// For each row, the weighted sum of the products dy v. It is relative to the maximum that the row's state holds.
     pub means: Vec<f64>,
 }
 
@@ -133,7 +133,7 @@ pub struct Untyped<'a> {
     pub scores: &'a LogitTransform<'a>,
     /// Index of the unit's first row.
     pub start: usize,
-    /// Number of features of keys and of values.
+    /// Number of features of the keys, and of the values.
     pub features: (usize, usize),
 }
 
@@ -155,7 +155,7 @@ impl<'a, E: Element> Unit<'a, E> {
         &self.call.forward
     }
 
-    /// Returns the number of features of keys and of values.
+    /// Returns the number of features of the keys, and of the values.
     pub fn features(&self) -> (usize, usize) {
         (self.forward().k.shape()[3], self.forward().v.shape()[3])
     }

@@ -27,7 +27,7 @@ impl<E: Element, F: Function> Forms<E> for F {
     }
 }
 
-/// Flag of each element of a chunk: whether its rounding is certain.
+/// For each element of a chunk, whether its rounding is certain.
 pub struct Certain([[u16; WORD]; CHUNK / BLOCK / WORD]);
 
 impl Certain {
@@ -59,8 +59,8 @@ struct Values<'a, 'c, E, F> {
 impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
     type Out = &'a mut [E];
 
-    /// Flags the elements whose rounding is uncertain, and the caller computes them again. This is faster than a branch
-    /// for each block.
+    /// The kernel only flags the elements whose rounding is uncertain, and the caller computes them again. Flags are
+    /// faster than a branch for each block.
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> &'a mut [E] {
         let Values { function, x, to, certain } = self;

@@ -111,7 +111,7 @@ impl<F: Function> Function for Short<F> {
 }
 
 /// Compares the errors of [`Function::short`] with its bound, for every number of a 16-bit type. All levels are tested,
-/// because their reciprocal estimates differ. Those of the portable level are the least accurate.
+/// because their reciprocal estimates differ. The portable level has the least accurate estimates.
 fn check_short<E: Element, F: Function>(name: &str, function: F) {
     let exact: Vec<f64> = (0..=u16::MAX).map(|bits| E::from_bits(bits.into()).widen()).collect();
     let x: Vec<f32> = exact.iter().map(|x| *x as f32).collect();

@@ -20,7 +20,7 @@ pub type Largest = [f64; 2];
 pub type OfTiles = [Vec<f64>; 2];
 
 impl Sums {
-    /// Returns the initial state of a row with these largest products: the factors, with sums of 0.
+    /// Returns the initial state of a row: sums of 0, and the factors for these largest products.
     pub fn begin([largest, of_up]: Largest, cols: usize) -> Self {
         Sums { factors: Factors::for_largest(largest, || of_up), sums: [0.0; 2], cols }
     }

@@ -177,8 +177,8 @@ impl<S: Element> Candidates<S> {
         self.count = kept;
     }
 
-    /// Returns the last of the first `count` candidates in the order of [`Candidate::order`]. Returns the last of all
-    /// candidates if there are fewer than `count`, which is at least 1.
+    /// Returns the `count`th candidate in the order of [`Candidate::order`], or the last one if there are fewer.
+    /// `count` is at least 1.
     pub fn last_of_first(&mut self, count: usize) -> Option<Candidate> {
         if count == 1 {
             let max = self.max();
@@ -193,8 +193,7 @@ impl<S: Element> Candidates<S> {
         last
     }
 
-    /// Returns the first `count` candidates in the order of [`Candidate::order`], sorted in this order. Returns all
-    /// candidates if there are fewer.
+    /// Returns the first `count` candidates, or all if there are fewer, sorted in the order of [`Candidate::order`].
     pub fn first_in_order(&mut self, count: usize) -> &[Candidate] {
         let mut order = std::mem::take(&mut self.order);
         order.clear();

@@ -83,7 +83,8 @@ impl Kernel for MirostatK<'_> {
 }
 
 impl Sampling {
-    /// Stores the candidates' probabilities, replaces their logits by those of adaptive-p, and draws again.
+    /// Stores the probabilities of the candidates, replaces the candidates' logits by the logits of adaptive-p, and
+    /// draws again.
     #[inline(always)]
     pub fn apply_adaptive_p<I: Isa>(
         &mut self,
@@ -126,7 +127,7 @@ impl Kernel for AdaptiveP<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        /// Distance of a probability from the target at which the new logit is 5 below its largest value.
+        /// If a probability is this far from the target, its new logit is 5 below the largest new logit.
         const WIDTH: f64 = 0.3;
         const LARGEST: f64 = 5.0;
         const SHARPNESS: f64 = 10.0;

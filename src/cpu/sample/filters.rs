@@ -142,14 +142,14 @@ impl<S: Element> Filtering<'_, S> {
 
     pub fn keep_masses(&mut self, least: u64) {
         let scale = self.scale;
-        // Usually all candidates pass, because they were gathered with this bound.
+        // Usually all candidates pass, because they were collected with the same bound.
         if self.candidates.weights().iter().filter(|weight| scale.mass(**weight) < least).count() > 0 {
             self.keep(|_, weight| scale.mass(weight) >= least);
         }
     }
 
-    /// Keeps candidates with at least this probability. Always keeps the first `min_keep` candidates, and ties with the
-    /// last one of these.
+    /// Keeps candidates with at least this probability. Always keeps the first `min_keep` candidates, and all
+    /// candidates with the same logit as the last of these.
     #[inline(always)]
     fn cut_off<I: Isa>(&mut self, isa: I, probability: f64) {
         self.weigh(isa);

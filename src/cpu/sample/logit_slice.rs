@@ -53,7 +53,8 @@ impl<S: Element> LogitSlice<'_, S> {
         std::iter::once(LogitSlice { z: head, first: self.first }).chain(rest)
     }
 
-    /// Returns the largest logit, or NaN if any logit is NaN. Writes the maxima of the lanes of each tile to `maxima`.
+    /// Returns the largest logit, or NaN if any logit is NaN. For each tile, writes the maximum of each lane to
+    /// `maxima`.
     #[inline(always)]
     pub fn survey<I: Isa>(&self, isa: I, maxima: &mut Vec<f32>) -> f32 {
         let least = isa.f32(f32::NEG_INFINITY);
@@ -240,7 +241,7 @@ struct Prefix<I: Isa> {
 }
 
 impl<I: Isa> Prefix<I> {
-    /// Returns a mask of the elements of a block that are in the prefix. `start` is the index of the block's first
+    /// Returns a mask that tells which elements of a block are in the prefix. `start` is the index of the block's first
     /// element.
     #[inline(always)]
     fn holds(&self, isa: I, z: I::F32, start: usize) -> I::M32 {

@@ -14,7 +14,7 @@ use std::cmp::Ordering;
 
 /// Number of weights sampled to bracket the end of the prefix.
 const SAMPLES: usize = 512;
-/// Number of samples by which the bracket extends to either side of the estimated end.
+/// Width of the bracket: it extends by this number of samples to either side of the estimated end.
 const ASIDE: usize = 24;
 /// Maximum number of weights for bisection without sampling.
 const FEW: usize = 512;
@@ -28,12 +28,12 @@ const RUN: usize = 256 * BLOCK;
 pub struct Search {
     weights: Vec<f32>,
     pools: [Pool; 2],
-    /// Candidates whose weight equals that of the last candidate of the prefix.
+    /// Candidates with the same weight as the last candidate of the prefix.
     last: Vec<Candidate>,
 }
 
 impl Search {
-    /// Returns the weights of the last row searched, which has `len` tokens.
+    /// Returns the weights of the row that was searched last. The row has `len` tokens.
     pub fn weights(&self, len: usize) -> &[f32] {
         &self.weights[..len]
     }
@@ -76,7 +76,8 @@ pub fn mass<I: Isa, S: Element>(isa: I, whole: LogitSlice<'_, S>, scale: Scale, 
     scale.mass_of(isa, weigh(isa, whole, scale, &mut search.weights))
 }
 
-/// Returns the last candidate of the shortest prefix by `order` with a mass of at least p times the total mass.
+/// Finds the shortest prefix, in the order `order`, whose mass is at least p times the total mass. Returns the last
+/// candidate of this prefix.
 #[inline(always)]
 pub fn last<I: Isa, S: Element>(
     isa: I,
@@ -139,7 +140,8 @@ pub fn last<I: Isa, S: Element>(
     last.get((count as usize).clamp(1, last.len()) - 1).copied()
 }
 
-/// Returns two weights that probably bracket the end of the prefix with the fraction `share` of the mass.
+/// Estimates the end of the prefix that has the fraction `share` of the mass. Returns two weights that probably bracket
+/// this end.
 ///
 /// The prefix does not reach weights below `least`.
 #[inline(always)]
@@ -171,8 +173,8 @@ fn bracket<I: Isa>(isa: I, weights: &[f32], least: f32, share: f64, scale: Scale
     (low.max(least), high.max(low))
 }
 
-/// Returns the largest bound for which `such` returns true. The arguments of `such` are the mass and the number of the
-/// weights that are at least the bound.
+/// Returns the largest bound for which `such` returns true. `such` gets the mass of all weights that reach the bound,
+/// and the number of these weights.
 ///
 /// If `such` returns true for a bound, it returns true for all smaller bounds. The search bisects the bit patterns of
 /// floats, without their last `coarse` bits.
@@ -194,7 +196,7 @@ fn reached<I: Isa>(isa: I, weights: &[f32], scale: Scale, coarse: u32, such: imp
     f32::from_bits(low << coarse)
 }
 
-/// Returns the mass and the number of the weights that are at least `bound`.
+/// Returns the mass of the weights that reach `bound`, and the number of these weights.
 #[inline(always)]
 fn at_least<I: Isa>(isa: I, weights: &[f32], bound: f32, scale: Scale) -> (u64, usize) {
     isa.outline(AtLeast { weights, bound, scale })

@@ -85,8 +85,8 @@ impl Scale {
     #[inline(always)]
     pub fn log_sum<I: Isa, S: Element>(self, isa: I, logits: &[S]) -> (f64, f64) {
         match logits {
-            // For one candidate, the general sum would also give 0 and 1, but take longer than finding the largest of
-            // a thousand logits.
+            // With one candidate, the results are 0 and 1. The general code would also return them, but it takes longer
+            // than finding the largest of a thousand logits.
             [only] if only.widen() == self.max => (0.0, 1.0),
             _ => isa.outline(LogSum { scale: self, logits }),
         }
@@ -111,7 +111,7 @@ impl Scale {
             |_, block, [weighted]| {
                 let d = self.distances(isa, S::load_wide(isa, block));
                 let e = term(isa, d);
-                // If e is 0, d may be -inf, and their product NaN.
+                // If e is 0, d may be -inf. The product e * d would then be NaN.
                 [weighted + I::F64::select(e.eq(zero), zero, e * d)]
             },
         );

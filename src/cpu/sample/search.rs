@@ -7,7 +7,7 @@ use super::candidates::Candidate;
 use crate::element::{DType, Element};
 use crate::math::keys;
 
-/// Number of bits of the key that one round finds.
+/// Number of key bits that one round finds.
 const DIGIT: u32 = 8;
 /// Number of words in a histogram.
 pub const BUCKETS: usize = 1 << DIGIT;
@@ -27,10 +27,11 @@ struct Place {
     token: u32,
 }
 
-/// Search for the shortest prefix, in descending order of logits, whose count or mass reaches a bound.
+/// Search for the shortest prefix whose count or mass reaches a bound. Tokens are in descending order of logits.
 pub struct Search {
     pub by: By,
-    /// Remaining bound: the bound minus the count or mass of the tokens whose leading key bits exceed the known bits.
+    /// Remaining bound. Tokens whose leading key bits exceed the known bits are in the prefix, and their count or mass
+    /// has been subtracted from the bound.
     needed: u64,
     /// Whether the highest index comes first among equal logits.
     highest_first: bool,
@@ -78,7 +79,8 @@ impl Search {
         self.unknown > 0 && !self.is_all
     }
 
-    /// Returns the count or mass of this rank's tokens with the known bits, for each value of the next digit.
+    /// For each value of the next digit, returns the count or mass of some tokens of this rank: those whose keys have
+    /// the known bits, followed by this digit.
     ///
     /// `tokens` yields the candidates, each with its count or mass.
     pub fn histogram<S: Element>(&mut self, tokens: impl Iterator<Item = (Candidate, u64)>) -> [u64; BUCKETS] {

@@ -43,12 +43,12 @@ pub struct ShardedRow<'a, S> {
     total: u64,
     /// True if a filter has run, or if the candidates are only the tokens with a logit of +inf.
     is_cut: bool,
-    /// Number of remaining candidates and their mass on each rank, in order of columns.
+    /// For each rank, in order of columns: the number of remaining candidates, and the mass of these candidates.
     census: Option<Vec<[u64; 2]>>,
     searches: Vec<Search>,
     /// Minimum mass at which a token is kept regardless of the searches. [`u64::MAX`] disables this rule.
     least: u64,
-    /// Number of candidates and their mass on the ranks with lower columns.
+    /// Number of candidates on the ranks with lower columns, and the mass of these candidates.
     before: [u64; 2],
     drawn: Drawn,
     /// Words to exchange with other ranks after the latest task.
@@ -58,7 +58,8 @@ pub struct ShardedRow<'a, S> {
 }
 
 impl<'a, S: SampleFloat> ShardedRow<'a, S> {
-    /// Creates the shard that holds the columns `columns`, out of `all`, and applies the adjustments of its request.
+    /// Creates the shard with the columns `columns` of a row, which has `all` columns. Applies the adjustments of the
+    /// request.
     ///
     /// The adjustments are computed in f64 for f64 logits and in f32 for others, regardless of the type `S`.
     pub fn new<E: Element>(

@@ -10,7 +10,7 @@ use crate::math::log::log_scalar;
 use crate::math::softmax_exp::{PairExp, SoftmaxExp};
 use crate::simd::{Float, Isa, Kernel, NotNan, PrefetchSpan, Select, Span, Storage, fold};
 
-/// Exponentials e^(z - max) of a row. The f32 variant includes their sum.
+/// Exponentials e^(z - max) of a row. The f32 variant also holds the sum of the exponentials.
 pub enum Exps<'s> {
     /// Exponentials in f32. `sum` is a fixed-point sum, for a row of length `row_len`.
     F32 {
@@ -69,8 +69,8 @@ impl Live<'_> {
         Exps::F32 { values, sum, row_len }
     }
 
-    /// Writes the exponentials of an f32 row to the span's destination, which may be the row itself. Returns them with
-    /// their fixed-point sum.
+    /// Writes the exponentials of an f32 row to the span's destination, which may be the row itself. Returns the
+    /// exponentials with their fixed-point sum.
     #[inline(always)]
     pub fn exps_to<'d, I: Isa, E: Element>(
         &self,

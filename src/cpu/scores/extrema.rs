@@ -108,8 +108,8 @@ impl Plain {
         classify(0..len, Logits::Direct, self.0)
     }
 
-    /// Writes the results of `f`, which are never NaN, for each block of a span. Also finds the extremes of `next`,
-    /// which has the length of the span.
+    /// Calls `f` with each block of a span, and writes the results, which are never NaN. Also finds the extremes of
+    /// `next`, which is as long as the span.
     #[inline(always)]
     pub fn write<'a, I: Isa, S: Storage, D: Storage, E: Element>(
         &mut self,

@@ -25,7 +25,8 @@ pub enum SoftmaxOp {
     LogSumExp,
 }
 
-/// Formula of [`SoftmaxOp::LogSumExp`]: softmax times the row's upstream gradient, which is passed as the sum.
+/// Formula of [`SoftmaxOp::LogSumExp`]: softmax times the row's upstream gradient. The caller passes this gradient as
+/// the sum.
 #[derive(Clone, Copy)]
 struct LogSumExp;
 
@@ -204,7 +205,7 @@ impl RowSums {
     }
 }
 
-/// Kernel that computes a shard's gradients: from the gradients of the results to those of the scores.
+/// Kernel that computes a shard's gradients of the scores from the gradients of the results.
 #[derive(Clone, Copy)]
 struct Store<'a, E, F> {
     part: ShardInput<'a, E>,

@@ -11,7 +11,8 @@
 DEVICE float with_flipped_sign(float v, float by) { return float_of(bits_of(v) ^ (bits_of(by) & 0x80000000)); }
 
 // Multiplies a gradient by a derivative. A product that is subnormal in f32 may have a larger relative error, so one
-// end becomes zero, and the other is rounded away from zero. In f16, both ends round to zero anyway.
+// end of the interval becomes zero, and the other end is rounded away from zero. In f16, both ends round to zero
+// anyway.
 template <class S>
 DEVICE Interval times_gradient(float x, float dy, Interval derivative) {
     const float from = product_ftz(dy, derivative.from);
@@ -82,13 +83,14 @@ DEVICE Interval near_share(float x, float further) {
 DEVICE Interval near_softplus_derivative(float x) { return near_share(x, 1.0f); }
 
 // Interval around s + w s (1 - s) with s = 1 / (1 + e^-z). t is -|z| log2(e). Unless 2^t is flushed to zero, |w| must
-// be below 256. `slope` u |t| bounds the effect of the error of t, and `further` u the relative error of w.
+// be below 256. The error of t has an effect of at most `slope` u |t|. The relative error of w is at most `further` u.
 //
 // With e = 2^t, s and 1 - s are r = 1 / (1 + e) and q = e r, or the reverse. The error of r is 2.5 u for e, 1 u for the
 // sum and 3 u for the reciprocal, plus at most 1 u for t. The error of q is 5 u for e, 4 u for r and 1 u for the
-// product, plus `slope` u |t|. Both terms have the relative error of s, and the second also those of 1 - s and w.
-// Rounding adds 1 u each for the sum, the product with s and the end of the interval, and 1 u for the product with the
-// gradient. The sum of the magnitudes of the two terms bounds the value, so all errors are relative to this sum.
+// product, plus `slope` u |t|. The first term has the relative error of s. The second term has the relative errors of
+// s, 1 - s and w. Rounding adds 1 u each for the sum, the product with s and the end of the interval, and 1 u for the
+// product with the gradient. The sum of the magnitudes of the two terms bounds the value, so all errors are relative to
+// this sum.
 DEVICE Interval near_gate_derivative(float t, float w, bool negative, float slope, float further) {
     const float e = fast_exp2_ftz(t), r = fast_reciprocal_ftz(1.0f + e), q = e * r;
     const float s = negative ? q : r, rest = negative ? r : q;
@@ -101,8 +103,9 @@ DEVICE Interval near_silu_derivative(float x) {
     return near_gate_derivative(fabsf(x) * -LOG2_E, x, x < 0.0f, 0.875f, 0.0f);
 }
 
-// Interval around the derivative of gelu_tanh. It has z = 2 sqrt(2/pi) (x + 0.044715 x^3) and w = x dz/dx. The relative
-// errors of t and w are 3 u each, as in `near_gelu_tanh`. The error of t changes 2^t by ln2 times that, 2.08 u |t|.
+// Interval around the derivative of gelu_tanh. Here z = 2 sqrt(2/pi) (x + 0.044715 x^3) and w = x dz/dx. The relative
+// errors of t and w are 3 u each, as in `near_gelu_tanh`. The error of t changes 2^t by 3 ln2 u |t|, which is 2.08 u
+// |t|.
 DEVICE Interval near_gelu_tanh_derivative(float x) {
     const float SLOPE = 0x1.26aec2p+1f, CUBIC = 0x1.a5a7dp-4f, SLOPE_OF_W = 0x1.988454p+0f, CUBIC_OF_W = 0x1.b6676cp-3f;
     x = min_or_nan(max_or_nan(x, -20.0f), 20.0f);
@@ -110,11 +113,11 @@ DEVICE Interval near_gelu_tanh_derivative(float x) {
     return near_gate_derivative(t, x * fmaf(square, CUBIC_OF_W, SLOPE_OF_W), x < 0.0f, 2.125f, 3.0f);
 }
 
-// Interval around the normal distribution function plus x times the density. With a = |x|, it is e^(-a^2/2) h or 1
-// minus that, where h = tail - a / sqrt(2 pi), and `tail` is the distribution's tail divided by the exponential. The
-// margin is 5 u for the power of two, 9 u for the reciprocal, 5 u for P and 1 u for the product (see `near_gelu`), 2 u
-// for h and the product with the exponential, and 2 u for the ends. 1 minus the product is below 1.13, so 3 roundings
-// add less than 3.5 u.
+// Interval around the normal distribution function plus x times the density. With a = |x|, the value is e^(-a^2/2) h
+// for negative x, and 1 minus this product for others. Here h = tail - a / sqrt(2 pi), and `tail` is the distribution's
+// tail divided by the exponential. The margin is 5 u for the power of two, 9 u for the reciprocal, 5 u for P and 1 u
+// for the product (see `near_gelu`), 2 u for h and the product with the exponential, and 2 u for the ends. 1 minus the
+// product is below 1.13, so 3 roundings add less than 3.5 u.
 DEVICE Interval near_gelu_derivative(float x) {
     const float DENSITY = 0x1.988454p-2f;
     x = min_or_nan(max_or_nan(x, -14.0f), 14.0f);

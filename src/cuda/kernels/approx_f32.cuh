@@ -5,7 +5,7 @@
 // Margins are in units of u = 2^-24, the largest relative error of one f32 operation. A margin is the sum of:
 // - the errors of the approximate instructions, at most 5 u for 2^t and 3 u for a reciprocal;
 // - the error of t, the argument of 2^t: 1.23 u |t| for a product with log2(e), 0.23 u for the constant and 1 u for the
-//   product. It changes 2^t by ln2 times that, 0.853 u |t|;
+//   product. It changes 2^t by ln2 * 1.23 u |t|, which is 0.853 u |t|;
 // - the error of each further operation, at most 1 u, and the error of a polynomial's fit;
 // - 1 u for rounding the ends of the interval, and 1 u more if the margin depends on the argument, because then the
 //   factor is rounded too. Constant margins are even numbers of u, so that 1 plus the margin is exact.
@@ -22,7 +22,7 @@ struct Interval {
 
 const float LOG2_E = 0x1.715476p+0f, LN2_NEAR = 0x1.62e43p-1f;
 const float U = 0x1p-24f;
-// The numbers 2 u below and above 1.
+// 1 - 2 u and 1 + 2 u.
 const float BELOW_ONE = 1.0f - 2.0f * U, ABOVE_ONE = 1.0f + 2.0f * U;
 
 template <u32 N>
@@ -71,9 +71,9 @@ struct HasSmallNumbers<BF16> {
     static const bool VALUE = true;
 };
 
-// Returns a bound on the magnitude of a result that an instruction with `.ftz` replaced by zero. If such a result
-// rounds to zero in the 16-bit type anyway, no bound is needed, and 0 is returned. In f16, it always does. In bf16, the
-// caller knows (`rounds_to_zero`).
+// Returns a bound on the magnitude of a result that an instruction with `.ftz` replaced by zero. Returns 0 if such a
+// result rounds to zero in the 16-bit type anyway. In f16, it always rounds to zero. In bf16, the caller knows
+// (`rounds_to_zero`).
 template <class S>
 DEVICE float flushed(bool rounds_to_zero) {
     return HasSmallNumbers<S>::VALUE && !rounds_to_zero ? 0x1p-125f : 0.0f;
@@ -121,8 +121,8 @@ DEVICE Interval near_expm1(float x) {
     return {is_small ? small.from : fmaf(v, by.below, -ABOVE_ONE), is_small ? small.to : fmaf(v, by.above, -BELOW_ONE)};
 }
 
-// An interval around the logarithm of x, which is `scale` times the base-2 logarithm. On both sides, it extends by
-// `margin` u times the larger of 1 and the base-2 logarithm's magnitude. If x is 1, both ends are 0.
+// Interval around a logarithm of x, which is `scale` times the base-2 logarithm. On both sides, it extends by `margin`
+// u times the larger of 1 and the base-2 logarithm's magnitude. If x is 1, both ends are 0.
 DEVICE Interval log_interval(float log2, float scale, float margin, bool is_one) {
     const float size = fminf(fmaxf(fabsf(log2), 1.0f), 256.0f);
     const float v = is_one ? 0.0f : log2 * scale, by = is_one ? 0.0f : margin * U;
@@ -140,8 +140,8 @@ DEVICE Interval near_log(float x, float margin = 4.5f, float one = 1.0f) {
 DEVICE Interval near_log2(float x) { return log_interval(fast_log2(x), 1.0f, 5.25f, x == 1.0f); }
 
 // Interval around ln(1 + x). Near zero, this is x (1 + x P). The margin is 0.7 u for the fit, 0.6 u each for P and for
-// x P, and 1 u each for the sum, the product and the ends of the interval. Elsewhere, it is that of ln x, and 1 u for
-// the rounding of 1 + x.
+// x P, and 1 u each for the sum, the product and the ends of the interval. Elsewhere, the margin is the margin of ln x
+// plus 1 u for the rounding of 1 + x.
 DEVICE Interval near_log1p(float x) {
     const Interval small = around(x * fmaf(x, near_horner(x, LOG1P_AROUND_ZERO), 1.0f), 6.0f);
     const Interval large = log_interval(fast_log2(1.0f + x), LN2_NEAR, 5.5f, false);
@@ -181,7 +181,8 @@ DEVICE Interval near_silu(float x) {
 }
 
 // Interval around x times the logistic function of z = 2 sqrt(2/pi) (x + 0.044715 x^3). The relative error of t is 3 u:
-// 1 u for the two constants, 1 u for their sum and 1 u for the product. It changes 2^t by ln2 times that, 2.08 u |t|.
+// 1 u for the two constants, 1 u for their sum and 1 u for the product. This error changes 2^t by 3 ln2 u |t|, which is
+// 2.08 u |t|.
 template <class S>
 DEVICE Interval near_gelu_tanh(float x) {
     const float SLOPE = -0x1.26aec2p+1f, CUBIC = -0x1.a5a7dp-4f;
@@ -204,7 +205,8 @@ DEVICE Interval near_gelu(float x) {
     const float low = flushed<S>(x < -13.7f), signed_tail = is_negative ? tail : -tail;
     const float from = fmaf(signed_tail, by.below, is_negative ? -low : ABOVE_ONE);
     const float to = fmaf(signed_tail, by.above, is_negative ? low : BELOW_ONE);
-    // For positive x, `from` is the larger factor, which `times_share` must round up.
+    // `times_share` rounds up the product with its second factor. For positive x, this must be the larger factor,
+    // `from`.
     return times_share(x, {to, from});
 }
 

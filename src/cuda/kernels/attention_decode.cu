@@ -5,11 +5,12 @@
 // read once. For a score, one thread adds each chain of features. For a weighted sum, one warp adds each chain of keys.
 #include "attention_decode.cuh"
 
-// Number of features of values that a warp processes at a time.
+// Number of columns of the weighted sums that a warp computes at a time.
 const u32 COLUMNS = 4 * WARP;
-// Distance between the chains of a query. Threads of neighbouring chains then read different banks of shared memory.
+// Distance between the chains of a query. With this distance, threads of neighbouring chains read different banks of
+// shared memory.
 const u32 CHAIN_STRIDE = CHAIN + 4;
-// Number of blocks of keys whose results a thread loads before it merges them.
+// A thread loads the results of this many blocks of keys at a time, and then merges them.
 const u32 LOADED = 16;
 // Number of rows whose chains are added at a time.
 const u32 SUMMED_ROWS = 4;
@@ -22,7 +23,7 @@ struct DecodeShared {
     // Products of queries and keys, later replaced by weights.
     alignas(16) float weights[ROWS][KEYS];
     alignas(16) float queries[ROWS][CHAINS * CHAIN_STRIDE];
-    // Sums of chains of weighted values.
+    // Weighted sums of the values, one for each chain of keys.
     float partial[CHAINS][SUMMED][COLUMNS];
 };
 
@@ -43,7 +44,7 @@ DEVICE void load_four(const typename S::Bits* from, u32 count, float* values) {
     }
 }
 
-// Loads neighbouring weights, four at a time if possible. `from` is then a multiple of 16 bytes.
+// Loads neighbouring weights, four at a time if possible. In that case, `from` is a multiple of 16 bytes.
 template <u32 N>
 DEVICE void load_weights(const float* from, float (&weights)[N]) {
     if constexpr (N % 4 == 0) {
@@ -188,7 +189,8 @@ struct Decode {
         }
     }
 
-    // Adds the weighted values of the keys `first..first + N` of a chain to the sums of the thread's four features.
+    // For the keys `first..first + N`, which are in one chain, adds the weighted values to the sums of the thread's
+    // four features.
     template <u32 N>
     DEVICE void add_keys(u32 first, u32 column, float (&sums)[ROWS][4]) const {
         float values[N][4] = {};
@@ -245,7 +247,8 @@ struct Decode {
         }
     }
 
-    // Adds the sums of the chains in order, for the rows in `shared.partial` and `COLUMNS` columns from `base` on.
+    // Adds the sums of the chains, in order. The results are for the rows in `shared.partial`, in `COLUMNS` columns
+    // from `base` on.
     DEVICE void add_chains(u32 slot, u32 row, u32 base, u32 chains) const {
         ROLLED
         for (u32 i = threadIdx.x; i < shared.SUMMED * COLUMNS; i += KEYS) {

@@ -88,7 +88,7 @@ struct PagePosition {
 };
 
 // Results of a block of keys in f64. All threads have the same `max` and `sum`. `value` is the weighted sum of the
-// values, for the thread's feature.
+// values in the feature that the thread computes.
 struct WideBlock {
     // `max` is NaN or +inf if a logit has that value, and -inf if all keys are masked.
     double max, sum, value;

@@ -94,8 +94,7 @@ struct BlockRow {
     const Division<S> parts;
     // Column of the thread's first piece.
     u32 first;
-    // The thread's pieces at offsets below `end` are in the row. `end_of_warp` is the value for the first lane of its
-    // warp.
+    // The thread's pieces at offsets below `end` are in the row. `end_of_warp` is the `end` of the warp's first lane.
     u32 end, end_of_warp;
     // Offset of the thread's first piece that is not in registers.
     u32 behind;
@@ -138,7 +137,8 @@ struct BlockRow {
         }
     }
 
-    // Like `each_held`, for each piece that any lane of the warp holds. All lanes make this call together.
+    // Works like `each_held`, but calls `f` for each piece that any lane of the warp holds. All lanes make this call
+    // together.
     template <class F>
     DEVICE void each_of_warp(F f) {
         UNROLLED
@@ -176,7 +176,7 @@ struct BlockRow {
         }
     }
 
-    // Sets the words and the edge element that the thread lacks to `fill`.
+    // If the thread lacks words or the edge element, sets them to `fill`.
     DEVICE void fill_missing(u32 fill) {
         if (end_of_warp > 0 && end_of_warp < HELD * OF_WARP) {
             UNROLLED
@@ -192,7 +192,7 @@ struct BlockRow {
     }
 
     // Loads a later row into the cache, up to the length that a block holds in registers. If each block has one row and
-    // a multiprocessor runs `THREADS` threads at a time, a block starts with that row about when this row is done.
+    // a multiprocessor runs `THREADS` threads at a time, a block starts on the later row about when this block is done.
     template <u32 THREADS>
     DEVICE void prefetch_later(u64 rows, u64 index) const {
 #ifdef __CUDACC__

@@ -3,7 +3,7 @@
 #include "block_row.cuh"
 #include "scores.cuh"
 
-// Number of warps in the largest block. In smaller blocks, it is also a power of two.
+// Number of warps in the largest block. The number of warps of a smaller block is also a power of two.
 const u32 MOST_WARPS = 32;
 
 template <class S, u32 HELD, u32 BATCH>
@@ -34,7 +34,8 @@ DEVICE bool is_fast(const Extremes& found, u32 row_len) {
     return SoftmaxExp::is_narrow(found.max, found.min) && !is_long(row_len);
 }
 
-// Returns a word of values so far below the maximum that their exponentials do not change a fixed-point sum.
+// Returns a word of values that are far below the maximum. Their exponentials are too small to change a fixed-point
+// sum.
 template <class S>
 DEVICE u32 negligible_word(float max) {
     const u32 bits = S::narrow(max - 60.0f);

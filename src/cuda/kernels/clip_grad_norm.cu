@@ -1,8 +1,8 @@
 // Clips the norm of all elements of many tensors, as `src/cpu/clip_grad_norm.rs` defines it. A tiled sum adds the
 // squares of each tensor. A second tiled sum adds the results of all tensors.
 //
-// Four kernels run one after the other without waiting for the host. They compute the sums of tiles, the sums of
-// tensors and the factor, and then multiply the elements by it. A block of the first and the last kernel processes a
+// Four kernels run one after the other without waiting for the host. The kernels compute the sums of tiles, the sums of
+// tensors, the factor, and the elements multiplied by the factor. In the first and the last kernel, a block processes a
 // run of 32 tiles of a tensor at a time.
 #include "sum.cuh"
 #include "wide.cuh"

@@ -49,7 +49,7 @@ const u32 WARP = 32;
 const float INFINITE = __builtin_inff();
 
 // Returns the thread's index, for code that seldom runs. The compiler would keep `threadIdx.x` in a register during the
-// whole kernel. It does not keep this result.
+// whole kernel, but it does not keep this function's result.
 DEVICE u32 seldom_thread() {
 #ifdef __CUDACC__
     u32 index;
@@ -108,9 +108,9 @@ DEVICE float min_or_nan(float a, float b) {
 #endif
 }
 
-// Defines a function of two words that hold two values each. The low values of the result and the high values are
-// computed separately, by `INSTRUCTION` on a device and by `FUNCTION` on a CPU. `largest` propagates NaN, and the other
-// functions ignore it.
+// Defines a function of two words, each of which holds two values. The low value of the result comes from the low
+// values of the words, and the high value from the high values. A device uses `INSTRUCTION`, and a CPU uses `FUNCTION`.
+// `largest` propagates NaN, and the other functions ignore NaN.
 #ifdef __CUDACC__
 #define OF_PAIRS(NAME, INSTRUCTION, FUNCTION)                                                                          \
     static DEVICE u32 NAME(u32 a, u32 b) {                                                                             \
@@ -128,7 +128,7 @@ DEVICE float min_or_nan(float a, float b) {
 
 // Storage type. `widen` converts its bits to f32, and `narrow` rounds an f32 to nearest even. `narrow` converts NaN to
 // 0x7fff in a 16-bit type, but results must have the NaN `NOT_A_NUMBER`. A 32-bit word holds two values of a 16-bit
-// type, low and high. A word of `F32` holds one value, which `low_of` and `high_of` both return.
+// type, low and high. A word of `F32` holds one value: `low_of` and `high_of` return the same value.
 struct F32 {
     typedef u32 Bits;
     static const u32 NOT_A_NUMBER = 0x7fc00000;
@@ -281,8 +281,8 @@ DEVICE constexpr u32 length_of(const float (&)[N]) { return N; }
 template <class S, template <class> class By, u32 WARPS>
 struct Places {
     static const u32 COUNT = By<S>::COUNT;
-    // `GROUP` is the number of threads per tile, `PIECES` the number of pieces of a tile per thread, and `TILES` the
-    // number of tiles that a block of `WARPS` warps processes at a time.
+    // `GROUP` is the number of threads per tile, `PIECES` the number of pieces that a thread has of a tile, and `TILES`
+    // the number of tiles that a block of `WARPS` warps processes at a time.
     static const u32 GROUP = COUNT == 1 ? 32 : 64 / COUNT;
     static const u32 PIECES = 256 / (GROUP * COUNT);
     static const u32 TILES = WARPS * WARP / GROUP;
@@ -329,8 +329,8 @@ struct Held {
         }
     }
 
-    // Calls `f` for each piece that the thread processes in a step of `steps`. The arguments are the piece's number
-    // among the thread's pieces of the tile, its first column, and its values.
+    // Calls `f` for each piece that the thread processes in one step of `steps`. The arguments are the index of the
+    // piece among the thread's pieces of the tile, the piece's first column, and its values.
     template <class F>
     DEVICE void each_of_tile(u32 step, F f) {
         for (u32 i = 0; i < At::PIECES; i++) {
@@ -404,8 +404,8 @@ struct Held<S, By, WARPS, 0> {
 };
 
 // Reduces the values of all threads of a block, and returns the result in all threads. `warp(value, n)` combines the
-// lane's value with those of the lanes at the distances n, n / 2, ..., 1. The order must not affect the result. The
-// caller needs a barrier before it uses the same `partial` again.
+// lane's value with the values of the lanes at the distances n, n / 2, ..., 1. The order must not affect the result.
+// The caller needs a barrier before it uses the same `partial` again.
 template <u32 WARPS, class T, class Warp>
 DEVICE T over_block(T value, T* partial, Warp warp) {
     value = warp(value, WARP / 2);

@@ -29,7 +29,7 @@ struct CrossEntropyRow {
     // Logit of the target, read before the gradient may overwrite it.
     const float logit;
     Held<S, By, WARPS, 0> held;
-    // The same row with loops that are not unrolled, for label smoothing.
+    // The same row, for label smoothing. Loops over this copy are not unrolled.
     Held<S, Rolled, WARPS, 0> rolled;
     SoftmaxExp exp;
 
@@ -50,7 +50,7 @@ struct CrossEntropyRow {
         __syncthreads();
     }
 
-    // Replaces tables that need a small range of logits by tables that suit every row.
+    // If the tables need a small range of logits, replaces them by tables that suit every row.
     DEVICE void widen() {
         if (exp.narrow) {
             exp.narrow = false;
@@ -147,7 +147,7 @@ struct HeldCrossEntropy {
     typedef RegisterRow<S, WARPS, HELD> Row;
     typedef typename Row::At At;
     static const u32 COUNT = Row::COUNT;
-    // Values that one warp computes for the gradients of all elements.
+    // Values that the gradients of all elements use. One warp computes them.
     struct Factors {
         double high, at_target;
         bool is_plain;

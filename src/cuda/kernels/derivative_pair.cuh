@@ -3,8 +3,9 @@
 #pragma once
 #include "pair.cuh"
 
-// A derivative. Its error bound is a multiple of `magnitude`, which is the derivative's magnitude, or the sum of the
-// magnitudes of two terms that may cancel. `serves` says whether x is in range.
+// A derivative. Its error bound is a multiple of `magnitude`. If the derivative is a sum of two terms that may cancel,
+// `magnitude` is the sum of the terms' magnitudes. Otherwise it is the derivative's magnitude. `serves` says whether x
+// is in range.
 struct DerivativePair {
     FloatSum value;
     float magnitude;

@@ -86,11 +86,11 @@ struct Piece {
     }
 };
 
-// Replaces the NaN that a conversion gives by `NOT_A_NUMBER`, the NaN that results must have.
+// Replaces the NaN that conversions give by `NOT_A_NUMBER`, because results must have this NaN.
 template <class S>
 DEVICE u32 with_own_nan(u32 word) {
-    // The larger number of a value and -inf is the value, but it is -inf if the value is NaN. The low bits of a NaN are
-    // therefore replaced by those of -inf, which are zeros, as in `NOT_A_NUMBER`.
+    // Of a value and -inf, the larger number is the value, or -inf if the value is NaN. So the low bits of a NaN are
+    // replaced by those of -inf. These bits are zeros, as in `NOT_A_NUMBER`.
     const u32 LOW_BITS = (0x7fff ^ S::NOT_A_NUMBER) * 0x10001;
     return word ^ ((word ^ S::larger_number(word, S::INFINITE_WORD | S::SIGNS)) & LOW_BITS);
 }
@@ -105,8 +105,8 @@ DEVICE Interval near_value(float x, float other, const F& function) {
     }
 }
 
-// Writes the rounded f32 approximations to `y`. In `differ`, the bits of an element are not all zero if its rounding is
-// uncertain. Returns whether any element is uncertain.
+// Writes the rounded f32 approximations to `y`. If the rounding of an element is uncertain, the element's bits in
+// `differ` are not all zero. Returns whether any element is uncertain.
 template <class S, class F>
 DEVICE bool make_near(const Piece<S>& x, const Piece<S>& other, Piece<S>& y, u32 (&differ)[Piece<S>::WORDS],
                       const F& function) {
@@ -123,7 +123,7 @@ DEVICE bool make_near(const Piece<S>& x, const Piece<S>& other, Piece<S>& y, u32
     return any != 0;
 }
 
-// Returns both sides of the function's value. `other` is the second operand, for functions of two elements.
+// Returns bounds on both sides of the function's value. `other` is the second operand, for functions of two elements.
 template <class T, class F>
 DEVICE Sides sides_of(const T& tables, float x, float other, const F& function) {
     if constexpr (F::OF_TWO) {
@@ -162,10 +162,10 @@ DEVICE u32 uncertain(const u32 (&differ)[Piece<S>::WORDS]) {
     return mask;
 }
 
-// Computes an uncertain element, and returns its bits. Most functions of one element have a second approximation for
-// 16-bit types, the float-float pair of f32 elements, which is faster than f64. If it gives the correctly rounded f32,
-// the exact value is between the neighbours of that f32. If both neighbours round to the same bits, these are the
-// result.
+// Computes an uncertain element, and returns its bits. For 16-bit types, most functions of one element have a second
+// approximation, which is faster than f64: the float-float pair that f32 elements use. If the pair gives the correctly
+// rounded f32, the exact value is between the neighbours of that f32. If both neighbours round to the same bits, these
+// bits are the result.
 template <class S, class F>
 DEVICE u32 recomputed(u32 element, u32 other, const F& function) {
     const float x = S::widen(element);

@@ -33,8 +33,8 @@ DEVICE Wide gelu_derivative(double x) {
     return {hi, lo, is_tail ? e.exponent : 0};
 }
 
-// Computes the derivative of gelu in f64 with reduced precision. With a = |x|, it is the tail beyond a, minus a times
-// the density. For positive x, it is 1 minus that.
+// Computes the derivative of gelu in f64 with reduced precision. With a = |x|, the derivative at -a is the tail beyond
+// a, minus a times the density. The derivative at a is 1 minus the derivative at -a.
 template <class Tables>
 DEVICE DerivativePair gelu_derivative_pair(const Tables& tables, float x) {
     const float LARGEST = 9.0f;
@@ -43,8 +43,9 @@ DEVICE DerivativePair gelu_derivative_pair(const Tables& tables, float x) {
     const double terms = fma(wide * -0x1.9884533d43651p-2, e, tail_by(wide, e));
     const double value = x < 0.0f ? terms : 1.0 - terms;
     const float hi = (float)value;
-    // The first summand bounds the magnitudes of both terms, whose relative error is that of gelu's tail. The second
-    // one covers the error of the product with a gradient if the derivative is near 1.
+    // The error bound is a multiple of `magnitude`. The first summand bounds the magnitudes of both terms, because the
+    // terms have the relative error of gelu's tail. The second summand covers the error of the product with a gradient
+    // if the derivative is near 1.
     const float magnitude = fmaf((float)e, fmaf(a, 0.47f, 0.58f), x < 0.0f ? 0.0f : 0x1p-10f);
     return {{hi, (float)(value - (double)hi)}, magnitude, -LARGEST < x};
 }

@@ -23,7 +23,7 @@ DEVICE double swiglu_wide(double gate, double up) {
     const double x = larger(-FAR, gate), most = x * up;
     const double t = exp_term(0.0 - fabs(x));
     const double y = x * ((x < 0.0 ? t : 1.0) / (1.0 + t)) * up;
-    // The result is at most gate * up in magnitude. If gate * up is 0 or -0, this is the result.
+    // The result is at most gate * up in magnitude. If gate * up is 0 or -0, the result is gate * up.
     return gate == -INFINITE ? -0.0 * up : most == 0.0 ? most : y;
 }
 
@@ -94,7 +94,7 @@ struct Swiglu {
         return {from, with_flipped_sign(with_flipped_sign(to, gate), up)};
     }
 
-    // Returns the same value for both sides. It has the bits of the CPU's value, so no rounding test is needed.
+    // Returns the same value for both sides. Its bits are those of the CPU's value, so no rounding test is needed.
     DEVICE Sides sides(const PairTables& tables, float gate, float up) const {
         const NarrowProduct found = narrow_pair(tables, gate, up);
         return {found.y, found.y, found.serves};

@@ -15,7 +15,7 @@ struct LayerNormArguments {
     u32 unused;
 };
 
-// Limits of the magnitudes of weights and biases for which rows of 16-bit types may be computed in f32.
+// Limits for the magnitudes of weights and biases. Within these limits, rows of 16-bit types may be computed in f32.
 const float LEAST_WEIGHT = 0x1p-60f, LARGEST_WEIGHT = 0x1p60f, LARGEST_BIAS = 0x1.fffffep127f;
 
 // Factors that normalise a row.

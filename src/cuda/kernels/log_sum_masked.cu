@@ -25,7 +25,7 @@ struct LogSumMasked {
         }
     }
 
-    // Result of a row that is fully masked, or has NaN or +inf. `max` is its maximum.
+    // Result of a row that is fully masked, or has NaN or +inf. `max` is the row's maximum.
     static DEVICE u32 fill_value(const MaskedArguments& a, bool is_nan, float max) {
         if (IS_OF_ROWS) {
             return is_nan ? S::NOT_A_NUMBER : S::narrow(max);
@@ -40,7 +40,7 @@ struct LogSumMasked {
         return narrow_once<S>(-log);
     }
 
-    // Computes a row in registers whose logits are products of score and scale. Returns false if the largest
+    // Computes a row in registers. The row's logits are products of score and scale. Returns false if the largest
     // exponential dominates the sum.
     template <class Logits>
     static DEVICE bool write(const MaskedArguments& a, u32 index, Row& row, const Logits& logits, Parts* units) {

@@ -128,8 +128,8 @@ struct RowMask {
     }
 };
 
-// Clamps `value` to the finite range if `from` is finite. `from` is the magnitude of the number that `value` was
-// computed from.
+// Clamps `value` to the finite range if `from` is finite. `from` is the magnitude of the number from which `value` was
+// computed.
 DEVICE double saturate(double value, double from) {
     const double most = 0x1.fffffffffffffp1023;
     const double clamped = value > most ? most : value < -most ? -most : value;
@@ -217,7 +217,8 @@ struct WideRow {
                    u32 first, u32 end)
         : logits{mask, scale, softcap}, held(row + first, end - first), first(first), cols(cols), exp(0.0f, -INFINITE) {}
 
-    // Creates a row of a call. `softcap` is the call's, or a constant 0 in kernels for calls without a softcap.
+    // Creates a row of a call. `softcap` is the softcap of the call, or a constant 0 in kernels for calls without a
+    // softcap.
     DEVICE WideRow(const MaskedArguments& a, double softcap, u64 row, const RowMask<HAS_BIAS>& mask, u32 first, u32 end)
         : WideRow(a.scale, softcap, a.cols, (const typename S::Bits*)a.x + row * a.cols, mask, first, end) {}
 

@@ -19,7 +19,7 @@ DEVICE double gradient_of(u64 of, double y, double of_result, double of_row) {
                                   : y * of_row;
 }
 
-// Gradients of any row, one element at a time.
+// Gradients of any row. The row is processed one element at a time.
 template <class S, u32 WARPS, bool HAS_BIAS>
 struct MaskedBackward {
     typedef typename S::Bits Bits;
@@ -80,8 +80,8 @@ struct MaskedBackward {
         return true;
     }
 
-    // Writes NaN, or 0 at masked columns, and counts the row. Called for rows without a finite maximum or without
-    // finite gradients.
+    // Writes 0 to masked columns and NaN to all others, and counts the row. Called for rows without a finite maximum or
+    // without finite gradients.
     DEVICE void spoil(const RowMask<HAS_BIAS>& mask, const WideExtremes& found) {
         Row row(a.scores, softcap(), index, mask, 0, a.scores.cols);
         bool nan = found.nan;
@@ -109,8 +109,8 @@ struct MaskedBackward {
 
     DEVICE void process() {
         const RowMask<HAS_BIAS> mask(a.scores, index);
-        // `first` is a multiple of the period of tiled sums, so that terms are added in the same order as in a sum over
-        // the whole row.
+        // `first` is a multiple of the number of terms after which a tiled sum's order repeats. So the terms are added
+        // in the same order as in a sum over the whole row.
         Row row(a.scores, softcap(), index, mask, mask.low / ORDERED * ORDERED, mask.high);
         row.find(shared.extremes);
         if (!row.found.is_live() || !write(row)) {
@@ -119,7 +119,7 @@ struct MaskedBackward {
     }
 };
 
-// Gradients of rows in registers whose logits are products of score and scale.
+// Gradients of a row in registers. The row's logits are products of score and scale.
 template <class S, u32 WARPS, u32 HELD>
 struct HeldBackward {
     typedef typename S::Bits Bits;
@@ -239,7 +239,7 @@ DEVICE void masked_backward_held(const MaskedBackwardArguments& a) {
     }
 }
 
-// `HELD` is the number of pieces that each thread of the kernel with up to 512 threads holds.
+// `HELD` is the number of pieces per thread in the kernel for up to 512 threads.
 #define MASKED_BACKWARD(TYPE, NAME, HELD)                                                                              \
     ENTRY_AT_MOST(masked_backward_##NAME##_256, MaskedBackwardArguments, 256, (masked_backward_held<TYPE, 8, 4>(arguments)))     \
     ENTRY_AT_MOST(masked_backward_##NAME##_512, MaskedBackwardArguments, 512, (masked_backward_held<TYPE, 16, HELD>(arguments))) \

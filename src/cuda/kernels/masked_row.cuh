@@ -9,8 +9,8 @@
 // Sets the top bit of each byte that is not 0.
 DEVICE u32 nonzero_bytes(u32 bytes) { return ((bytes & 0x7f7f7f7f) + 0x7f7f7f7f) | bytes; }
 
-// Returns a word of bytes, each filled with the top bit of a byte of `bytes`. Nibble i of `selector` is 8 plus the
-// index of the byte that byte i of the result is filled from.
+// Returns a word in which each byte repeats the top bit of one byte of `bytes`. Byte i repeats the top bit of the byte
+// whose index is nibble i of `selector` minus 8.
 DEVICE u32 top_bits(u32 bytes, u32 selector) {
     u32 word;
 #ifdef __CUDACC__
@@ -24,7 +24,7 @@ DEVICE u32 top_bits(u32 bytes, u32 selector) {
     return word;
 }
 
-// Piece of a row, which one access of `By` moves.
+// Piece of a row: the elements that one access of `By` moves.
 template <class By>
 struct Piece;
 
@@ -43,7 +43,8 @@ struct Piece<Vectors<S>> {
     // Returns the flags of the piece's elements, one byte for each.
     static DEVICE u64 flags(const unsigned char* from) { return COUNT == 8 ? *(const u64*)from : *(const u32*)from; }
 
-    // Returns a word with all bits of its unmasked elements set, and all bits of its masked elements clear.
+    // Returns a mask for a word of the piece. All bits of an unmasked element are set, and all bits of a masked element
+    // are clear.
     static DEVICE u32 kept(u64 flags, u32 word) {
         const u32 marks = nonzero_bytes((u32)(COUNT == 8 ? flags >> (word / 2 * 32) : flags));
         return top_bits(marks, COUNT == 8 ? 0x9988 + word % 2 * 0x2222 : 0x8888 + word * 0x1111);
@@ -55,14 +56,14 @@ struct Piece<Vectors<S>> {
         return COUNT == 8 ? (of_first & 0xffff) | (of_last & 0xffff0000) : of_first;
     }
 
-    // `kept` is a result of the function `kept`. Returns a word with all bits set if element i is unmasked, and 0
+    // The argument `kept` is a result of the function `kept`. Returns all bits set if element i is unmasked, and 0
     // otherwise.
     static DEVICE u32 of_element(u32 kept, u32 i) {
         return COUNT == 4 ? kept : (u32)((int)(i % 2 == 0 ? kept << 16 : kept) >> 16);
     }
 
-    // Loads the biases from a column on. `TYPE` is their `MaskOperand::type`. Returns whether f32 represents all of
-    // them.
+    // Loads the biases from a column on. `TYPE` is the `MaskOperand::type` of the biases. Returns whether f32
+    // represents all biases.
     template <u32 TYPE>
     static DEVICE bool biases(u64 from, u32 column, float* to) {
         bool is_exact = true;
@@ -126,7 +127,7 @@ struct MaskedRow {
     static const u32 COUNT = At::COUNT, WORDS = Piece<By<S>>::WORDS, MASKED = S::INFINITE_WORD | S::SIGNS;
     // Number of pieces that a thread reads together. Rows that are not held are read again by each call of `each`.
     static const u32 AT_ONCE = HELD > 0 ? HELD : COUNT == 1 || HAS_BIAS ? 1 : 2;
-    // Number of columns from the start of the first to the end of the last of the i-th pieces of a warp's threads.
+    // Number of columns that the i-th pieces of all threads of a warp span together.
     static const u32 SPAN = (WARP / At::GROUP - 1) * 256 + At::GROUP * COUNT;
     typedef Pieces<By<S>, AT_ONCE, HAS_BIAS> Read;
 
@@ -154,7 +155,8 @@ struct MaskedRow {
         return __all_sync(0xffffffffu, first < mask.high && first + SPAN > mask.low);
     }
 
-    // Masks the elements of the i-th piece that have no bits set in `kept(word)`, for each of the piece's words.
+    // Masks elements of the i-th piece. `kept(word)` is the mask for a word of the piece: elements whose bits are clear
+    // become masked.
     template <class Kept>
     DEVICE void keep(Read& to, u32 i, Kept kept) const {
         UNROLLED
@@ -246,8 +248,8 @@ struct MaskedRow {
     }
 
     // Calls `f` for each piece that at least one thread of the warp reads, with the piece's index, first column, scores
-    // and biases. All threads of a warp call it together. With `ALL`, also calls `other` for the warp's other pieces,
-    // with their indices and first columns.
+    // and biases. All threads of a warp call `f` together. With `ALL`, also calls `other` for each other piece of the
+    // warp, with the piece's index and first column.
     template <bool ALL, class F, class Other>
     DEVICE void each_or(F f, Other other) {
         if (HELD > 0) {
@@ -264,7 +266,7 @@ struct MaskedRow {
         const u32 step = At::tiles() * 256, first = ALL ? 0 : mask.low / step, end = ALL ? cols : mask.high;
         ROLLED
         for (u32 at = first * At::PIECES; at / At::PIECES * step < end; at += AT_ONCE) {
-            // All threads have the same first column of a step, so they make the same choice whether to read.
+            // A step has the same first column in all threads, so the threads make the same choice whether to read.
             const u32 column = at / At::PIECES * step;
             const bool is_any = column < mask.high && column + step > mask.low;
             Read now;
@@ -371,8 +373,8 @@ struct ProductLogits {
     const Products products;
     const SoftmaxExp exp;
     const LaneTables tables;
-    // Score whose product is between 107 and 109 below the maximum. Lower scores are clamped to it, which also keeps
-    // the low part of a product finite.
+    // Score whose product with the scale is between 107 and 109 below the maximum. Lower scores are clamped to it,
+    // which also keeps the low part of a product finite.
     const float lowest;
 
     // `max` is the largest logit, below 256 in magnitude.
@@ -386,7 +388,7 @@ struct ProductLogits {
     }
 };
 
-// Exponentials of products of score and scale with a bias.
+// Exponentials of logits. A logit is score * scale + bias.
 struct BiasedLogits {
     const Products products;
     const SoftmaxExp exp;
@@ -427,8 +429,8 @@ struct BiasedMax {
         return most < product ? most : product;
     }
 
-    // Returns the largest logit as a pair. Its high part is NaN or infinite if the row needs f64, or has no finite
-    // result.
+    // Returns the largest logit as a pair. The pair's high part is NaN or infinite if the row needs f64, or has no
+    // finite result.
     static DEVICE Pair find(Row& row, const Products& products, int* partial, Terms* partial_terms) {
         float own = -INFINITE, size = 0.0f;
         row.each([&](u32, u32, const Piece<By<S>>& x, const float* biases) {

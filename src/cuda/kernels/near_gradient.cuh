@@ -15,7 +15,7 @@
 // Returns 2^exponent, a normal number.
 DEVICE float power_of_two(int exponent) { return float_of((u32)(127 + exponent) << 23); }
 
-// Returns a number n such that all exponentials of the row are at least 2^-n. It is from 1 to 127 if
+// Returns a number n such that all exponentials of the row are at least 2^-n. The number is from 1 to 127 if
 // `SoftmaxExp::is_narrow` accepts the row.
 DEVICE u32 binades(const Extremes& found) { return (u32)((found.max - found.min) * 1.4427f) + 1; }
 
@@ -63,8 +63,8 @@ DEVICE void prefetch(const void* from) {
 #endif
 }
 
-// Calls `f` with the index, the exponential and the incoming gradient of each element in the mask. The elements move
-// towards the first place, because registers cannot be indexed.
+// Calls `f` with the index, the exponential and the incoming gradient of each element in the mask. After each call, the
+// remaining elements move one place towards the first, because registers cannot be indexed.
 template <class S, class F>
 DEVICE void each_in_mask(u32 mask, const float* e, const u32* dy, F f) {
     float powers[8];

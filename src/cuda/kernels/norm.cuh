@@ -52,8 +52,8 @@ struct Magnitudes {
         return {(u32)largest_of_warp((int)largest), (u32)smallest_of_warp((int)least), found == HIGHEST ? ~0u : found};
     }
 
-    // Reduces over all threads of a block of up to `WARPS` warps. A smaller block includes the values of its warps
-    // several times, which changes nothing.
+    // Reduces over all threads of a block of up to `WARPS` warps. In a smaller block, the values of a warp are
+    // included several times, which does not change the result.
     template <u32 WARPS>
     DEVICE Magnitudes over(Magnitudes* partial) const {
         Magnitudes found = *this;
@@ -178,7 +178,7 @@ DEVICE double normalised(float x, double mean, double scale, double shift) {
     return fma((double)x - mean, scale, shift);
 }
 
-// Number of columns. Sums are divided by it.
+// Number of columns of a row, by which sums are divided.
 struct Columns {
     u32 cols;
 
@@ -194,9 +194,9 @@ struct Columns {
     }
 };
 
-// Computes the moments of a row from the sums of its elements and of their squares, as `src/cpu/moments.rs` does. If
-// one pass loses precision, `about` computes the sums of the deviations from a mean and of their squares. Without
-// centring, the mean is 0.
+// Computes the moments of a row from the sum of its elements and the sum of their squares, as `src/cpu/moments.rs`
+// does. If one pass loses precision, `about` computes the sum of the deviations from a mean, and the sum of their
+// squares. Without centring, the mean is 0.
 template <class About>
 DEVICE RowMoments moments_of(bool is_centred, const Columns& columns, double (&sums)[2], About about) {
     // Largest ratio of the mean's square to the variance for which a single pass suffices.
@@ -236,8 +236,8 @@ DEVICE RowMoments find_moments(bool is_centred, const Columns& columns, Held<S, 
     });
 }
 
-// Returns whether a row is finite and its normalised values are far from the limits of f32. Weights and biases are not
-// applied to these values.
+// Returns whether a row is finite and its normalised values are far from the limits of f32. The normalised values are
+// those before weights and biases are applied.
 DEVICE bool has_room(double square, double scale) {
     return square < 0x1p120 && scale >= 0x1p-60 && scale < 0x1p60;
 }

@@ -72,8 +72,8 @@ DEVICE void norm_backward_rows(const NormBackwardArguments& a, NormBackwardShare
         const Bits* dy = (const Bits*)a.dy + own();
         const TileOperand<S, IS_PLAIN> weights_of_sums(weight);
         shared.sums.store(turn, [&](u32 i, u32 w, double(*sums)[2]) {
-            // Behind the end of the row, dy is 0 and the weight is finite, so the terms are 0 or NaN. They are NaN only
-            // if the row's factors are, and then all terms are NaN.
+            // Behind the end of the row, dy is 0 and the weight is finite, so the terms are 0 or NaN. The terms are NaN
+            // only if the row's factors are NaN, and then all terms of the row are NaN.
             const bool is_there = Row::is_there(i, a.cols);
             const u32 offset = Row::offset(i) + w * Row::IN_WORD;
             const u32 word = load_if(is_there, dy + offset, 0);

@@ -34,8 +34,9 @@ DEVICE auto fold_pairs(u32 first, const Pair& pair) {
     }
 }
 
-// Folds the lanes of a tiled sum, for `COUNT` columns per thread of a warp. Calls `store` with the index of a column, 0
-// for the weight or 1 for the bias, and the sum. All threads of the block make this call together.
+// Folds the lanes of a tiled sum, for `COUNT` columns per thread of a warp. Calls `store` with three arguments: the
+// index of a column, a flag (0 for the weight, 1 for the bias), and the sum. All threads of the block make this call
+// together.
 template <u32 COUNT, class Pair, class Store>
 DEVICE void fold_columns(double (&of_warps)[COLUMN_WARPS][WARP * MOST_COUNT * 2], const Pair& pair, Store store) {
     const u32 LANES = 64 / COLUMN_WARPS;
@@ -65,7 +66,7 @@ struct NormColumnsShared {
     double of_warps[COLUMN_WARPS][WARP * MOST_COUNT * 2];
 };
 
-// Neighbouring elements of a row, `COUNT` of them, that one access loads.
+// Neighbouring elements of a row that one access loads. There are `COUNT` of them.
 template <class S, u32 COUNT>
 struct ColumnWord {
     typedef typename S::Bits Bits;

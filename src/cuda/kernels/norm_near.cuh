@@ -1,5 +1,5 @@
-// Gradients of the rows of norms, as `src/cpu/norm_backward.rs` defines them: in f64, and for most elements of 16-bit
-// types in f32, where an error bound shows that both round to the same result.
+// Gradients of the rows of norms, as `src/cpu/norm_backward.rs` defines them: in f64, rounded once. Most elements of
+// 16-bit types are computed in f32, if an error bound shows that the f32 and the f64 value round to the same result.
 #pragma once
 #include "tile_row.cuh"
 
@@ -74,11 +74,11 @@ struct RowGradient {
 // roundings of c and of the gradient itself, and 2^-88, for numbers that underflow. Underflow of q causes an error of
 // at most 2^-150, which a multiplies by at most 2^60. Other underflows cause errors of at most 2^-149.
 //
-// The gradient lies strictly between r minus and r plus the bound. If both round to the same bits, so does the
-// gradient. If q a overflows, one of the two is NaN.
+// The gradient lies strictly between r minus the bound and r plus the bound. If both ends round to the same bits, the
+// gradient rounds to these bits too. If q a overflows, one of the ends is NaN.
 struct NearGradient {
     float a, b, c, floor, offset;
-    // Whether the constants are in the ranges for which the bound holds. A row whose dy is 0 is not served, since the
+    // Whether the constants are in the ranges for which the bound holds. False for a row whose dy is 0, because the
     // rounding of a zero is never certain.
     bool serves;
 

@@ -4,8 +4,8 @@
 // f64.
 //
 // Reciprocals are approximate, with a relative error of at most 3 u, u = 2^-24. Each quotient is corrected by its
-// remainder, which leaves a relative error below 12 u^2. The error bounds here exceed those of the CPU by more than
-// that.
+// remainder, which leaves a relative error below 12 u^2. To cover this error, the error bounds here exceed those of the
+// CPU by more than 12 u^2.
 #pragma once
 #include "approx_instructions.cuh"
 

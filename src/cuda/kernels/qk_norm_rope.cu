@@ -28,8 +28,8 @@ struct RawPiece<Bits, 1> {
     typedef Bits Type;
 };
 
-// Elements of a row that one thread holds, from up to two tiles. They are widened at each use, because 16-bit elements
-// take half the registers.
+// Elements of a row that one thread holds, from up to two tiles. The elements are widened at each use, because 16-bit
+// elements that are not widened take half the registers.
 template <class S, template <class> class By>
 struct HeadRow {
     typedef typename S::Bits Bits;

@@ -2,8 +2,8 @@
 #pragma once
 #include "scores.cuh"
 
-// Replaces the values of a row that `SoftmaxExp::is_narrow` accepts by their exponentials. Returns the fixed-point sum
-// of the thread's exponentials.
+// Replaces the values of a row by their exponentials. `SoftmaxExp::is_narrow` must accept the row. Returns the
+// fixed-point sum of the thread's exponentials.
 template <class S, u32 WARPS, u32 HELD>
 DEVICE u64 make_exps(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, const LaneTables& tables) {
     typedef typename RegisterRow<S, WARPS, HELD>::At At;

@@ -6,10 +6,10 @@
 #include "wide.cuh"
 
 // Bound on the error of an f32 result, relative to |a c| + |b s|. At most four errors of 2^-24 add up: those of the
-// factors c and s, of the product b s, of the sum, and of the sum plus the bound. The fifth covers terms of higher
-// order.
+// factors c and s, of the product b s, of the sum, and of the sum plus the bound. A fifth error of 2^-24 covers terms
+// of higher order.
 const float TURN_UNCERTAINTY = 5.0f / (1 << 24);
-// Smallest factor and smallest |a c| + |b s| for which the bound holds. Below, products may be subnormal.
+// The bound holds if the factor and |a c| + |b s| are at least this number. Below it, products may be subnormal.
 const float LEAST_TURN = 0x1p-100f;
 
 // Cosines and sines of the pairs that one access moves. The elements of a pair are neighbours, or at the same index of
@@ -27,7 +27,7 @@ struct Turn {
     // The factors in f32, for 16-bit types. A factor too small for the error bound is NaN.
     float cos[COUNT], sin[COUNT];
 
-    // Indices of the i-th pair's two elements in the array of two pieces that `apply` loads.
+    // Indices of the two elements of the i-th pair, in the array of two pieces that `apply` loads.
     static DEVICE u32 first(u32 i) { return NEIGHBOURS ? 2 * i : i; }
     static DEVICE u32 second(u32 i) { return NEIGHBOURS ? 2 * i + 1 : COUNT + i; }
 
@@ -73,7 +73,7 @@ struct Turn {
         By<S>::store(to + apart, bits + COUNT);
     }
 
-    // Rotates the pairs in f32, and those whose rounding is uncertain in f64.
+    // Rotates the pairs in f32. Pairs whose rounding is uncertain are rotated in f64.
     DEVICE void turn_near(const Bits* from, u64 apart, const float (&x)[2 * COUNT], u32 (&bits)[2 * COUNT]) const {
         float above[2 * COUNT], below[2 * COUNT];
         u32 uncertain = 0;
@@ -93,7 +93,8 @@ struct Turn {
         for (u32 i = 0; i < 2 * COUNT; i += IN_WORD) {
             const u32 word = S::narrow_two(above[i], above[i + IN_WORD - 1]);
             const u32 other = S::narrow_two(below[i], below[i + IN_WORD - 1]);
-            // A word holds one pair of neighbours, or one element each of `IN_WORD` pairs.
+            // A word holds one pair of neighbours. If pairs are not neighbours, a word holds one element of each of
+            // `IN_WORD` pairs.
             const u32 pair = NEIGHBOURS && COUNT > 1 ? i / 2 : i % COUNT, pairs = NEIGHBOURS || COUNT == 1 ? 1 : 3;
             uncertain |= word != other ? pairs << pair : 0;
             bits[i] = word & 0xffff, bits[i + IN_WORD - 1] = IN_WORD == 1 ? word & 0xffff : word >> 16;

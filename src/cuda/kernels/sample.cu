@@ -73,7 +73,8 @@ DEVICE float changed(float z, double to) {
     return fabsf(z) < INFINITE ? (float)to : z;
 }
 
-// Returns the logit of a token that occurred. `count` is the number of its occurrences that the penalties count.
+// Returns the logit of a token that occurred. `count` is the number of occurrences of the token that the penalties
+// count.
 DEVICE float penalised(const SampleRequest& request, float z, u32 count) {
     z = changed(z, z > 0.0f ? (double)z / request.repetition : (double)z * request.repetition);
     const float frequency = changed(0.0f, (double)count * request.frequency);

@@ -8,7 +8,7 @@ enum SampleFilterKind { TEMPERATURE, TOP_K, TOP_P, MIN_P };
 struct SampleFilter {
     u32 kind;
     // For top-k, bit 0 keeps all logits equal to the last one kept. For top-p, bit 0 keeps the highest indices among
-    // equal logits. Bit 1 makes p a fraction of the mass of all tokens, not of the kept ones.
+    // equal logits. If bit 1 is set, p is a fraction of the mass of all tokens, not of the mass of the kept tokens.
     u32 flags;
     // 1 / temperature, k, or p
     double value;
@@ -121,8 +121,8 @@ DEVICE u32 key_of(float z) {
 }
 DEVICE float logit_of(u32 key) { return float_of(key >> 31 ? key & 0x7fffffff : ~key); }
 
-// Returns the lowest finite logit for which `such` returns true. `such` must return true for `top`, and for all logits
-// above one for which it returns true. In each round, every lane of the warp tests a logit.
+// Returns the lowest finite logit for which `such` returns true. `such` must return true for `top`. If `such` returns
+// true for a logit, it must return true for all larger logits. In each round, every lane of the warp tests a logit.
 template <class Such>
 DEVICE float lowest_such(float top, Such such) {
     u32 from = key_of(-INFINITE) + 1, to = key_of(top);
@@ -139,7 +139,7 @@ DEVICE float lowest_such(float top, Such such) {
     return logit_of(from);
 }
 
-// Masses of the tokens of a row. A mass is a weight as an integer; the largest logit's mass is `one`.
+// Masses of the tokens of a row. A mass is a weight rounded to an integer. The largest logit has the mass `one`.
 struct Masses {
     const Tables& tables;
     double max;
@@ -171,12 +171,12 @@ const u32 BINS = 2048;
 // block that completes the row has this many threads.
 const u32 MOST_RUNS = 512;
 const u32 MOST_PARTS = 64;
-// Largest k of a top-k whose tokens are found by the largest logits of groups.
+// Largest k for which a top-k filter finds its tokens from the largest logit of each group of columns.
 const u32 MOST_OF_GROUPS = 256;
 // Lowest finite logit.
 const float LOWEST = -3.402823466e38f;
 
-// Bins in which the running sum of an amount may reach the needed sum.
+// Bins in which the running sum of the amounts may reach the sum that a filter needs.
 struct BinRange {
     // Estimated running sums before the first bin and at the end of the last bin, and estimated sum over all bins.
     u64 before, after, total;

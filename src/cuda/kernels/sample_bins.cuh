@@ -1,4 +1,4 @@
-// Histogram of the logits of a row, which shows between which logits a filter ends.
+// Histogram of a row's logits. It shows in which bins a filter's prefix may end.
 #pragma once
 #include "sample_row.cuh"
 
@@ -26,9 +26,9 @@ struct Bins {
     }
 
     // Finds the bins in which the running sum of the amounts may reach the sum that a filter needs. Running sums are
-    // estimated from the bins' counts. `needed` sets the bounds of the needed sum, given the estimated total. If all
-    // tokens up to the last of these bins fit in a list, the range starts at bin 0 instead. The caller needs a barrier
-    // before it uses `range` or `sums` again.
+    // estimated from the bins' counts. `needed` gets the estimated total, and sets a lower and an upper bound of the
+    // needed sum. If all tokens up to the last of these bins fit in a list, the range starts at bin 0 instead. The
+    // caller needs a barrier before it uses `range` or `sums` again.
     template <u32 WARPS, class Needed>
     DEVICE BinRange range_of(const u32* counts, const Amount& amount, const Masses& masses, Needed needed,
                              BinRange& range, u64* sums) const {
@@ -82,7 +82,8 @@ struct Bins {
 // Results that the kernels for parts of a row prepare for the block that completes the row.
 enum PlanKind { NOTHING_PLANNED, SUMS_OF_RUNS, LIST_FROM_BINS };
 
-// Results that a request needs from the kernels for parts of a row, and the tokens that the filters before them keep.
+// Plan for the kernels that read parts of a row: the results that they prepare for a request, and the tokens that the
+// filters before filter `lead` keep.
 struct SamplePlan {
     u32 kind = NOTHING_PLANNED;
     u32 lead = 0; // Filter whose tokens are listed, if any

@@ -23,7 +23,8 @@ struct SampleRow {
     const Runs<S> part_runs, warp_runs;
     SamplePlan plan;
     Candidates<WARPS> list;
-    // Largest and smallest logit of the row, and the largest logit of this thread's tokens or groups.
+    // Largest and smallest logit of the row, and the largest logit that this thread reads (of single tokens or of
+    // groups).
     float top, bottom, own_top;
     Masses masses;
     double inverse; // 1 / temperature
@@ -71,8 +72,8 @@ struct SampleRow {
         return sum_of_block<WARPS>(own, shared.sums);
     }
 
-    // Takes the sums that the last call of `sum` left as the masses of the tokens outside of the list. `own` is the
-    // number of these tokens that this thread has read.
+    // Stores the sums that the last call of `sum` left: they become the masses of the tokens outside of the list. `own`
+    // is the number of these tokens that this thread has read.
     DEVICE void keep_sums(u64 own) {
         runs = warp_runs;
         if (threadIdx.x < WARPS) {
@@ -81,7 +82,7 @@ struct SampleRow {
         outside = sum_of_block<WARPS>(own, shared.sums);
     }
 
-    // Loads the masses outside of the list that the parts have computed.
+    // Loads the masses of the tokens outside of the list. The kernels for parts of the row have computed them.
     DEVICE void load_sums() {
         runs = part_runs;
         const bool is_run = threadIdx.x < runs.count;
@@ -152,7 +153,7 @@ struct SampleRow {
             if (k > THREADS / 2) {
                 return false;
             }
-            // If k of the threads' largest logits reach a value, at least k tokens reach it.
+            // If the largest logits of k threads reach a value, at least k tokens reach it.
             if (HAS_PARTS) {
                 own_top = largest_of_groups<THREADS>(logits, *work);
             }
@@ -170,7 +171,7 @@ struct SampleRow {
         return list.complete();
     }
 
-    // Counts the kept tokens in bins of logits. Returns the sum of their amounts.
+    // Counts the kept tokens in bins of logits. Returns the sum of the amounts of all kept tokens.
     DEVICE u64 fill_bins(const Amount& amount) {
         const Bins bins(top, bottom, inverse);
         __syncthreads();
@@ -187,7 +188,7 @@ struct SampleRow {
         });
     }
 
-    // Returns the sum of the amounts of all tokens in the parts' bins.
+    // Loads the bins of the parts. Returns the sum of the amounts of all tokens in these bins.
     DEVICE u64 load_bins(const Amount& amount) {
         for (u32 bin = threadIdx.x; bin < BINS; bin += THREADS) {
             shared.bins[bin] = work->bins[bin];
@@ -197,7 +198,8 @@ struct SampleRow {
             : work->range.total;
     }
 
-    // Lists the kept tokens of the bins of `range`. Returns the sum of the amounts of the tokens above these bins.
+    // Lists the kept tokens that are in the bins of `range`. Returns the sum of the amounts of the tokens above these
+    // bins.
     DEVICE u64 list_bins(const Bins& bins, const BinRange& range, const Amount& amount) {
         list.clear();
         u32 above = 0;
@@ -218,7 +220,7 @@ struct SampleRow {
         return base;
     }
 
-    // Loads the list of the parts. Returns the sum of the amounts of the tokens that are above its bins.
+    // Loads the list of the parts. Returns the sum of the amounts of the tokens above the bins of this list.
     DEVICE u64 load_list(const Amount& amount) {
         const u32 listed = work->listed;
         for (u32 i = threadIdx.x; i < listed && i < MOST_LISTED; i += THREADS) {
@@ -233,8 +235,8 @@ struct SampleRow {
     }
 
     // Lists the kept tokens of the bins in which the running sum of the amounts reaches `needed`. `base` becomes the
-    // sum over the tokens above these bins. Returns false if too many tokens would be listed, or if three estimates
-    // miss the bins.
+    // sum of the amounts above these bins. Returns false if too many tokens would be listed, or if three estimates miss
+    // the bins.
     DEVICE bool list_around(u64 needed, bool is_prepared, u64& base, const Amount& amount) {
         const Bins bins(top, bottom, inverse);
         u64 off = 0;
@@ -336,7 +338,7 @@ struct SampleRow {
         return logit_of(digits);
     }
 
-    // Keeps the tokens of at least `least_mass`, which must not exceed the largest mass.
+    // Keeps the tokens whose mass is at least `least_mass`. `least_mass` must not exceed the largest mass.
     DEVICE void cut_below(u64 least_mass) {
         const float lowest = masses.lowest(least_mass, inverse);
         if (lowest > least) {

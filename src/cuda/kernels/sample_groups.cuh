@@ -14,7 +14,8 @@ DEVICE float largest_of_groups(const LogitRow<S>& logits, SampleWork& work) {
     return own;
 }
 
-// Returns a value that k of the threads' largest logits, or a few more than k, reach.
+// Returns a value that is reached by the largest logits of at least k threads. Usually few more than k threads reach
+// it.
 template <u32 WARPS>
 DEVICE float reached_by_threads(SampleShared<WARPS>& shared, float own_top, u32 k) {
     u32* const keys = shared.bins;

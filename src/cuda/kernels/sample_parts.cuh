@@ -28,8 +28,8 @@ struct PartShared {
     u32 listed, place;
 };
 
-// Sum of the masses of a thread's tokens, in two 32-bit halves like `UnitSum`. The unit of the masses depends on the
-// row's length. At most 511 terms may be added.
+// Sum of the masses of a thread's tokens, in two 32-bit halves, like `UnitSum`. The unit of the masses depends on the
+// row's length. A sum may have at most 511 terms.
 struct MassSum {
     u32 high, low;
 

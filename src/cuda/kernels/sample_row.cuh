@@ -2,7 +2,7 @@
 #pragma once
 #include "sample.cuh"
 
-// Sums over the threads of a block. The sums of its warps stay in `partial`.
+// Sums over the threads of a block. The sums of the block's warps stay in `partial`.
 template <u32 WARPS>
 DEVICE u64 sum_of_block(u64 own, u64* partial) {
     __syncthreads();
@@ -38,8 +38,8 @@ DEVICE u64 sum_before(u64 own, u64* partial, u64& total) {
     return before + upto - own;
 }
 
-// Finds the byte at which the running sum reaches `needed`. The running sum starts at `reached`, and adds the
-// `sums` of all bytes from 255 down. Only the first warp computes it.
+// Finds the byte at which the running sum reaches `needed`. The running sum starts at `reached`, and adds the `sums` of
+// all bytes from 255 down. Only the first warp searches.
 template <u32 WARPS>
 DEVICE void find_digit(SampleShared<WARPS>& shared, const u64* sums, u64 needed, u64 reached) {
     if (threadIdx.x >= WARP) {
@@ -68,21 +68,21 @@ DEVICE void find_digit(SampleShared<WARPS>& shared, const u64* sums, u64 needed,
     }
 }
 
-// Logits of a row and the tokens that are allowed, in pieces of sixteen aligned bytes. The first and the last piece may
-// extend beyond the row. A step of a warp reads one piece in each lane.
+// Logits of a row, in pieces of sixteen aligned bytes, and the tokens that are allowed. The first and the last piece
+// may extend beyond the row. A step of a warp reads one piece in each lane.
 template <class S>
 struct LogitRow {
     typedef typename S::Bits Bits;
     static const u32 COUNT = Vectors<S>::COUNT;
     static const u32 STEP_COLS = WARP * COUNT;
-    // Number of lanes that read a group of neighbouring columns, and number of groups in a step.
+    // Number of lanes that together read a group of neighbouring columns, and number of such groups in a step.
     static const u32 GROUP = 8, GROUPS = WARP / GROUP;
     // Word of logits that are -inf.
     static const u32 NOTHING = S::INFINITE_WORD | S::SIGNS;
     const Bits* x;
     const u32* allowed;
     const u32 cols;
-    // Number of columns of the first piece before the row.
+    // Number of columns by which the first piece begins before the row.
     const u32 before;
     const u32 steps;
 
@@ -148,8 +148,8 @@ struct LogitRow {
         return !allowed || allowed[i / 32] >> (i % 32) & 1 ? S::widen(x[i]) : -INFINITE;
     }
 
-    // Calls `f` with each piece that this lane reads in the warp's steps `from..to`, and with the words of the piece.
-    // Two pieces are loaded ahead of the one that is processed.
+    // In the warp's steps `from..to`, calls `f` with each piece that this lane reads, and with the piece's words. Two
+    // pieces are loaded before the current piece is processed.
     template <class F>
     DEVICE void each_piece(u32 from, u32 to, F f) const {
         uint4 next = {}, second = {};
@@ -226,8 +226,8 @@ struct Candidates {
         }
     }
 
-    // Completes a list that all threads have added to. Returns false if there were too many tokens; the list is then
-    // empty.
+    // Completes a list after all threads have added tokens. Returns false if there were too many tokens; the list is
+    // then empty.
     DEVICE bool complete() {
         __syncthreads();
         return complete(shared.listed);

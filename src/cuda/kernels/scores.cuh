@@ -72,7 +72,7 @@ DEVICE Extremes extremes(const RegisterRow<S, WARPS, HELD>& row, Keys* partial) 
     return extremes_of<WARPS>(max_or_nan(S::low_of(max), S::high_of(max)), fminf(S::low_of(min), S::high_of(min)), partial);
 }
 
-// A 64-bit integer in three parts, each so short that its sum over 1024 threads fits in 32 bits.
+// A 64-bit integer in three parts. Each part is so short that the sum of 1024 threads' parts fits in 32 bits.
 struct alignas(8) Parts {
     static const u32 BITS = 22, MASK = (1u << BITS) - 1;
     u32 low, middle, high;

@@ -28,8 +28,8 @@ DEVICE void store(typename S::Bits* to, const float* e, float high, float low) {
 // in the registers.
 template <class S, u32 WARPS, u32 HELD>
 DEVICE void divide(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, typename S::Bits* to, Parts* partial) {
-    // Maximum length of a row in registers. It is passed instead of the length, because sums over all rows up to this
-    // length have the same unit.
+    // Maximum length of a row in registers. It is passed instead of the row's length, because the sums of all rows up
+    // to this length have the same unit.
     const u32 MOST = WARPS * WARP * HELD * row.COUNT;
     const LaneTables tables = exp.lane_tables();
     UnitSum sum;
@@ -52,7 +52,7 @@ DEVICE void divide(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, type
     });
 }
 
-// Computes the softmax of a row in memory whose maximum is finite. Each pass reads the row again.
+// Computes the softmax of a row in memory. The row's maximum is finite. Each pass reads the row again.
 template <bool MAY_BE_LONG, class S, u32 WARPS>
 DEVICE void divide_again(const EdgedRow<S, WARPS>& row, const SoftmaxExp& exp, const Results<S>& to,
                          SoftmaxShared<WARPS>& shared) {
@@ -123,7 +123,7 @@ DEVICE void divide(BlockRow<S, HELD, BATCH>& row, const ScoresArguments& a, cons
     const SoftmaxExp exp(found.max, found.min);
     const LaneTables tables = exp.lane_tables();
     // The exponentials replace the words in registers. A piece of a 16-bit type has twice as many exponentials as
-    // words. The second half of them is in `others`.
+    // words. The second half of the exponentials is in `others`.
     float others[HELD][4], of_edge = 0.0f;
     const auto keep = [&](u32 piece, const float* e, u32 (&words)[4]) {
         for (u32 w = 0; w < 4; w++) {

@@ -117,7 +117,7 @@ struct BackwardRow {
         });
     }
 
-    // Writes NaN, or 0 at masked columns.
+    // Writes 0 to masked columns, and NaN to all others.
     DEVICE void spoil() {
         held.each([&](u32 column, const float* x) {
             u32 bits[COUNT];
@@ -151,7 +151,8 @@ struct BackwardRow {
 };
 
 // The block's first row in registers. Its scores have a small range, and none is masked. The exponentials replace the
-// scores. Registers also hold the first `KEPT` pieces of incoming gradients of each thread. The others are read twice.
+// scores. Registers also hold the first `KEPT` pieces of incoming gradients of each thread. Further pieces of incoming
+// gradients are read twice.
 template <class Gradient, class S, u32 WARPS, u32 HELD, u32 KEPT>
 struct HeldGradients {
     typedef typename S::Bits Bits;
@@ -297,7 +298,7 @@ DEVICE void backward_again(const BackwardArguments& a, u64 index) {
 template <class Gradient, class S, u32 WARPS, u32 HELD, u32 KEPT>
 DEVICE void backward_held(const BackwardArguments& a) {
     typedef HeldGradients<Gradient, S, WARPS, HELD, KEPT> Row;
-    // Maximum length of a row in registers. Sums over all rows up to this length have the same unit.
+    // Maximum length of a row in registers. The sums of all rows up to this length have the same unit.
     const u32 MOST = WARPS * WARP * HELD * Row::COUNT;
     __shared__ Keys partial_extremes[WARPS];
     __shared__ Parts partial_units[WARPS];

@@ -2,7 +2,8 @@
 #pragma once
 #include "common.cuh"
 
-// 2^(j/8) rounded to f32, and the relative error of this rounding: the bits of (2^(j/8) - TABLE[j]) / TABLE[j] in f64.
+// 2^(j/8) rounded to f32, and the relative error of this rounding. The error is stored as the bits of (2^(j/8) -
+// TABLE[j]) / TABLE[j] in f64.
 __constant__ const u32 TABLE[8] = {0x3f800000, 0x3f8b95c2, 0x3f9837f0, 0x3fa5fed7,
                                    0x3fb504f3, 0x3fc5672a, 0x3fd744fd, 0x3feac0c7};
 __constant__ const u64 TABLE_LOW[8] = {0x0,
@@ -149,8 +150,8 @@ struct UnitSum {
     }
 };
 
-// Fixed-point sum for long rows, in units of 2^-48. Adding a term to 24, the middle of 16 to 32, rounds it to this
-// unit. The sum of a thread's terms fits in 64 bits.
+// Fixed-point sum for long rows, in units of 2^-48. From 16 to 32, the unit in the last place of an f64 is 2^-48, so
+// adding a term to 24 rounds the term to this unit. The sum of a thread's terms fits in 64 bits.
 struct LongSum {
     static const u32 count = 0;
     u64 units;

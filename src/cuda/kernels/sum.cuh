@@ -29,8 +29,8 @@ DEVICE double fold_lanes(Term of) {
 }
 
 // Computes `N` tiled sums over a row. Every thread gets the results. `add` receives the first column of a piece, the
-// piece, and a function that maps an index in the piece to the sums of that element's lane. `add` adds the element's
-// terms to these sums.
+// piece, and a function. The function maps the index of an element to the sums of the element's lane, and `add` adds
+// the element's terms to these sums.
 template <u32 N, class S, template <class> class By, u32 WARPS, u32 HELD, class Add>
 DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, WARPS>, N>& shared, double (&sums)[N],
                        Add add) {
@@ -203,8 +203,8 @@ DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared,
         return block_sum<WARPS>(sums[0], shared.bins[0]);
     }
     if (threadIdx.x < 4) {
-        // `top` is the exponent of the top bin's unit, a multiple of 31. `place` is the exponent of a shifter, 1.5
-        // times a power of two. The shifter's unit in the last place is the unit of this thread's bin.
+        // `top` is the exponent of the top bin's unit, a multiple of 31. A shifter is 1.5 times a power of two, and
+        // `place` is its exponent. The unit in the last place of the shifter is the unit of this thread's bin.
         const int exponent = (int)((u64)__double_as_longlong(largest) >> 52) - 1023;
         const int top = (exponent + 1 + 31 * 64) / 31 * 31 - 31 * 64;
         const int place = 52 + top - 31 * (int)threadIdx.x, normal = place > -1022 ? place : -1022;

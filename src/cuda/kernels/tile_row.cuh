@@ -1,5 +1,5 @@
 // Rows of norms in the registers of a block. A group of threads holds one tile of a tiled sum, and a thread holds four
-// pieces of it, as the words that it read. Such a row takes one read, and one barrier for all its sums.
+// pieces of the tile, as the words that it read. Such a row is read once, and one barrier serves all its sums.
 #pragma once
 #include "norm.cuh"
 
@@ -77,7 +77,8 @@ struct TileRow {
         }
     }
 
-    // Calls `f` with the index of each piece in the row, and its distance from the first piece.
+    // Calls `f` for each piece that is in the row. The arguments are the piece's index and its distance from the
+    // thread's first piece.
     template <class F>
     static DEVICE void each(u32 cols, F f) {
         UNROLLED
@@ -95,9 +96,9 @@ template <class S, u32 N>
 struct TileSums {
     double tiles[2][N][TileRow<S>::TILES];
 
-    // Computes the sums of the tile that the thread's group holds, and stores them in set `turn`. The caller needs a
-    // barrier before it calls `total`. `add` receives the index of a piece, the index of a word in it, and the sums of
-    // the lanes of the word's elements.
+    // Computes `N` sums over the tile that the thread's group holds, and stores them in set `turn`. The caller needs a
+    // barrier before it calls `total`. `add` receives the index of a piece, the index of a word in the piece, and `N`
+    // sums for each element of the word, to which it adds.
     template <class Add>
     DEVICE void store(u32 turn, Add add) {
         typedef TileRow<S> Row;
@@ -123,7 +124,7 @@ struct TileSums {
         }
     }
 
-    // Waits for all threads. Each thread then computes the sums of set `turn`, and changes `turn` to the other set.
+    // Waits for all threads. Each thread then computes all sums of set `turn`. `turn` becomes the other set.
     DEVICE void totals(u32& turn, double (&sums)[N]) const {
         __syncthreads();
         for (u32 n = 0; n < N; n++) {
@@ -143,7 +144,7 @@ struct TileSums {
     }
 };
 
-// Computes the sums of the elements of a row and of their squares. Every thread gets the results.
+// Computes the sum of a row's elements, and the sum of their squares. Every thread gets both sums.
 template <class S>
 DEVICE void find_sums(TileRow<S>& row, TileSums<S, 2>& shared, u32& turn, double (&sums)[2]) {
     shared.store(turn, [&](u32 i, u32 w, double(*sums)[2]) {
@@ -155,7 +156,7 @@ DEVICE void find_sums(TileRow<S>& row, TileSums<S, 2>& shared, u32& turn, double
     row.forget_elements();
 }
 
-// Computes the sums of the deviations from a mean and of their squares. Every thread gets the results.
+// Computes the sum of the deviations from a mean, and the sum of their squares. Every thread gets both sums.
 template <class S>
 DEVICE void find_sums_about(TileRow<S>& row, u32 cols, double mean, TileSums<S, 2>& shared, u32& turn,
                             double (&sums)[2]) {
@@ -207,8 +208,8 @@ struct TileOperand {
         }
     }
 
-    // Loads the values of the word that is `offset` elements after the start of the thread's first piece. If the word
-    // is not in the row, the values are any finite numbers.
+    // Loads the values of one word, which begins `offset` elements after the start of the thread's first piece. If the
+    // word is not in the row, the values are any finite numbers.
     DEVICE void of_word(u32 offset, bool is_there, float* to) const {
         const bool is_wide = !IS_OWN && operand.type == F32_OPERAND;
         const bool is_own = operand.type != NO_OPERAND && !is_wide;

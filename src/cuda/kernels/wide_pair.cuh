@@ -1,4 +1,4 @@
-// Helpers of functions that are computed in f64 with less than full precision. These use the rounding test of
+// Helpers of functions that are computed in f64 with less than full precision. Such functions use the rounding test of
 // `pair.cuh`.
 #pragma once
 #include "pair.cuh"

@@ -120,8 +120,8 @@ pub fn run<E: Element>(
     let [max, of_target, log_sum, below] = numbers.map(|bytes| execute::elements::<f32>(&bytes));
     let number = |of: &[f32], row: usize| of.get(row).copied().map_or(0.0, f64::from);
 
-    // `sum` is the sum of all weights. `over` is the sum of their magnitudes, by which the program's weights were
-    // divided.
+    // `sum` is the sum of all weights. `over` is the sum of the magnitudes of all weights. The program's weights were
+    // divided by `over`.
     let of_weight = |class: i64| options.weight.and_then(|w| w.get(class as usize)).unwrap_or(1.0);
     let sum: f64 = weight.as_ref().map_or(cols as f64, |w| w.iter().map(|w| f64::from(*w)).sum());
     let over = if weight.is_some() { over } else { cols as f64 };

@@ -2,7 +2,7 @@
 //!
 //! The last output of every program is a status for each row ([`Status`](super::Status)). Comparisons detect non-finite
 //! numbers, which are replaced before any computation. A device therefore never computes with a NaN, so it does not
-//! matter how its maximum treats a NaN. The host computes the rows that contain non-finite numbers.
+//! matter how a device's maximum treats NaN. The host computes the rows that contain non-finite numbers.
 
 #![forbid(unsafe_code)]
 

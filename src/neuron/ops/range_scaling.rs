@@ -7,9 +7,9 @@ use super::narrow;
 use crate::error::Result;
 use crate::neuron::graph::{Comparison, Graph, Value};
 
-/// Pairs of exponents (from, factor). A row is scaled by 2^factor of the first pair whose 2^from is at most the row's
-/// largest magnitude. If there is no such pair, the row is scaled by 2^`LOWEST`. The largest magnitude of a scaled
-/// nonzero row is from 2^-22 to 2^42.
+/// Pairs of exponents (from, factor). The first pair whose 2^from is at most the row's largest magnitude applies, and
+/// the row is scaled by its 2^factor. If there is no such pair, the row is scaled by 2^`LOWEST`. The largest magnitude
+/// of a scaled nonzero row is from 2^-22 to 2^42.
 const RUNGS: [(i32, i32); 4] = [(84, -106), (42, -63), (-21, 0), (-84, 63)];
 const LOWEST: i32 = 126;
 
@@ -39,7 +39,8 @@ pub fn largest(g: &mut Graph, x: Value) -> Value {
     g.largest(magnitude)
 }
 
-/// Returns the square root of eps as f32. A root below the normal f32 range does not affect results and becomes 0.
+/// Returns the square root of eps as f32. A root below the normal f32 range becomes 0, because it does not affect
+/// results.
 pub fn root_eps(op: &'static str, eps: f64) -> Result<f32> {
     let root = eps.sqrt();
     if root < f64::from(f32::MIN_POSITIVE) { Ok(0.0) } else { narrow(op, "eps", root) }
@@ -48,8 +49,8 @@ pub fn root_eps(op: &'static str, eps: f64) -> Result<f32> {
 /// Computes `x / sqrt(mean(x^2) + root_eps^2)` of finite rows. `root_eps` is a scalar or one value for each row.
 pub fn normalise(g: &mut Graph, x: Value, root_eps: Value, cols: usize) -> Value {
     let largest = largest(g, x);
-    // The larger of `largest` and `root_eps` determines one factor that scales the row and `root_eps`, so no square
-    // overflows. If the squares of the smaller of the two underflow, they are negligible.
+    // One factor scales the row and `root_eps`. The larger of `largest` and `root_eps` determines this factor, so no
+    // square overflows. The squares of the smaller one may underflow, but are then negligible.
     let larger = g.maximum(largest, root_eps);
     let factor = factors(g, larger);
     let y = g.multiply(x, factor);
@@ -60,7 +61,7 @@ pub fn normalise(g: &mut Graph, x: Value, root_eps: Value, cols: usize) -> Value
     let root_eps = g.multiply(factor, root_eps);
     let eps = g.multiply(root_eps, root_eps);
     let mean = g.add(mean, eps);
-    // For a row of zeros with eps = 0, the mean is 0. Clamping brings it into the range that `rsqrt` supports.
+    // For a row of zeros with eps = 0, the mean is 0. Clamping brings the mean into the range that `rsqrt` supports.
     let mean = g.clamp(mean, power(-87), power(97));
     let root = g.rsqrt(mean);
     g.multiply(y, root)

@@ -95,8 +95,8 @@ pub struct Candidates<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    /// Creates the candidates of a row from a row of the program's first three outputs. `vocabulary` is the number of
-    /// tokens.
+    /// Creates the candidates of a row from the first three outputs of the program for this row. `vocabulary` is the
+    /// number of tokens.
     ///
     /// # Errors
     /// [`Error::Failed`] if the values are not a valid row of these outputs.
@@ -154,8 +154,8 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// Computes [`sample_rows`](crate::sample_rows()) with `candidates` candidates of each row from the program. If the
-/// candidates do not suffice (without top-k, with a larger k, or with penalties), the host draws from the whole row.
+/// Computes [`sample_rows`](crate::sample_rows()). The program finds `candidates` candidates of each row. If these do
+/// not suffice (without top-k, with a larger k, or with penalties), the host draws from the whole row.
 ///
 /// # Errors
 /// The errors of the program, the op and the device. The error of a single row is in that row's result.

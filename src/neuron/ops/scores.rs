@@ -12,8 +12,8 @@ use crate::neuron::program::{ElementType, Matrix, Program};
 use crate::ops::softmax::Softmax;
 use crate::rows::Rows;
 
-/// Lower limit of (logit - maximum) / 2. Below it, the exponential is less than half of the smallest positive f32
-/// number.
+/// Lower limit of (logit - maximum) / 2. Below this limit, the exponential is less than half of the smallest positive
+/// f32 number.
 const FAR: f32 = -52.0;
 
 /// Options of the softmax family, as its programs use them.
@@ -110,8 +110,8 @@ impl MaskedLogits {
     }
 
     /// Computes the logarithm of the sum of a row's exponentials. Logits equal to the maximum are counted, and the
-    /// other terms are summed separately. The logarithm is then corrected by the rounding error of the total. If one
-    /// logit is the maximum and the other terms sum to 1e-18, the result is therefore 1e-18, not 0.
+    /// other terms are summed separately. The logarithm is then corrected by the rounding error of the total. For
+    /// example, if one logit is the maximum and the other terms sum to 1e-18, the result is 1e-18, not 0.
     pub fn log_sum(&self, g: &mut Graph, exponentials: Value) -> Value {
         let is_max = g.compare(Comparison::Eq, self.logits, self.max);
         let is_max = g.and(is_max, self.is_live);

@@ -28,8 +28,8 @@ pub enum SquaredNorm {
 }
 
 /// Returns the program that checks and sums a tensor. Its input is x. It has three outputs for each row: the largest
-/// magnitude and a scaled sum of squares, both in f32, and a status. Rows are scaled before squaring, by a power of two
-/// that depends on the largest magnitude.
+/// magnitude and a scaled sum of squares, both in f32, and a status. Before its elements are squared, a row is
+/// multiplied by a power of two that depends on its largest magnitude.
 ///
 /// # Errors
 /// The errors of [`softmax`](super::softmax::program).

@@ -11,7 +11,7 @@ use std::ptr::{NonNull, null_mut};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Maximum number of attempts of a call whose status allows a retry.
+/// Maximum number of attempts for a call, if its status allows a retry.
 const ATTEMPTS: u32 = 8;
 
 /// Name and tensors of a program.

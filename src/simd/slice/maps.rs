@@ -85,8 +85,8 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         all.written()
     }
 
-    /// Maps two spans of equal length together. `f` computes both results from the blocks of the two sources and of
-    /// other slices, which have the same length.
+    /// Maps two spans of equal length together. `f` computes a block of each destination. Its arguments are the blocks
+    /// of the two sources and of other slices, which are as long as the spans.
     #[inline(always)]
     pub fn map_pair<I: Isa, O: Slices, V: Load<I>, R: Store<I>>(
         spans: [Self; 2],

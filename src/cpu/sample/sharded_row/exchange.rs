@@ -15,7 +15,7 @@ use crate::sampler::Filter;
 /// Number of words that a rank contributes to a draw: the integers and bins of an `ExpSum`, one word for the drawn
 /// token, and one for its logit.
 const SHARE: usize = exp_sum::UNITS + bins::WORDS + 2;
-/// Number of low-order bits of a word that hold the token. The 32-bit key of the logit is above them.
+/// A word holds a token in this number of low-order bits, and the 32-bit key of the token's logit in the bits above.
 const TOKEN_BITS: u32 = 21;
 
 /// Next round of exchanges for a row.
@@ -73,8 +73,8 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
         }
     }
 
-    /// Applies temperatures, which need no exchange. Returns whether the next round needs a new census, which is the
-    /// number and mass of each rank's candidates.
+    /// Applies temperatures, which need no exchange. Returns whether the next round needs a new census. A census is the
+    /// number and the mass of the candidates on each rank.
     pub fn needs_census(&mut self) -> bool {
         while let [Filter::Temperature(temperature), rest @ ..] = self.filters {
             self.filters = rest;
@@ -138,7 +138,7 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
         self.searches.iter_mut().filter(|search| search.is_open())
     }
 
-    /// Returns all searches of the filter. They are complete once [`ShardedRow::open`] returns none.
+    /// Returns all searches of the filter. The searches are complete once [`ShardedRow::open`] returns none.
     pub fn found(&mut self) -> &mut [Search] {
         &mut self.searches
     }
