@@ -55,7 +55,7 @@ impl Accumulator {
     /// set is unavailable.
     pub fn add(&mut self, grads: &[Option<Floats<'_>>]) -> Result<()> {
         if grads.len() != self.sums.len() {
-            return Err(Error::shape(OP, "grads", grads.len().to_string(), self.sums.len().to_string()));
+            return Err(Error::shape(OP, "grads", format!("{} tensors", grads.len()), self.sums.len().to_string()));
         }
         for (sum, grad) in self.sums.iter().zip(grads) {
             grad.map_or(Ok(()), |grad| check_len(OP, sum.len(), grad))?;

@@ -192,7 +192,7 @@ impl<R: Rule> Optimizer<R> {
         self.rule.check()?;
         for (what, count) in [("params", params.len()), ("grads", grads.len())] {
             if count != self.states.len() {
-                return Err(Error::shape(R::OP, what, count.to_string(), self.states.len().to_string()));
+                return Err(Error::shape(R::OP, what, format!("{count} tensors"), self.states.len().to_string()));
             }
         }
         for (place, param) in params.iter().enumerate() {
@@ -234,7 +234,12 @@ impl<R: Rule> Optimizer<R> {
     /// finite, or for a negative root of the mean square. After an error the optimiser is unchanged.
     pub fn restore(&mut self, states: Vec<ParameterState>) -> Result<()> {
         if states.len() != self.states.len() {
-            return Err(Error::shape(R::OP, "states", states.len().to_string(), self.states.len().to_string()));
+            return Err(Error::shape(
+                R::OP,
+                "states",
+                format!("{} parameters", states.len()),
+                self.states.len().to_string(),
+            ));
         }
         for (state, own) in states.iter().zip(&self.states) {
             state.check(&self.rule, own)?;

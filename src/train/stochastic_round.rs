@@ -49,7 +49,7 @@ const OP: &str = "stochastic_round";
 pub fn stochastic_round<'a>(from: &[f32], to: impl Into<FloatsMut<'a>>, stream: Stream, step: u64) -> Result<()> {
     let (to, random) = (to.into(), stream.random_bits(step));
     if to.len() != from.len() {
-        return Err(Error::shape(OP, "the results", to.len().to_string(), from.len().to_string()));
+        return Err(Error::shape(OP, "to", format!("{} elements", to.len()), from.len().to_string()));
     }
     match to {
         FloatsMut::F16(to) => round_all(from, to, random),

@@ -56,7 +56,11 @@ pub fn attention(call: &Call<'_>) -> Result<Results> {
         (results, lse)
     });
     let Some((mut results, lse)) = results else {
-        return Err(call.shape("k", &k.shape, "q, k and v must have the same element type"));
+        let [q, k, v] = [q, k, v].map(|input| input.values.floats().dtype());
+        return Err(Failure::dtype(format!(
+            "{}: q is {q}, k is {k} and v is {v}; all must have one type",
+            call.name()
+        )));
     };
     let lse = match &q.values {
         Values::F64(_) => Output::new(&shape[..3], &lse),
