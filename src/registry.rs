@@ -60,13 +60,13 @@ pub enum Kind {
     Tensors,
 }
 
-/// An op, with its kind and where it is supported.
+/// An op, with its kind, and the backends and storage types that support it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Op {
     /// Name of the op. The op's function and source files have this name, and it appears in errors and reports.
     pub name: &'static str,
-    /// Kind of its operands and results.
+    /// Kind of the op, by its operands and results.
     pub kind: Kind,
     /// Backends that support the op, each with the storage types it supports.
     pub support: &'static [(Backend, &'static [DType])],

@@ -88,12 +88,12 @@ struct Shared<'a, C: ?Sized> {
     own: BTreeMap<usize, &'a GradShard<'a>>,
 }
 
-/// This rank's statistics of a sharded tensor. Its sums have not been exchanged yet.
+/// This rank's statistics of a sharded tensor. The tile sums have not been exchanged yet.
 struct Cut {
     /// Power of two by which elements are multiplied before they are summed.
     unit: f64,
     /// Tile sums and largest magnitude of the shard that this rank contributes. Under [`NormType::Infinity`], the
-    /// largest magnitude is that of the whole tensor.
+    /// largest magnitude covers the whole tensor.
     tiles: Tiles,
 }
 

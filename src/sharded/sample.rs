@@ -166,7 +166,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(())
     }
 
-    /// Exchanges the number of tokens that remain in each row on each rank, and their probability mass.
+    /// Exchanges two numbers for each row and rank: the number of remaining tokens, and their probability mass.
     fn census<S: SampleFloat>(&self, ranks: &Ranks, rows: &mut [&mut ShardedRow<'_, S>]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());

@@ -120,8 +120,8 @@ impl Layer {
         }
     }
 
-    /// Returns the merged sums of all chunks, relative to each row's maximum over all chunks. A first pass over the
-    /// chunks finds the maxima, and a second pass adds the exponentials.
+    /// Computes the sums of the cross-entropy over all classes, chunk by chunk. A first pass finds each row's maximum.
+    /// A second pass adds the exponentials, relative to this maximum.
     fn sums(&self, call: &Call) -> Result<CrossEntropySums> {
         let (classes, targets, options) = (self.classes()?, &call.targets, &call.options());
         let find = |first: usize| {

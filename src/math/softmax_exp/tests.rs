@@ -168,9 +168,9 @@ fn no_f32_has_a_smaller_power_than_the_one_below() {
     println!("softmax: {} f32", run(Walk(OfRow)));
 }
 
-/// Kernel that compares the two f32 at each change of the table entry, for rows whose maximum is M ln2/8 + `d` with M
-/// from 0 to 7. Only changes near zero are checked. There, neighbouring f32 are so close that errors could reverse the
-/// order of their powers.
+/// Kernel that compares the powers of the two f32 on both sides of each point where the table entry changes. The maxima
+/// of the rows are M ln2/8 + `d` with M from 0 to 7. Only points near zero are checked. There, neighbouring f32 are so
+/// close that errors could reverse the order of the powers.
 struct StepEnds {
     d: f32,
 }
