@@ -267,8 +267,8 @@ impl Ranks {
         Ranks { order, widths, own }
     }
 
-    /// Checks that no rank reports more tokens than columns, or a probability mass so large that the sum over all ranks
-    /// could overflow.
+    /// Checks that no rank reports more tokens than it has columns, or so much probability mass that the sum over all
+    /// ranks could overflow.
     fn check_census(&self, of_ranks: &[&[u64]]) -> Result<()> {
         let most = u64::MAX / self.order.len() as u64;
         for (&rank, &width) in self.order.iter().zip(&self.widths) {

@@ -35,7 +35,7 @@ stored!(f32, f16, bf16);
 /// Returns the ULP at a magnitude: the distance between neighbouring values of the type.
 ///
 /// At zero and for subnormal numbers, this is the smallest subnormal number. At the largest value and beyond, it is the
-/// distance below the largest value.
+/// distance from the largest value to the next lower one.
 ///
 /// ```
 /// use evenkeel::testing::ulp;

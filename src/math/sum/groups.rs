@@ -19,7 +19,7 @@ pub(super) fn sums_of_tile<I: Isa, const N: usize>(
     mut add: impl FnMut(usize, usize, [I::F64; N]) -> [I::F64; N],
 ) -> [I::F64; N] {
     let mut chains = [[isa.f64(0.0); N]; CHAINS];
-    // `while` loops, because many kernels contain this code, and `for` loops take longer to compile.
+    // These are `while` loops, because many kernels contain this code, and `for` loops take longer to compile.
     let mut quad = 0;
     while quad < quads {
         let mut j = 0;
