@@ -357,8 +357,8 @@ impl Resolved<'_> {
         Some(buffer)
     }
 
-    /// Adds the biases of a lane to its logits, which are f64 and begin at position `low`. A sum of finite values
-    /// saturates at the largest finite value.
+    /// Adds the biases of a lane to the lane's logits. The logits are f64, and begin at position `low`. A sum of finite
+    /// values saturates at the largest finite value.
     #[inline(always)]
     pub fn add_bias<I: Isa>(&self, isa: I, lane: usize, low: usize, logits: &mut [f64]) {
         for (bias, shape) in &self.mask.bias {

@@ -38,15 +38,15 @@ impl Backend {
 pub enum Kind {
     /// A function of one element.
     Elementwise,
-    /// Gradient of an elementwise op: a function of an element and the gradient of its result.
+    /// Gradient of an elementwise op: a function of an element and of the gradient of the op's result.
     ElementwiseBackward,
     /// A function of two elements, at the same index of two tensors of the same shape.
     Pairwise,
-    /// Gradients of a pairwise op: functions of two elements and the gradient of their result.
+    /// Gradients of a pairwise op: functions of two elements and of the gradient of the op's result.
     PairwiseBackward,
     /// Lanes along an axis, with one result per element.
     Lanes,
-    /// Gradient of an op on lanes or of a reduction, from the lanes and the gradients of the results.
+    /// Gradient of an op on lanes or of a reduction, computed from the lanes and the gradients of the results.
     LanesBackward,
     /// Lanes along an axis, with one result per lane.
     Reduction,

@@ -99,7 +99,8 @@ pub(super) fn q3_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Unpacks the 6-bit scale and the 6-bit offset of a group of 32 from the twelve bytes of `q4_k` and `q5_k`.
+/// Unpacks the 6-bit scale and the 6-bit offset of a group of 32 elements. `q4_k` and `q5_k` store the scales and
+/// offsets of eight groups in twelve bytes.
 fn scale_and_offset(scales: &[u8], group: usize) -> (f32, f32) {
     let (d, m) = match group {
         0..4 => (scales[group] & 63, scales[group + 4] & 63),

@@ -5,7 +5,7 @@ use super::wide::Wide;
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Argument below which the difference between x and the square of its rounded root may underflow in f64.
+/// Value of x below which x minus the square of its rounded root may underflow in f64.
 const TINY: f64 = f64::from_bits((1023 - 900) << 52);
 const SCALE: f64 = f64::from_bits((1023 + 200) << 52);
 const SCALE_ROOT: f64 = f64::from_bits((1023 + 100) << 52);

@@ -10,8 +10,8 @@ use crate::simd::new_vec;
 
 const OP: &str = "log_softmax_backward";
 
-/// Computes the gradient of [`log_softmax`](crate::log_softmax()) with respect to the scores `x`, from `dy`, the
-/// gradient of the result.
+/// Computes the gradient of [`log_softmax`](crate::log_softmax()) with respect to the scores `x`. `dy` is the gradient
+/// of the result.
 ///
 /// # Formula
 /// ```text

@@ -11,8 +11,8 @@ use crate::simd::new_vec;
 
 const OP: &str = "log_softmax_backward_from_output";
 
-/// Computes the gradient of [`log_softmax`](crate::log_softmax()) with respect to the scores, from its result `y` and
-/// `dy`, the gradient of `y`.
+/// Computes the gradient of [`log_softmax`](crate::log_softmax()) with respect to the scores, given the result `y`.
+/// `dy` is the gradient of `y`.
 ///
 /// # Formula
 /// ```text

@@ -10,8 +10,8 @@ use crate::simd::new_vec;
 
 const OP: &str = "logsumexp_backward";
 
-/// Computes the gradient of [`logsumexp`](crate::logsumexp()) with respect to the scores `x`, from `dy`, which holds
-/// the gradient of each lane's result.
+/// Computes the gradient of [`logsumexp`](crate::logsumexp()) with respect to the scores `x`. `dy` holds the gradient
+/// of each lane's result.
 ///
 /// # Formula
 /// ```text

@@ -209,7 +209,7 @@ impl NormPartial {
         store(x, "layer_norm", |out| E::layer_norm_part(x, out, ShardNorm { norm, moments: &moments, first }))
     }
 
-    /// Returns the statistics of each row that are known after this round.
+    /// Returns the statistics that are known after this round, for each row.
     fn after<E: Element>(&self) -> Result<Vec<Known>> {
         let Frame { kind, all, eps, .. } = self.frame;
         self.columns.check_all(self.frame.op, all)?;

@@ -1,4 +1,4 @@
-//! The gradient of softmax from its result.
+//! The gradient of softmax, computed from the result of softmax.
 
 use super::softmax::finish_call;
 use super::{is_finite, same_lanes};
@@ -58,7 +58,7 @@ impl SoftmaxFromOutput {
 
 const OP: &str = "softmax_backward_from_output";
 
-/// Computes the gradient of [`softmax`](crate::softmax()) with respect to the scores, from its result `y` and `dy`, the
+/// Computes the gradient of [`softmax`](crate::softmax()) with respect to the scores, given the result `y`. `dy` is the
 /// gradient of `y`.
 ///
 /// # Formula

@@ -52,11 +52,11 @@ pub struct SamplerConfig {
     /// Tokens are ordered by the distance of their surprise, -ln p, from the entropy, nearest first. The shortest
     /// prefix with at least this mass is kept. Tokens at the same distance as the prefix's last token are kept too.
     pub typical_p: Option<f64>,
-    /// Largest distance of a kept logit from the largest logit, in standard deviations of the logits before any
-    /// temperature. Finite, above 0.
+    /// Largest distance of a kept logit from the largest logit. The unit is the standard deviation of the logits before
+    /// any temperature. Finite, above 0.
     pub top_n_sigma: Option<f64>,
     /// Epsilon cutoff: smallest probability to keep. The first [`SamplerConfig::min_keep`] tokens in the order of top-k
-    /// are always kept, as are tokens that tie with the last of them. At least 0, below 1.
+    /// are always kept. Tokens that tie with the last of these tokens are kept too. At least 0, below 1.
     pub epsilon_cutoff: Option<f64>,
     /// Parameter eta of the eta cutoff. This filter is an epsilon cutoff at the smaller of eta and sqrt(eta)
     /// e^-entropy. At least 0, below 1.

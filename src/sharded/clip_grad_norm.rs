@@ -196,7 +196,8 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
         self.own.get(&number).filter(|_| here).map(|shard| shard.grad.as_floats())
     }
 
-    /// Returns the words that this rank sends: sums of the shards that it contributes, and digests of replicas.
+    /// Returns the words that this rank sends: the sums of the shards that this rank contributes, and digests of
+    /// replicas.
     fn words(&self, cuts: &BTreeMap<usize, Cut>) -> Result<Vec<u64>> {
         let rank = self.ranks.comm.rank();
         let mut words = Vec::new();
