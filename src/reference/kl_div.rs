@@ -1,4 +1,4 @@
-//! The KL divergence of target probabilities from a row's softmax.
+//! The Kullback-Leibler divergence KL(targets || softmax) of a row.
 
 use super::softmax::{Outcome, log_sum, outcome};
 use super::{Real, logits};
