@@ -83,8 +83,8 @@ macro_rules! table {
     };
 }
 
-// Each group of ops begins with its page in `docs/accuracy`, the section of this page, and the kinds of evidence for
-// f64, f32, f16 and bf16, in this order.
+// A group of ops begins with the evidence for its bounds: a page in `docs/accuracy`, the heading of a section on that
+// page, and the kind of evidence for f64, f32, f16 and bf16, in this order.
 table! {
     "attention.md" "Attention" Derived Derived Derived Derived {
         "attention" LargestTerm: F64 98.0, F32 84.0, F16 0.51, BF16 0.51;
@@ -234,15 +234,15 @@ pub fn evidence(op: &str, dtype: DType) -> Option<&'static Evidence> {
 
 macro_rules! neuron {
     ($($op:literal $unit:ident: F32 $f32:literal, F16 $f16:literal, BF16 $bf16:literal;)*) => {
-        /// Bounds of the ops on Neuron devices. All are measured by `tools/pjrt/tests/programs`, which runs the
-        /// programs compiled by XLA for the CPU. A device may evaluate functions less accurately.
+        /// Bounds of the ops on Neuron devices. They were measured by `tools/pjrt/tests/programs`, which compiles the
+        /// programs with XLA for the CPU and runs them. A device may evaluate functions less accurately.
         ///
         /// - Numbers below the smallest normal f32 count as zero, in intermediate results too.
         /// - Logits are computed from scores in f32, and each operation rounds. A softcap multiplies the bound by
         ///   eight. Weights and options are rounded to f32.
         /// - In f32 softmax, the exponent (a logit minus the largest one) has a rounding error of half an ULP. For
         ///   probabilities close to zero, this amounts to an error of 64 ULP in the probability.
-        /// - For the unit of layer_norm, the terms are the weighted value farthest from the mean, and the bias.
+        /// - The unit of layer_norm has two terms: the bias, and the weighted value farthest from the mean.
         /// - Bounds of losses, and of the square root of `squared_norm`, are in ULP of f32 for every type of input.
         /// - The host computes everything that `sample` returns about a token.
         pub const NEURON: &[Bound] = &[$(

@@ -16,9 +16,9 @@ pub use source::Source;
 
 /// Any error of this crate, with the values that a caller needs to handle it.
 ///
-/// Ops return errors before they write any output, with two exceptions that depend on the data:
-/// [`Error::FullyMasked`] and [`Error::NonFiniteInput`]. After these two errors, the output holds finite but
-/// unspecified values; clipping leaves it unchanged. Every function that allocates may return [`Error::OutOfMemory`].
+/// Ops return errors before they write any output, with two exceptions that depend on the data: [`Error::FullyMasked`]
+/// and [`Error::NonFiniteInput`]. After these two errors, the output holds finite but unspecified values. Clipping,
+/// however, leaves the gradients unchanged. Every function that allocates may return [`Error::OutOfMemory`].
 ///
 /// Variants may get more fields, so patterns end with `..`. Other crates create errors with the functions below, such
 /// as [`Error::fully_masked`]. An error equals itself, even if it holds a NaN.

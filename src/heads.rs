@@ -91,7 +91,7 @@ impl<'a, E: Element> Heads<'a, E> {
         self.positions(batch, head, position).row(0)
     }
 
-    /// Returns the positions of a head from `first` on.
+    /// Returns the positions of a head, beginning at position `first`.
     #[inline(always)]
     pub(crate) fn positions(&self, batch: usize, head: usize, first: usize) -> Positions<'a, E> {
         let [of_batch, of_head, stride] = self.strides;

@@ -85,9 +85,10 @@
 //!
 //! Every op runs in the default environment on all of its threads: round to nearest, subnormals kept, exceptions
 //! masked. A caller's thread may be in another environment, for example in a program linked with `-ffast-math`. The op
-//! then sets the default and restores the caller's environment when it returns or unwinds. Functions that an op calls,
-//! such as the one that creates a row's [`Request`], run in the default environment. An op that had to set the default
-//! environment restores the caller's sticky exception flags too. Otherwise, the op's operations add their flags.
+//! then sets the default and restores the caller's environment when it returns or unwinds. The caller's functions that
+//! an op calls run in the default environment, for example a function that creates a row's [`Request`]. If an op had to
+//! set the default environment, it also restores the caller's sticky exception flags. If not, the flags that the op's
+//! operations raise stay set.
 //!
 //! This holds on x86-64, on 32-bit x86 with SSE2 (x87 instructions are not covered), 64-bit ARM and 64-bit RISC-V. The
 //! following run in the caller's environment: the conversions of [`Element`] and [`Floats::get`], [`mod@reference`],
@@ -108,8 +109,8 @@
 // these functions, because its results have the same bits everywhere. An attribute below allows these functions in each
 // module whose results need not be the same everywhere.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
-// Public enums and structs may get more members later. An enum or struct that never gets more allows these lints, with
-// a reason.
+// Public enums and structs are `non_exhaustive`, because they may get more members later. Exceptions have an `allow`
+// attribute with a reason.
 #![deny(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 // With only some of the features, code shared by the ops is partly unused.
 #![cfg_attr(

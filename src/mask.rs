@@ -338,7 +338,8 @@ impl Resolved<'_> {
         (low.min(high), high)
     }
 
-    /// Returns the AND of all keep flags for `low..high` of a lane, or `None` if the mask has no keep flags.
+    /// Combines all keep flags of a lane by AND, for the positions `low..high`. Returns `None` if the mask has no keep
+    /// flags.
     pub fn keep<'s>(&'s self, lane: usize, low: usize, high: usize, buffer: &'s mut Vec<u8>) -> Option<&'s [u8]> {
         let (first, rest) = self.mask.keep.split_first()?;
         let (start, step) = self.place(&first.1, lane);
@@ -356,8 +357,8 @@ impl Resolved<'_> {
         Some(buffer)
     }
 
-    /// Adds the biases of a lane to its logits, which are f64 and begin at position `low`. A sum of finite values
-    /// saturates at the largest finite value.
+    /// Adds the biases of a lane to the lane's logits. The logits are f64, and begin at position `low`. A sum of finite
+    /// values saturates at the largest finite value.
     #[inline(always)]
     pub fn add_bias<I: Isa>(&self, isa: I, lane: usize, low: usize, logits: &mut [f64]) {
         for (bias, shape) in &self.mask.bias {
@@ -384,8 +385,8 @@ impl Resolved<'_> {
         })
     }
 
-    /// Returns the bias, and the range of its elements for `low..high` of a lane. Returns `None` unless the mask has
-    /// exactly one bias, which is contiguous along the lane and not f64.
+    /// Returns the bias, and the range of bias elements for positions `low..high` of a lane. Returns `None` unless the
+    /// mask has exactly one bias, and this bias is contiguous along the lane and not f64.
     pub fn narrow_bias(&self, lane: usize, low: usize, high: usize) -> Option<(Floats<'_>, Range<usize>)> {
         let [(bias, shape)] = &self.mask.bias[..] else { return None };
         let (start, step) = self.place(shape, lane);
@@ -393,8 +394,8 @@ impl Resolved<'_> {
         (step == 1 && bias.dtype() != DType::F64).then_some((bias, start + low..start + high))
     }
 
-    /// Returns the elements of the bias for `low..high` of a lane. Returns `None` unless the mask has exactly one bias,
-    /// which is contiguous along the lane and f32.
+    /// Returns the bias elements for positions `low..high` of a lane. Returns `None` unless the mask has exactly one
+    /// bias, and this bias is contiguous along the lane and f32.
     pub fn bias_of_f32(&self, lane: usize, low: usize, high: usize) -> Option<&[f32]> {
         match self.narrow_bias(lane, low, high)? {
             (Floats::F32(bias), range) => Some(&bias[range]),
@@ -402,8 +403,8 @@ impl Resolved<'_> {
         }
     }
 
-    /// Writes the bias of a lane, from `low` on, to `to`, and returns `to`. Returns `None` unless the mask has exactly
-    /// one bias, with values that f32 represents exactly.
+    /// Fills `to` with the bias of a lane, beginning at the lane's position `low`, and returns `to`. Returns `None`
+    /// unless the mask has exactly one bias, and f32 represents all copied values exactly.
     #[inline(always)]
     pub fn narrow_bias_to<'t, I: Isa>(&self, isa: I, lane: usize, low: usize, to: &'t mut [f32]) -> Option<&'t [f32]> {
         if let Some((bias, range)) = self.narrow_bias(lane, low, low + to.len()) {
@@ -457,7 +458,7 @@ impl Resolved<'_> {
 
 /// Clamps sums or products to the finite range, except those with a NaN or an infinity as an operand.
 ///
-/// `value` holds a block of sums or products, and `from` the largest magnitude of the operands of each.
+/// `value` holds a block of sums or products. For each of them, `from` holds the largest magnitude of its operands.
 #[inline(always)]
 pub(crate) fn saturate<I: Isa>(isa: I, value: I::F64, from: I::F64) -> I::F64 {
     let finite = from.lt(isa.f64(f64::INFINITY));

@@ -38,15 +38,15 @@ impl Backend {
 pub enum Kind {
     /// A function of one element.
     Elementwise,
-    /// Gradient of an elementwise op: a function of an element and the gradient of its result.
+    /// Gradient of an elementwise op: a function of an element and of the gradient of the op's result.
     ElementwiseBackward,
     /// A function of two elements, at the same index of two tensors of the same shape.
     Pairwise,
-    /// Gradients of a pairwise op: functions of two elements and the gradient of their result.
+    /// Gradients of a pairwise op: functions of two elements and of the gradient of the op's result.
     PairwiseBackward,
     /// Lanes along an axis, with one result per element.
     Lanes,
-    /// Gradient of an op on lanes or of a reduction, from the lanes and the gradients of the results.
+    /// Gradient of an op on lanes or of a reduction, computed from the lanes and the gradients of the results.
     LanesBackward,
     /// Lanes along an axis, with one result per lane.
     Reduction,
@@ -60,13 +60,13 @@ pub enum Kind {
     Tensors,
 }
 
-/// An op, with its kind and where it is supported.
+/// An op, with its kind, and the backends and storage types that support it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Op {
     /// Name of the op. The op's function and source files have this name, and it appears in errors and reports.
     pub name: &'static str,
-    /// Kind of its operands and results.
+    /// Kind of the op, by its operands and results.
     pub kind: Kind,
     /// Backends that support the op, each with the storage types it supports.
     pub support: &'static [(Backend, &'static [DType])],

@@ -76,7 +76,7 @@ impl Point {
     /// Point whose inputs are not recorded, because all its values are finite or no scope is open.
     pub(crate) const OFF: Point = Point { is_first: false };
 
-    /// Returns whether this is the scope's first non-finite point, whose inputs are recorded.
+    /// Returns whether this is the scope's first non-finite point. Inputs are recorded only for that point.
     pub fn is_first(self) -> bool {
         self.is_first
     }

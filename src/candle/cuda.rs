@@ -46,8 +46,8 @@ macro_rules! each_type {
 }
 pub(super) use each_type;
 
-/// Calls a kernel with the stream, the rows of `$x`, and the rows of a new tensor of the same shape and type. Returns
-/// the storage of the new tensor, which has the result.
+/// Calls a kernel that reads the rows of `$x` and writes the rows of a new tensor of the same shape and type. The
+/// kernel also gets the stream. Returns the storage of the new tensor.
 macro_rules! map_rows {
     ($op:expr, $x:expr, |$stream:ident, $rows:ident, $y:ident| $kernel:expr) => {
         crate::candle::cuda::each_type!($op, $x.dtype(), E => {

@@ -33,7 +33,8 @@ impl From<Candle> for Error {
     }
 }
 
-/// Returns the error of this crate that candle's error contains, or that corresponds to candle's error.
+/// Returns the error of this crate that candle's error contains. If there is none, translates candle's error. Returns
+/// `None` for a candle error without a translation.
 fn typed(error: &Candle) -> Option<Error> {
     match error {
         Candle::WrappedContext { wrapped, .. } => carried(wrapped.as_ref()),
@@ -50,7 +51,7 @@ fn typed(error: &Candle) -> Option<Error> {
 }
 
 /// Returns the first error of this crate among an error and its sources. A candle error among the sources may contain
-/// one too, because `context` wraps one candle error in another.
+/// an error of this crate too, because `context` wraps one candle error in another.
 fn carried(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
         let of_candle = || error.downcast_ref::<Candle>().and_then(typed);

@@ -194,7 +194,7 @@ impl Plan {
             Err(Typed::invalid("sample", "temperature", temperature, "finite and not negative"))?;
         }
         // The sampler requires a finite temperature. A temperature of +inf is therefore replaced by the largest f64.
-        // Both make all tokens equally likely, except those with a logit of -inf.
+        // With either temperature, all tokens are equally likely, except those with a logit of -inf.
         let temperature = if temperature == f64::INFINITY { f64::MAX } else { temperature };
         Ok(Plan { temperature, k, p: p.filter(|p| *p > 0.0 && *p < 1.0) })
     }

@@ -10,8 +10,8 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Error, InplaceOp1, Layout, Result, Shape, Storage, Tensor};
 use std::sync::{Mutex, PoisonError};
 
-/// Returns `gradient`, the gradient of the argument `arg`, as the result of an op on `arg`. This op has no backward
-/// pass. On the CPU the memory of `gradient` is moved, so no other tensor may share this memory.
+/// Applies an op to `arg` that returns the values of `gradient`, the gradient of `arg`. The backward pass of this op is
+/// an error. On the CPU the result takes over the memory of `gradient`, so no other tensor may share this memory.
 pub fn once(op: &'static str, gradient: &Tensor, arg: &Tensor) -> Result<Tensor> {
     let is_whole = *gradient.layout() == Layout::contiguous(gradient.shape());
     let gradient = if is_whole { gradient.clone() } else { gradient.force_contiguous()? };

@@ -1,4 +1,4 @@
-//! Replacement for [`mod@candle_nn::group_norm`] whose module computes with Evenkeel's norm.
+//! Replacement for [`mod@candle_nn::group_norm`], with a module that uses Evenkeel's kernel.
 
 #![forbid(unsafe_code)]
 

@@ -81,7 +81,7 @@ pub fn of_hint(hint: &Init, shape: &Shape) -> Own {
 /// use the hint.
 type Choice = dyn Fn(&str, &Shape, &Init) -> Option<Own> + Send + Sync;
 
-/// Backend of a [`VarBuilder`] that initialises the variables of a [`VarMap`] from a seed and their names.
+/// Backend of a [`VarBuilder`]. It initialises the variables of a [`VarMap`] from a seed and the variables' names.
 ///
 /// A model gets the same weights on any machine, no matter which other variables are created. Variables that the map
 /// already contains keep their values.

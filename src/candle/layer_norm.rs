@@ -1,4 +1,4 @@
-//! Replacement for [`mod@candle_nn::layer_norm`] whose modules compute with Evenkeel's norms.
+//! Replacement for [`mod@candle_nn::layer_norm`], with modules that use Evenkeel's kernels.
 
 #![forbid(unsafe_code)]
 

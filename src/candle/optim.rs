@@ -1,9 +1,9 @@
 //! All of [`candle_nn::optim`], and optimisers whose moments and weight updates do not vanish in 16 bits.
 //!
-//! [`AdamW`] replaces candle's, with the same signatures. [`Sgd`] adds momentum, dampening, weight decay and Nesterov's
-//! method, which candle's `SGD` lacks. A gradient may have another float type than its variable; for example,
-//! [`guarded::unscale`](super::guarded::unscale) converts f16 gradients to f32. [`crate::train::Optimizer`] describes
-//! the state and the computation of a step.
+//! [`AdamW`] replaces candle's type of this name, with the same signatures. [`Sgd`] adds momentum, dampening, weight
+//! decay and Nesterov's method, which candle's `SGD` lacks. A gradient may have another float type than its variable;
+//! for example, [`guarded::unscale`](super::guarded::unscale) converts f16 gradients to f32.
+//! [`crate::train::Optimizer`] describes the state and the computation of a step.
 //!
 //! # Errors
 //! [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient. After this error everything is unchanged. The

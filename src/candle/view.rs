@@ -73,7 +73,7 @@ impl<'a> View<'a> {
         Ok(Rows::spaced(data, &dims, stride)?)
     }
 
-    /// Returns the heads of a tensor of rank 4, which must come from [`readable_heads`].
+    /// Returns the heads of a tensor of rank 4. The tensor must come from [`readable_heads`].
     pub fn heads<E: Element>(&self, data: &'a [E]) -> Result<Heads<'a, E>> {
         let (&[batch, heads, positions, features], &[of_batch, of_head, of_position, _]) =
             (self.shape().dims(), self.layout.stride())

@@ -105,8 +105,8 @@ impl Thresholds {
 
     /// Checks whether the elements fit into narrow types.
     ///
-    /// Elements that do not fit into a 16-bit type are a warning, because a conversion loses them. Elements that do not
-    /// fit into an 8-bit type are only a note, because a conversion to 8 bits scales the weights, and the scale is
+    /// Elements that do not fit into a 16-bit type give a warning, because a conversion loses them. Elements that do
+    /// not fit into an 8-bit type give only a note, because a conversion to 8 bits scales the weights, and the scale is
     /// unknown here.
     fn fits(&self, about: &mut About<'_>, stats: &Stats) {
         for (i, level, names, thresholds) in [

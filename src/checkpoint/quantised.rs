@@ -1,8 +1,8 @@
 //! Decoders for the block formats of llama.cpp.
 //!
-//! In the formulas, `d` is the scale of a block, `m` its offset, and `q` the integer of a few bits that is stored for
-//! an element. Blocks of 32 elements have one scale. Blocks of 256 elements (`_k`) also have a quantised scale for
-//! every 16 or 32 elements, except for `q8_k`.
+//! In the formulas, `d` is the scale of a block, `m` its offset, and `q` the integer that is stored for an element in a
+//! few bits. Blocks of 32 elements have one scale. Blocks of 256 elements (`_k`) also have a quantised scale for every
+//! 16 or 32 elements, except for `q8_k`.
 
 use half::f16;
 
@@ -76,8 +76,8 @@ pub(super) fn q2_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Returns the 16 bytes that hold the lowest two bits of the 16 elements of a group. Each byte holds two bits for each
-/// of four groups.
+/// Returns 16 bytes, one for each element of the group. A byte holds the lowest two bits of one element in each of four
+/// groups.
 fn two_bits(quants: &[u8], group: usize) -> &[u8] {
     let start = group / 8 * 32 + group % 2 * 16;
     &quants[start..start + 16]
@@ -99,7 +99,8 @@ pub(super) fn q3_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Unpacks the 6-bit scale and the 6-bit offset of a group of 32 from the twelve bytes of `q4_k` and `q5_k`.
+/// Unpacks the 6-bit scale and the 6-bit offset of a group of 32 elements. `q4_k` and `q5_k` store the scales and
+/// offsets of eight groups in twelve bytes.
 fn scale_and_offset(scales: &[u8], group: usize) -> (f32, f32) {
     let (d, m) = match group {
         0..4 => (scales[group] & 63, scales[group + 4] & 63),

@@ -100,7 +100,7 @@ pub enum Fault {
     Mismatch {
         /// Name of the program.
         program: String,
-        /// Name of the tensor, or the property of all tensors that differs.
+        /// Name of the tensor, or another property that differs, such as the number of inputs.
         tensor: String,
         /// Actual value.
         got: String,
@@ -135,14 +135,14 @@ fn tail(log: &str) -> String {
 }
 
 impl Fault {
-    /// Returns how to handle the fault. No status allows a fallback once work may be in progress.
+    /// Returns how to handle the fault. Once work may be in progress, no status allows a fallback to another backend.
     pub fn action(&self) -> Action {
         match self {
             Fault::Unavailable { .. } | Fault::Compile { .. } => Action::FallBack,
             Fault::Setting { .. } | Fault::Broken { .. } => Action::Surface,
             Fault::Status { status, at_work, .. } => match (status.action(), at_work) {
                 (Action::Retry, _) | (Action::FallBack, true) => Action::Surface,
-                // An unspecified failure before any work means that the device is not usable.
+                // If an unspecified failure occurs before any work, the device is not usable.
                 (Action::Surface, false) if *status == NrtStatus::FAILURE => Action::FallBack,
                 (action, _) => action,
             },

@@ -101,8 +101,8 @@ impl Bins {
     }
 }
 
-/// Splits each term from 0 to 1 into a multiple of 2^-31, a multiple of 2^-62 and a multiple of 2^-93. Returns the sum
-/// of each of these three parts over all terms. The sums are exact for up to 2^21 terms.
+/// Splits each term from 0 to 1 into a multiple of 2^-31, a multiple of 2^-62 and a multiple of 2^-93. Adds each of
+/// these three parts over all terms, and returns the three sums. The sums are exact for up to 2^21 terms.
 #[inline(always)]
 pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> [f64; 3] {
     let (mut shifters, mut sums) = ([isa.f64(0.0); 3], [isa.f64(0.0); 3]);
@@ -120,8 +120,8 @@ pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64)
     totals(isa, sums)
 }
 
-/// Returns the sum of the lanes of each block. A loop is used, because the closure of a `map` call might be compiled
-/// without the vector instructions.
+/// Adds the lanes of each block, and returns one sum for each block. A loop is used, because the closure of a `map`
+/// call might be compiled without the vector instructions.
 #[inline(always)]
 fn totals<I: Isa, const N: usize>(isa: I, sums: [I::F64; N]) -> [f64; N] {
     let mut totals = [0.0; N];

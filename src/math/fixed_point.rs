@@ -9,7 +9,7 @@ use crate::simd::{BLOCK, Float, Isa, Kernel, Storage, in_default, padded};
 
 /// Maximum length of a row whose fixed-point sum fits in 64 bits.
 const FINE_TERMS: usize = 1 << 18;
-/// Number of fraction bits of the fixed-point sum of a row longer than [`FINE_TERMS`]. The unit of this sum is 2^-48.
+/// Number of fraction bits of the fixed-point sum, for a row longer than [`FINE_TERMS`]. The unit of the sum is 2^-48.
 pub(crate) const LONG_BITS: u32 = 48;
 
 /// Computes the fixed-point sum of the terms, directly from its definition. The unit of the result is 2^-45 for up to
@@ -28,7 +28,7 @@ pub fn fixed_point_sum(terms: &[f32]) -> u128 {
     in_default(|| terms.iter().map(units).fold(0, u128::saturating_add))
 }
 
-/// Returns the number of fraction bits of the fixed-point sum of a row of `row_len` terms.
+/// Returns how many fraction bits the fixed-point sum has, for a row of `row_len` terms.
 #[inline(always)]
 pub(crate) fn sum_bits(row_len: usize) -> u32 {
     if is_long(row_len) { LONG_BITS } else { 45 }
@@ -40,13 +40,13 @@ pub(crate) fn is_long(row_len: usize) -> bool {
     row_len > FINE_TERMS
 }
 
-/// Computes the fixed-point sum of part of a row of `row_len` terms.
+/// Computes the fixed-point sum of `terms`, which are part of a row of `row_len` terms.
 #[inline(always)]
 pub(crate) fn sum_exps<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u128 {
     if is_long(row_len) { isa.outline(Long(terms)) } else { sum_q(isa, terms, row_len).into() }
 }
 
-/// Accumulator of the fixed-point sum of a row of `row_len` terms, or of part of the row.
+/// Accumulator for the fixed-point sum of a row or of part of a row. The whole row has `row_len` terms.
 #[derive(Clone, Copy)]
 pub(crate) struct RowSum {
     row_len: usize,
@@ -126,8 +126,8 @@ impl<S: Storage> Kernel for Long<'_, S> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> u128 {
-        /// Number of terms summed between two reductions. A lane then holds less than 2^56 units. It is read through an
-        /// f64, which keeps the bits, because they are not the bits of a NaN.
+        /// Number of terms summed between two reductions, so that a lane holds less than 2^56 units. Lanes are read
+        /// through f64. This keeps the bits, because no number below 2^56 has the bits of a NaN.
         const RUN: usize = 256 * BLOCK;
         let mut total = 0u128;
         for run in self.0.chunks(RUN) {
@@ -144,8 +144,8 @@ impl<S: Storage> Kernel for Long<'_, S> {
     }
 }
 
-/// Returns the terms of one block of a long row, in units. The last place of `OFFSET` is the unit, so adding a term
-/// increases the bits by the term's units.
+/// Returns the terms of one block of a long row, in units. The unit is the last place of `OFFSET`. Adding a term to
+/// `OFFSET` therefore increases the bit pattern by the number of units in the term.
 #[inline(always)]
 fn long_units<I: Isa, S: Storage>(isa: I, terms: &[S; BLOCK]) -> I::I64 {
     /// Midpoint of the range from 16 to 32, in which the last place of an f64 is 2^-48.
@@ -153,8 +153,8 @@ fn long_units<I: Isa, S: Storage>(isa: I, terms: &[S; BLOCK]) -> I::I64 {
     (isa.widen(S::load(isa, terms)) + isa.f64(OFFSET)).to_bits() - isa.i64(OFFSET.to_bits() as i64)
 }
 
-/// Returns n for a row of `terms` weights, where 2^-n is the unit of a sampler's masses. The mass of the whole row fits
-/// in 64 bits in this unit.
+/// Returns n such that 2^-n is the unit of a sampler's masses, for a row of `terms` weights. In this unit, the mass of
+/// the whole row fits in 64 bits.
 pub(crate) fn unit_bits(terms: usize) -> u32 {
     if is_long(terms) { 42 } else { 45 }
 }
@@ -168,7 +168,8 @@ pub(crate) fn units(e: f32, row_len: usize) -> u64 {
     (f64::from(e) * scale + SHIFTER).to_bits() - SHIFTER.to_bits()
 }
 
-/// Returns the mass of part of a row of `row_len` weights. For rows of up to 262,144 weights it is the fixed-point sum.
+/// Returns the mass of `terms`, which are weights of a row with `row_len` weights. For rows of up to 262,144 weights,
+/// the mass is the fixed-point sum.
 ///
 /// The loop uses f32 and wrapping 32-bit integers. For a weight e, let u be e + 1 rounded to f32. The bit pattern of u,
 /// minus the bit pattern of 1, is e rounded to 23 fraction bits. The remainder e + 1 - u may be negative. Let v be the

@@ -13,10 +13,10 @@
 const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
 const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
 
-/// Mask that distinguishes an initialiser's key from a sampler's key of the same seed.
+/// Mask that distinguishes an initialiser's key from a sampler's key if both have the same seed.
 pub const INITIALISERS: u64 = u64::from_le_bytes(*b"evk-init");
 
-/// Mask that distinguishes a key of stochastic rounding from a sampler's key of the same seed.
+/// Mask that distinguishes a key of stochastic rounding from a sampler's key if both have the same seed.
 pub const ROUNDINGS: u64 = u64::from_le_bytes(*b"evk-rndg");
 
 /// Returns four random words for a counter and a key.

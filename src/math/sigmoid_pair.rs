@@ -7,8 +7,8 @@ use super::wide::{fast_two_sum, two_sum};
 use crate::simd::{Float, Isa, Select};
 
 /// Bound on the relative error of hi + lo. [`UNCERTAINTY`], the error of the exponential, is relative to 2^(n/16),
-/// which may exceed the exponential by a factor of 2^(1/32). The factor 1.06 covers this and a small error of the
-/// quotient.
+/// which may exceed the exponential by a factor of 2^(1/32). The factor 1.06 covers this difference and a small error
+/// of the quotient.
 const RELATIVE: f32 = 1.06 * UNCERTAINTY;
 /// Magnitude below which the low part of a product could underflow.
 const TINY: f32 = f32::from_bits((127 - 60) << 23);

@@ -16,7 +16,7 @@
 //! - 0.2 for r^2 and the polynomial.
 //!
 //! Relative to e^r, which is at least 0.957, the sum of these errors is 8.6 units, or 0.27 times 2^-24. If logits are
-//! pairs of f32, the sum of two low parts and the error of a product add 1.2, and the total is 0.31 times 2^-24. The
+//! pairs of f32, adding two low parts and rounding a product add 1.2 units. The total is then 0.31 times 2^-24. The
 //! last operation rounds by half an ULP. The relative error of an exponential is therefore at most 1.31 times 2^-24.
 //! The largest error found is 1.13 times 2^-24. For the maximum's own term, the argument is at most 5 units of 2^-29,
 //! and the term rounds to 1. `docs/accuracy/softmax.md` derives the bounds of the ops from an error of 1.5 times 2^-24.
@@ -154,7 +154,8 @@ impl<I: Isa> SoftmaxExp<I> {
         self.narrow
     }
 
-    /// Computes the exponential for rows whose maximum is below 256 in magnitude and which span no more than 87.
+    /// Computes the exponential, for rows with a maximum below 256 in magnitude and a minimum at most 87 below the
+    /// maximum.
     #[inline(always)]
     pub fn exp_fast(&self, x: I::F32) -> I::F32 {
         let (t, s) = self.parts(

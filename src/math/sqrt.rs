@@ -5,14 +5,14 @@ use super::wide::Wide;
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Argument below which the difference between x and the square of its rounded root may underflow in f64.
+/// Value of x below which x minus the square of its rounded root may underflow in f64.
 const TINY: f64 = f64::from_bits((1023 - 900) << 52);
 const SCALE: f64 = f64::from_bits((1023 + 200) << 52);
 const SCALE_ROOT: f64 = f64::from_bits((1023 + 100) << 52);
 
 /// Returns an upper and a lower estimate of the root of x >= 0, which callers compare. Both are the f32 root, because
-/// it is correctly rounded. Rounding the root to a 16-bit type is also correct, because f32 has more than twice the
-/// digits of these types (Figueroa, 1995).
+/// the f32 root is correctly rounded. Rounding the root to a 16-bit type is also correct, because f32 has more than
+/// twice the digits of these types (Figueroa, 1995).
 #[inline(always)]
 pub fn sqrt_pair<I: Isa>(_: I, x: I::F32) -> [I::F32; 2] {
     [x.sqrt(), x.sqrt()]

@@ -81,8 +81,8 @@ impl<'a> Attention<'a> {
         Ok(())
     }
 
-    /// Checks the operands and options, and returns the call for the kernel. `k` and `v` may hold a shard of the
-    /// `all_keys` keys, which begins at key `first`.
+    /// Checks the operands and options, and returns the call for the kernel. `k` and `v` hold either all of the
+    /// `all_keys` keys, or a shard that begins at key `first`.
     pub(super) fn resolve<'c, E: Element>(
         &self,
         op: &'static str,
@@ -160,10 +160,11 @@ pub(crate) const OP: &str = "attention";
 /// | f16, bf16 | 0.51, up to 800 features | – | 0 |
 ///
 /// The bounds are [derived](crate::accuracy::evidence()) for the case that all roundings have the same sign. On random
-/// operands the error in f32 is below 2 ULP. In T, each weight p_ts is raised to at least 2^-126 (f64: 2^-950). M also
-/// includes sinks, and biases of keys, whose weight is above this minimum. They count with their whole magnitude in
-/// f64, and with 2^-29 times their magnitude in the other types. Where weighted values are subnormal, the error may be
-/// larger by n 2^-150 (f64: 1.01 n 2^-1075), where n is the number of keys.
+/// operands the error in f32 is below 2 ULP. In T, a weight p_ts below 2^-126 (f64: 2^-950) is replaced by this
+/// minimum. M also includes a sink, or the bias of a key, if the softmax weight of the sink or key is above this
+/// minimum. A sink or bias counts with its whole magnitude in f64, and with 2^-29 times its magnitude in the other
+/// types. Where weighted values are subnormal, the error may be larger by n 2^-150 (f64: 1.01 n 2^-1075), where n is
+/// the number of keys.
 ///
 /// For up to 256 features, the error of the log-sum-exp is at most `(48 M + 5 + 3 B + ln(n + 1) + |lse|) 2^-53` in f64,
 /// where B = ceil(n / 256) is the number of blocks of keys. In the other types it is at most

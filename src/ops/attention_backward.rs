@@ -26,8 +26,8 @@ pub struct AttentionGradients<E> {
     pub dsinks: Option<Vec<E>>,
 }
 
-/// Computes the gradients of [`attention`](crate::attention()) with respect to queries, keys, values and sinks, from
-/// `dy`, the gradient of the result.
+/// Computes the gradients of [`attention`](crate::attention()) with respect to queries, keys, values and sinks. `dy` is
+/// the gradient of the result.
 ///
 /// The forward pass has to keep only its operands, because this function computes the softmax weights again, block by
 /// block.

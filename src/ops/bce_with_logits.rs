@@ -228,8 +228,8 @@ pub fn bce_with_logits_backward<'t, E: Element>(
     Ok((loss, dlogits))
 }
 
-/// Writes the gradient of [`bce_with_logits_backward`] to `dlogits`, which has the shape of `logits`, and returns the
-/// loss and `dlogits` as an initialised slice.
+/// Writes the gradient of [`bce_with_logits_backward`] to `dlogits`, which has the shape of `logits`. Returns the loss,
+/// and `dlogits` as an initialised slice.
 pub fn bce_with_logits_backward_into<'a, 't, E: Element>(
     logits: Rows<'_, E>,
     targets: impl Into<Floats<'t>>,

@@ -31,8 +31,8 @@ pub struct CrossEntropy<'a> {
     pub ignore_index: i64,
     /// Fraction of each target's probability that is distributed equally over all classes. In 0 ..= 1; 0 by default.
     pub label_smoothing: f64,
-    /// Coefficient of the z-loss, which adds this coefficient times the square of a row's log-sum-exp to the row's
-    /// loss. Finite and not negative; 0 by default.
+    /// Coefficient of the z-loss. The z-loss of a row is this coefficient times the square of the row's log-sum-exp,
+    /// and is added to the row's loss. Finite and not negative; 0 by default.
     pub z_loss: f64,
     /// Smooth bound of the logits, `cap * tanh(logit / cap)`. Finite and above zero; none by default.
     pub softcap: Option<f64>,

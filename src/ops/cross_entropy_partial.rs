@@ -21,11 +21,11 @@ use crate::simd::{in_default, new_vec};
 const OP: &str = "cross_entropy";
 pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 
-/// Maxima of a shard of the vocabulary: the first of two partials that machines exchange if each holds a part of the
-/// vocabulary.
+/// Maxima of a shard of the vocabulary. If the vocabulary is split over machines, the machines exchange two partials,
+/// and this is the first.
 ///
-/// The machines exchange two kinds of partials, as for [`SoftmaxPartial`](crate::SoftmaxPartial). The results do not
-/// depend on the order of merging:
+/// The two exchanges are as for [`SoftmaxPartial`](crate::SoftmaxPartial). The results do not depend on the order of
+/// merging:
 ///
 /// 1. `CrossEntropyPartial`: for each row, the two largest logits (for f64 logits, only the largest), and whether f32
 ///    represents all logits exactly. Merging the partials of all shards gives the partial of the whole row.
@@ -214,7 +214,8 @@ impl CrossEntropyPartial {
     }
 }
 
-/// Sums of a shard of the columns for the cross-entropy, relative to the merged maxima; see [`CrossEntropyPartial`].
+/// Sums over a shard of the columns, for the cross-entropy. They are relative to the merged maxima; see
+/// [`CrossEntropyPartial`].
 #[derive(Clone, Debug)]
 pub struct CrossEntropySums {
     partial: CrossEntropyPartial,

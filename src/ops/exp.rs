@@ -20,7 +20,7 @@ elementwise_op! {
     /// | below [`exp_min_normal`](crate::Limits::exp_min_normal) | a subnormal number, or +0 if e^x rounds to 0 |
     ///
     /// # Accuracy
-    /// Correctly rounded in f32, f16 and bf16; 0.65 ULP in f64, and 0.8 for its subnormal results.
+    /// Correctly rounded in f32, f16 and bf16; 0.65 ULP in f64, or 0.8 ULP for subnormal results.
     ///
     /// # Errors
     /// [`Error::Unavailable`](crate::Error::Unavailable) if `EVENKEEL_SIMD` names an unknown or unavailable instruction

@@ -21,7 +21,7 @@ elementwise_op! {
     /// | an integer, if 2^x is within the type's range | exactly 2^x |
     ///
     /// # Accuracy
-    /// Correctly rounded in f32, f16 and bf16; 0.53 ULP in f64, and 0.77 for its subnormal results.
+    /// Correctly rounded in f32, f16 and bf16; 0.53 ULP in f64, or 0.77 ULP for subnormal results.
     ///
     /// # Errors
     /// [`Error::Unavailable`](crate::Error::Unavailable) if `EVENKEEL_SIMD` names an unknown or unavailable instruction

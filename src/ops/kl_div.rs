@@ -1,5 +1,5 @@
-//! Kullback-Leibler divergence of probabilities from target probabilities, and its gradient. The probabilities are
-//! the softmax of logits, or are given by their logarithms.
+//! Kullback-Leibler divergence KL(targets || probabilities), and its gradient. The probabilities are the softmax of
+//! logits, or are given by their logarithms.
 
 use super::loss::{LOSSES, Loss, Reduction, one_a_logit, one_a_loss};
 use super::{is_finite, same_lanes};
@@ -90,7 +90,7 @@ impl KlDiv {
 const OP: &str = "kl_div";
 const BACKWARD: &str = "kl_div_backward";
 
-/// Computes the Kullback-Leibler divergence of the softmax of logits from target probabilities, in f64.
+/// Computes the Kullback-Leibler divergence KL(targets || softmax(logits)), in f64.
 ///
 /// In distillation, the logits are the student's and the targets are the teacher's probabilities.
 ///
@@ -211,7 +211,7 @@ pub fn kl_div_backward<'t, E: Element>(
     Ok((loss, dlogits))
 }
 
-/// Writes the gradient of [`kl_div_backward`] to `dlogits`, which has the shape of `logits`, and returns the loss and
+/// Writes the gradient of [`kl_div_backward`] to `dlogits`, which has the shape of `logits`. Returns the loss, and
 /// `dlogits` as an initialised slice.
 pub fn kl_div_backward_into<'a, 't, E: Element>(
     logits: Rows<'_, E>,

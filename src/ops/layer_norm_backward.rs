@@ -23,7 +23,7 @@ pub struct LayerNormGradients<E> {
     pub dbias: Option<Vec<E>>,
 }
 
-/// Computes the gradients of [`layer_norm`](crate::layer_norm()) with respect to `x`, weight and bias, from `dy`, the
+/// Computes the gradients of [`layer_norm`](crate::layer_norm()) with respect to `x`, weight and bias. `dy` is the
 /// gradient of the result.
 ///
 /// The forward pass has to keep only `x`, because the mean and variance of the rows are computed again.

@@ -30,8 +30,8 @@ const NAME: &str = "log_add_exp";
 /// | any but NaN | +inf | +inf |
 ///
 /// # Accuracy
-/// 0.501 ULP in f32, f16 and bf16; 1 ULP in f64. The unit is the ULP of the largest magnitude of the result, a and b,
-/// because the two terms of the formula cancel if e^a + e^b is close to 1.
+/// 0.501 ULP in f32, f16 and bf16; 1 ULP in f64. The unit is the ULP of the largest of |a|, |b| and the magnitude of
+/// the result, because the two terms of the formula cancel if e^a + e^b is close to 1.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

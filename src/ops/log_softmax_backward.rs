@@ -10,8 +10,8 @@ use crate::simd::new_vec;
 
 const OP: &str = "log_softmax_backward";
 
-/// Computes the gradient of [`log_softmax`](crate::log_softmax()) with respect to the scores `x`, from `dy`, the
-/// gradient of the result.
+/// Computes the gradient of [`log_softmax`](crate::log_softmax()) with respect to the scores `x`. `dy` is the gradient
+/// of the result.
 ///
 /// # Formula
 /// ```text
@@ -27,9 +27,9 @@ const OP: &str = "log_softmax_backward";
 /// Special values are as for [`softmax_backward`](crate::softmax_backward()).
 ///
 /// # Accuracy
-/// Bounds are in ULP of the largest of `dx_i`, `scale c_i |dy_i|` and `scale c_i y_i sum_j |dy_j|`. In this unit, y_i
-/// is raised to at least the smallest normal number of the type (for f16 and bf16, of f32). The bounds do not include
-/// the rounding of the logits to f64.
+/// Bounds are in ULP of the largest of `dx_i`, `scale c_i |dy_i|` and `scale c_i y_i sum_j |dy_j|`. In this unit, a y_i
+/// below the smallest normal number of the type (for f16 and bf16, of f32) is replaced by this number. The bounds do
+/// not include the rounding of the logits to f64.
 ///
 /// The bounds are 3.7 in f32, 6 in f64, and 0.51 in f16 and bf16. `docs/accuracy/softmax.md` derives the bounds of f32
 /// and f64 for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64:

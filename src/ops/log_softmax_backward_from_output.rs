@@ -11,8 +11,8 @@ use crate::simd::new_vec;
 
 const OP: &str = "log_softmax_backward_from_output";
 
-/// Computes the gradient of [`log_softmax`](crate::log_softmax()) with respect to the scores, from its result `y` and
-/// `dy`, the gradient of `y`.
+/// Computes the gradient of [`log_softmax`](crate::log_softmax()) with respect to the scores, given the result `y`.
+/// `dy` is the gradient of `y`.
 ///
 /// # Formula
 /// ```text
@@ -36,8 +36,8 @@ const OP: &str = "log_softmax_backward_from_output";
 ///
 /// # Accuracy
 /// The bounds treat the given y as exact. They are in ULP of the largest of `dx_i`, `scale |dy_i|` and `scale e^(y_i)
-/// sum_j |dy_j|`. In this unit, e^(y_i) is raised to at least the smallest normal number of the type (for f16 and bf16,
-/// of f32).
+/// sum_j |dy_j|`. In this unit, an e^(y_i) below the smallest normal number of the type (for f16 and bf16, of f32) is
+/// replaced by this number.
 ///
 /// The bounds are 2.4 in f32, 0.51 in f16 and bf16, and 4 in f64. `docs/accuracy/softmax.md` derives the bounds for
 /// every row. The bound of f64 requires that max |dy| and scale max |dy| are not subnormal.

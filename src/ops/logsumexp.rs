@@ -9,7 +9,7 @@ use crate::simd::{Output, new_vec};
 
 const OP: &str = "logsumexp";
 
-/// Computes the logarithm of the sum of exponentials of each lane.
+/// Computes the log-sum-exp of each lane: the logarithm of the sum of its exponentials.
 ///
 /// # Formula
 /// ```text

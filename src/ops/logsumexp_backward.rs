@@ -10,8 +10,8 @@ use crate::simd::new_vec;
 
 const OP: &str = "logsumexp_backward";
 
-/// Computes the gradient of [`logsumexp`](crate::logsumexp()) with respect to the scores `x`, from `dy`, which holds
-/// the gradient of each lane's result.
+/// Computes the gradient of [`logsumexp`](crate::logsumexp()) with respect to the scores `x`. `dy` holds the gradient
+/// of each lane's result.
 ///
 /// # Formula
 /// ```text
@@ -33,8 +33,8 @@ const OP: &str = "logsumexp_backward";
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// Bounds are in ULP of dx_i. In this unit, y_i is raised to at least the smallest normal number of the type (for f16
-/// and bf16, of f32).
+/// Bounds are in ULP of dx_i. In this unit, a y_i below the smallest normal number of the type (for f16 and bf16, of
+/// f32) is replaced by this number.
 ///
 /// The bounds are 3.7 in f32, 5 in f64, and 0.51 in f16 and bf16. `docs/accuracy/softmax.md` derives the bounds of f32
 /// and f64 for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64:

@@ -10,7 +10,8 @@ use crate::simd::new_vec;
 
 const OP: &str = "mean_pool_backward";
 
-/// Computes the gradient of [`mean_pool`](crate::mean_pool()): dx from dy, the gradient of the result.
+/// Computes dx, the gradient of [`mean_pool`](crate::mean_pool()) with respect to its input. dy is the gradient of the
+/// result.
 ///
 /// # Formula
 /// ```text

@@ -33,10 +33,10 @@ use std::ops::Range;
 /// | `layer_norm` | 1: sums, sums of squares. 2 if a mean exceeds 32 sigma: also sums of deviations and their squares |
 /// | `layer_norm` of f64 | 4: largest magnitude; sums; error of the mean; sums of squared deviations from the mean |
 ///
-/// In a round that computes sums, a machine sends one or two f64 for each tile of each row of its shard. In `rms_norm`,
-/// it sends 16 more bytes for each row. The round for the largest magnitude sends data for rows, but not for tiles.
-/// Every machine needs the weights and biases of all columns, because their values decide whether rows are multiplied
-/// in f32 or in f64.
+/// In a round that computes sums, a machine sends one or two f64 for each row and tile of its shard. In `rms_norm`, it
+/// sends 16 more bytes for each row. The round for the largest magnitude sends data for rows, but not for tiles. Every
+/// machine needs the weights and biases of all columns, because their values decide whether rows are multiplied in f32
+/// or in f64.
 ///
 /// ```
 /// use evenkeel::{NormPartial, RmsNorm, Rows, rms_norm};
@@ -209,7 +209,7 @@ impl NormPartial {
         store(x, "layer_norm", |out| E::layer_norm_part(x, out, ShardNorm { norm, moments: &moments, first }))
     }
 
-    /// Returns the statistics of each row that are known after this round.
+    /// Returns the statistics that are known after this round, for each row.
     fn after<E: Element>(&self) -> Result<Vec<Known>> {
         let Frame { kind, all, eps, .. } = self.frame;
         self.columns.check_all(self.frame.op, all)?;

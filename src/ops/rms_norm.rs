@@ -23,7 +23,7 @@ pub use crate::options::Rounding;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RmsNorm<'a> {
-    /// Factor that the normalised values of each column are multiplied by, of any float type; ones by default.
+    /// Factors that the normalised values are multiplied by, one for each column, of any float type; ones by default.
     pub weight: Option<Floats<'a>>,
     /// Number added to the weight: 1 for checkpoints that store weights centred on zero. Finite; 0 by default.
     pub weight_offset: f64,

@@ -21,8 +21,8 @@ pub struct RmsNormGradients<E> {
     pub dweight: Option<Vec<E>>,
 }
 
-/// Computes the gradients of [`rms_norm`](crate::rms_norm()) with respect to `x` and the weight, from `dy`, the
-/// gradient of the result.
+/// Computes the gradients of [`rms_norm`](crate::rms_norm()) with respect to `x` and the weight. `dy` is the gradient
+/// of the result.
 ///
 /// The forward pass has to keep only `x`, because the squares of the rows are summed again.
 ///

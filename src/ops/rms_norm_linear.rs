@@ -90,7 +90,7 @@ const OP: &str = "rms_norm_linear";
 /// | a NaN or an infinity | NaN in this row only |
 /// | all zeros | the bias |
 /// | products beyond the range of f32 that cancel | correct: products are f64, and scaled if the matrix is f64 |
-/// | a NaN or an infinity in a row of the matrix | NaN or an infinity in this result of every row |
+/// | a NaN or an infinity in row o of the matrix | NaN or an infinity in result o of every row |
 /// | no columns | the bias |
 ///
 /// # Accuracy

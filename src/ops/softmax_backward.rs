@@ -10,8 +10,8 @@ use crate::simd::new_vec;
 
 const OP: &str = "softmax_backward";
 
-/// Computes the gradient of [`softmax`](crate::softmax()) with respect to the scores `x`, from `dy`, the gradient of
-/// the result.
+/// Computes the gradient of [`softmax`](crate::softmax()) with respect to the scores `x`. `dy` is the gradient of the
+/// result.
 ///
 /// # Formula
 /// ```text
@@ -34,9 +34,9 @@ const OP: &str = "softmax_backward";
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// Bounds are in ULP of the larger of dx_i and scale c_i y_i max |dy|. In this unit, y_i is raised to at least the
-/// smallest normal number of the type (for f16 and bf16, of f32). The bounds treat the logits, rounded to f64, as
-/// exact.
+/// Bounds are in ULP of the larger of dx_i and scale c_i y_i max |dy|. In this unit, a y_i below the smallest normal
+/// number of the type (for f16 and bf16, of f32) is replaced by this number. The bounds treat the logits, rounded to
+/// f64, as exact.
 ///
 /// The bounds are 5.3 in f32, 8 in f64, and 0.51 in f16 and bf16. `docs/accuracy/softmax.md` derives the bounds of f32
 /// and f64 for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64:

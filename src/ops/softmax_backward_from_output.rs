@@ -1,4 +1,4 @@
-//! The gradient of softmax from its result.
+//! The gradient of softmax, computed from the result of softmax.
 
 use super::softmax::finish_call;
 use super::{is_finite, same_lanes};
@@ -58,7 +58,7 @@ impl SoftmaxFromOutput {
 
 const OP: &str = "softmax_backward_from_output";
 
-/// Computes the gradient of [`softmax`](crate::softmax()) with respect to the scores, from its result `y` and `dy`, the
+/// Computes the gradient of [`softmax`](crate::softmax()) with respect to the scores, given the result `y`. `dy` is the
 /// gradient of `y`.
 ///
 /// # Formula
@@ -84,8 +84,8 @@ const OP: &str = "softmax_backward_from_output";
 ///
 /// # Accuracy
 /// The bounds treat the given y as exact, and hold for y from 0 to 1. They are in ULP of the larger of dx_i and scale
-/// y_i max |dy|. In this unit, y_i is raised to at least the smallest normal number of the type (for f16 and bf16, of
-/// f32).
+/// y_i max |dy|. In this unit, a y_i below the smallest normal number of the type (for f16 and bf16, of f32) is
+/// replaced by this number.
 ///
 /// The bounds are 0.54 in f32, 0.51 in f16 and bf16, and 3.7 in f64. `docs/accuracy/softmax.md` derives the bounds for
 /// every row. The bound of f64 requires that max |dy| and scale max |dy| are not subnormal.

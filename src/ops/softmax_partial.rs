@@ -16,7 +16,8 @@ use crate::simd::{in_default, new_vec};
 
 const OP: &str = "softmax";
 
-/// Maxima of a shard of the columns: the first of two partials that machines exchange when a row is split over them.
+/// Maxima of a shard of the columns. If the columns of a row are split over machines, the machines exchange two
+/// partials, and this is the first.
 ///
 /// [`softmax`](crate::softmax) subtracts the maximum of a row before it rounds the exponentials to integer units. Sums
 /// relative to the maximum of a single shard would be in different units, and converting them would cause rounding
@@ -136,8 +137,8 @@ impl SoftmaxPartial {
         Ok(())
     }
 
-    /// Computes the sum of exponentials of each row of the shard `x`, for the denominator of softmax. The shard begins
-    /// at column `first`.
+    /// Computes each row's sum of exponentials over the shard `x`, for the denominator of softmax. The shard begins at
+    /// column `first`.
     ///
     /// `self` is the merged partial of all columns.
     ///
@@ -197,7 +198,7 @@ impl SoftmaxPartial {
         Ok(self.frame.part(x, first, options)?.0)
     }
 
-    /// Computes the sum of exponentials of each row of the shard `x`, for the gradients.
+    /// Computes each row's sum of exponentials over the shard `x`, for the gradients.
     pub(crate) fn gradient_sums<E: Element>(
         &self,
         x: Rows<'_, E>,
@@ -213,11 +214,11 @@ impl SoftmaxPartial {
     }
 }
 
-/// Sums of exponentials of a shard of the columns, for the denominators of softmax; see [`SoftmaxPartial`].
+/// Sums of exponentials over a shard of the columns, for the denominators of softmax; see [`SoftmaxPartial`].
 #[derive(Clone, Debug)]
 pub struct SoftmaxSums(pub(crate) Sums);
 
-/// Sums of a shard of the columns, for the logarithms in log-softmax and log-sum-exp; see [`SoftmaxPartial`].
+/// Sums over a shard of the columns, for the logarithms in log-softmax and log-sum-exp; see [`SoftmaxPartial`].
 ///
 /// ```
 /// use evenkeel::{Rows, Softmax, SoftmaxPartial, logsumexp};
@@ -293,7 +294,7 @@ impl SoftmaxLogSums {
     }
 }
 
-/// Sums of exponentials of a shard, relative to the merged maxima.
+/// Sums of exponentials over a shard, relative to the merged maxima.
 #[derive(Clone, Debug)]
 pub(crate) struct Sums {
     partial: SoftmaxPartial,
@@ -335,7 +336,7 @@ impl Sums {
         }
     }
 
-    /// Returns the reciprocal of each row's sum, as the sum of two f64. The sums must cover all columns.
+    /// Returns the reciprocal of each row's sum of exponentials, as two f64 to be added. All columns must be merged.
     pub(crate) fn reciprocals<E: Element>(&self) -> Vec<(f64, f64)> {
         self.sums.iter().map(|sum| sum.inverse::<E>(self.partial.frame.all())).collect()
     }

@@ -7,8 +7,8 @@ use crate::simd::{Output, new_vecs};
 
 const NAME: &str = "swiglu_backward";
 
-/// Computes the gradients of [`swiglu`](crate::swiglu()): dgate and dup, from both inputs and dy, the gradient of the
-/// result.
+/// Computes dgate and dup, the gradients of [`swiglu`](crate::swiglu()) with respect to its inputs. dy is the gradient
+/// of the result.
 ///
 /// # Formula
 /// ```text

@@ -29,7 +29,7 @@ pub struct DoubleDouble {
     hi: f64,
     /// Low part: at most half an ULP of `hi`.
     lo: f64,
-    /// Exponent of the number, which is `(hi + lo) * 2^exponent`. 0 if `hi` is zero, infinite or NaN.
+    /// Exponent in the value `(hi + lo) * 2^exponent`. 0 if `hi` is zero, infinite or NaN.
     exponent: i64,
 }
 

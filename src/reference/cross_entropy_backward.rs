@@ -6,8 +6,8 @@ use super::{Real, logits};
 use crate::element::Element;
 use crate::ops::cross_entropy::CrossEntropy;
 
-/// Returns the gradient of a row's [`cross_entropy`](crate::cross_entropy()) with respect to its logits. Also returns,
-/// for each logit, the magnitude of the largest term of its gradient.
+/// Returns the gradient of a row's [`cross_entropy`](crate::cross_entropy()) with respect to its logits. Also returns
+/// the magnitude of the largest term of each logit's gradient.
 ///
 /// The differentiated loss is `factors[0]` times the row's entropy plus `factors[1]` times its z-loss.
 ///

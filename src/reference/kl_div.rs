@@ -1,4 +1,4 @@
-//! The KL divergence of target probabilities from a row's softmax.
+//! The Kullback-Leibler divergence KL(targets || softmax) of a row.
 
 use super::softmax::{Outcome, log_sum, outcome};
 use super::{Real, logits};
@@ -38,7 +38,7 @@ pub fn kl_div<E: Element>(row: &[E], targets: &[f64], log_target: bool, scale: f
 }
 
 /// Returns the unrounded loss of each element under [`KlDiv::log_probs`](crate::KlDiv::log_probs), where `x` holds
-/// logarithms of probabilities. Each loss has two terms. Also returns the larger of their magnitudes, for each loss.
+/// logarithms of probabilities. Each loss has two terms. Also returns the magnitude of the larger term of each loss.
 ///
 /// ```
 /// use evenkeel::reference;
@@ -60,7 +60,7 @@ pub fn kl_div_log_probs<E: Element>(x: &[E], targets: &[f64], log_target: bool) 
 }
 
 /// Returns the gradient of [`kl_div`] with respect to the elements of a row. Each element's gradient has two terms.
-/// Also returns the larger of their magnitudes, for each element.
+/// Also returns the magnitude of the larger term of each gradient.
 ///
 /// ```
 /// use evenkeel::reference;

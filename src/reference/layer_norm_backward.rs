@@ -4,8 +4,9 @@ use super::layer_norm::deviations;
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// Returns the unrounded dx of [`layer_norm_backward`](crate::layer_norm_backward()) for a row. Element i of dx is the
-/// sum over all j of dy_j times the derivative of result j with respect to x_i. The weight has the row's length.
+/// Returns the unrounded dx of [`layer_norm_backward`](crate::layer_norm_backward()) for a row. Element i of dx is a
+/// sum over all results j. Each term is dy_j times the derivative of result j with respect to x_i. The weight has the
+/// row's length.
 ///
 /// ```
 /// use evenkeel::reference::layer_norm_backward;

@@ -27,7 +27,8 @@ impl<T: From<f64>> From<f64> for Number<T> {
     }
 }
 
-/// Compares the numbers rounded to f64. If these are equal and finite, the float's own order decides.
+/// Compares the numbers rounded to f64. If the rounded numbers are equal and finite, the order of the wrapped floats
+/// decides.
 impl<T: Float> PartialOrd for Number<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match f64_of(self.0).partial_cmp(&f64_of(other.0)) {

@@ -6,8 +6,8 @@ use crate::ops::rope::Rope;
 
 /// Returns the unrounded result of [`rope_backward`](crate::rope_backward()) for a row. The row's length must be even.
 ///
-/// [`rope`](super::rope) turns each pair of elements into two results. The gradient of an element is the sum, over both
-/// results, of the result's dy times the result's derivative with respect to the element.
+/// [`rope`](super::rope) turns each pair of elements into two results. The gradient of an element is a sum over both
+/// results. Each term is the result's dy times the result's derivative with respect to the element.
 ///
 /// ```
 /// use evenkeel::{Rope, reference::rope_backward};

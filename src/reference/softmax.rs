@@ -56,7 +56,7 @@ pub(super) fn outcome<R: Real>(logits: &[R]) -> Outcome<R> {
 }
 
 /// Returns the logarithm of the sum of e^(z - max). The first maximum, at index `at`, contributes exactly 1. So the
-/// result is log1p of the sum of the other terms, which is accurate even if that sum is small.
+/// result is log1p of the sum of the other terms. This is accurate even if the other terms are small.
 pub(super) fn log_sum<R: Real>(logits: &[R], max: R, at: usize) -> R {
     let mut rest = R::from(0.0);
     for (i, &z) in logits.iter().enumerate() {

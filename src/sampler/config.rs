@@ -35,7 +35,7 @@ pub struct SamplerConfig {
     ///
     /// The range goes from low = `temperature` - `dynamic_temperature`, but at least 0, to high = `temperature` +
     /// `dynamic_temperature`. The temperature of a row is low + (high - low) h^exponent. Here h is the entropy of the n
-    /// remaining tokens divided by its maximum, ln n.
+    /// remaining tokens, divided by ln n, the maximum of this entropy.
     pub dynamic_temperature: f64,
     /// Exponent of h in the dynamic temperature. Finite, not negative; 1 by default.
     pub dynamic_exponent: f64,
@@ -52,11 +52,11 @@ pub struct SamplerConfig {
     /// Tokens are ordered by the distance of their surprise, -ln p, from the entropy, nearest first. The shortest
     /// prefix with at least this mass is kept. Tokens at the same distance as the prefix's last token are kept too.
     pub typical_p: Option<f64>,
-    /// Largest distance of a kept logit from the largest logit, in standard deviations of the logits before any
-    /// temperature. Finite, above 0.
+    /// Largest distance of a kept logit from the largest logit. The unit is the standard deviation of the logits before
+    /// any temperature. Finite, above 0.
     pub top_n_sigma: Option<f64>,
     /// Epsilon cutoff: smallest probability to keep. The first [`SamplerConfig::min_keep`] tokens in the order of top-k
-    /// are always kept, as are tokens that tie with the last of them. At least 0, below 1.
+    /// are always kept. Tokens that tie with the last of these tokens are kept too. At least 0, below 1.
     pub epsilon_cutoff: Option<f64>,
     /// Parameter eta of the eta cutoff. This filter is an epsilon cutoff at the smaller of eta and sqrt(eta)
     /// e^-entropy. At least 0, below 1.
@@ -77,8 +77,8 @@ pub struct SamplerConfig {
     pub presence_penalty: f64,
     /// Number subtracted from a logit for each occurrence of its token in the output. Finite; 0 by default.
     pub frequency_penalty: f64,
-    /// Number of last tokens that the penalties consider, counted in prompt and output together. At least 1; if not
-    /// set, all tokens.
+    /// Number of most recent tokens that the penalties consider, counted in prompt and output together. At least 1; if
+    /// not set, all tokens.
     pub penalty_window: Option<usize>,
     /// Strength of DRY, which penalises tokens that would prolong a repetition. Finite, not negative; 0, the default,
     /// turns it off.
@@ -90,8 +90,8 @@ pub struct SamplerConfig {
     pub dry_base: f64,
     /// Minimum length of repetitions that DRY penalises; 2 by default.
     pub dry_allowed_length: usize,
-    /// Number of last tokens in which DRY searches for repetitions, counted in prompt and output together. At least 1;
-    /// if not set, all tokens.
+    /// Number of most recent tokens in which DRY searches for repetitions, counted in prompt and output together. At
+    /// least 1; if not set, all tokens.
     pub dry_window: Option<usize>,
     /// Version of mirostat: 1 or 2; 0, the default, turns it off. Mirostat keeps the mean surprise of the drawn tokens
     /// near [`SamplerConfig::mirostat_tau`]. Mirostat runs after the temperature. All other filters, the dynamic
@@ -105,9 +105,9 @@ pub struct SamplerConfig {
     /// sequence, pass each [`Sampled::feedback`](crate::Sampled::feedback) to the next step's
     /// [`Step::feedback`](crate::Step::feedback).
     pub mirostat: u32,
-    /// Target of mirostat's mean surprise, tau, in bits. Finite, not negative; 5 by default.
+    /// Target tau of mirostat's mean surprise, in bits. Finite, not negative; 5 by default.
     pub mirostat_tau: f64,
-    /// Learning rate of mirostat, eta. Finite, not negative; 0.1 by default.
+    /// Learning rate eta of mirostat. Finite, not negative; 0.1 by default.
     pub mirostat_eta: f64,
     /// Target of adaptive-p, which prefers tokens whose probability is near the target. From 0 to 1; not set by
     /// default. Adaptive-p changes the probabilities after all filters.

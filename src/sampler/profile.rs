@@ -164,7 +164,8 @@ pub(crate) struct Rules {
     pub top_p_threshold: Threshold,
     /// Whether top-p orders equal logits by decreasing index.
     pub top_p_highest_first: bool,
-    /// Whether the p of top-p is a fraction of the mass of all tokens, rather than of the remaining tokens.
+    /// Whether top-p takes its fraction p of the mass of all tokens. If false, it takes the fraction of the mass of the
+    /// remaining tokens.
     pub top_p_of_all: bool,
     /// Meaning of a negative min-p. If a negative min-p is rejected, a min-p above 1 is rejected too. If not, a min-p
     /// above 1 keeps as few tokens as possible.
@@ -187,8 +188,9 @@ pub(crate) struct Rules {
     /// Largest magnitude of the presence and frequency penalties.
     pub most_penalty: f64,
     /// Whether the engine accepts out-of-range parameters of XTC, DRY, `min_keep`, windows, the dynamic temperature,
-    /// mirostat and adaptive-p. The table of [`Profile`] gives the meanings of such values. If mirostat is set, such an
-    /// engine turns all other filters and penalties off. The other engines with mirostat reject other filters.
+    /// mirostat and adaptive-p. The table of [`Profile`] gives the meanings of such values. If true, setting mirostat
+    /// turns all other filters and the penalties off. If false, an engine that has mirostat rejects other filters
+    /// together with it.
     pub is_lenient: bool,
 }
 

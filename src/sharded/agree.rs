@@ -19,8 +19,8 @@ pub(super) struct Agreed {
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Checks that no rank failed before this exchange, and that all ranks describe their calls by the same `text`.
-    /// `begun` is the value that this rank prepared, or its error. Returns the prepared value and the column range of
-    /// each rank. Each rank sends 24 bytes. Texts are exchanged only if a check fails.
+    /// `begun` is the value that this rank prepared, or the error that prevented it. Returns the prepared value and the
+    /// column range of each rank. Each rank sends 24 bytes. Texts are exchanged only if a check fails.
     pub(super) fn agree<T>(&self, op: &'static str, text: &str, begun: Result<T>) -> Result<(T, Agreed)> {
         let own = [self.columns.start, self.columns.end].map(|column| column as u64);
         let (begun, each) = self.agree_beside(op, text, begun, own)?;

@@ -88,12 +88,12 @@ struct Shared<'a, C: ?Sized> {
     own: BTreeMap<usize, &'a GradShard<'a>>,
 }
 
-/// This rank's statistics of a sharded tensor. Its sums have not been exchanged yet.
+/// This rank's statistics of a sharded tensor. The tile sums have not been exchanged yet.
 struct Cut {
     /// Power of two by which elements are multiplied before they are summed.
     unit: f64,
     /// Tile sums and largest magnitude of the shard that this rank contributes. Under [`NormType::Infinity`], the
-    /// largest magnitude is that of the whole tensor.
+    /// largest magnitude covers the whole tensor.
     tiles: Tiles,
 }
 
@@ -196,7 +196,8 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
         self.own.get(&number).filter(|_| here).map(|shard| shard.grad.as_floats())
     }
 
-    /// Returns the words that this rank sends: sums of the shards that it contributes, and digests of replicas.
+    /// Returns the words that this rank sends: the sums of the shards that this rank contributes, and digests of
+    /// replicas.
     fn words(&self, cuts: &BTreeMap<usize, Cut>) -> Result<Vec<u64>> {
         let rank = self.ranks.comm.rank();
         let mut words = Vec::new();

@@ -1,4 +1,4 @@
-//! Calls to the collective that add the op's name to errors.
+//! Functions that call the collective, and add the op's name to its errors.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -58,7 +58,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
 
     /// Checks and converts the list lengths that ranks sent.
     pub(super) fn lens(&self, op: &'static str, lens: impl IntoIterator<Item = u64>) -> Result<Vec<usize>> {
-        // An allocation has at most `isize::MAX` bytes, so at most an eighth as many words.
+        // An allocation has at most `isize::MAX` bytes, and a word has eight bytes.
         const MOST: u64 = isize::MAX as u64 / 8;
         let len = |(rank, len): (usize, u64)| match usize::try_from(len) {
             Ok(count) if len <= MOST => Ok(count),

@@ -74,8 +74,7 @@ impl Place {
         self.len() == self.all()
     }
 
-    /// Returns the ranges of the tensor's elements that the shard consists of, in order. Each range begins at a
-    /// multiple of 256.
+    /// Returns the shard as ranges of the tensor's elements, in order. Each range begins at a multiple of 256.
     pub fn runs(&self) -> impl Iterator<Item = Range<usize>> {
         let (outer, step, inner) =
             if self.is_whole() { (1, 0, self.all()) } else { (self.outer(), self.dims[self.axis], self.inner()) };

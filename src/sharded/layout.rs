@@ -17,7 +17,7 @@ pub(super) struct Tensor {
 #[derive(Debug)]
 pub(super) struct TensorShard {
     pub place: Place,
-    /// Ranks that hold the shard, in order. The first contributes its sums to the norm.
+    /// Ranks that hold the shard, in order. The first of these ranks contributes the shard's sums to the norm.
     pub holders: Vec<usize>,
 }
 

@@ -1,6 +1,6 @@
 //! Ranks with one CUDA device each.
 
-// Unsafe code probes for the library, because `cudarc` panics if the library is missing.
+// The probe for the library is unsafe code. It is needed because `cudarc` panics if the library is missing.
 #![allow(unsafe_code)]
 
 use super::collective::Collective;

@@ -19,8 +19,7 @@ use crate::simd::new_vec;
 use std::ops::Range;
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Returns dx for this rank's columns. Writes the gradients of these columns' weights and biases, which are sums
-    /// over rows, to `operands`.
+    /// Returns dx for this rank's columns. Writes the gradients of weight and bias for these columns to `operands`.
     pub(super) fn norm_backward<E: Element, const N: usize>(
         &self,
         op: &'static str,

@@ -166,7 +166,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(())
     }
 
-    /// Exchanges the number of tokens that remain in each row on each rank, and their probability mass.
+    /// Exchanges two numbers for each row and rank: the number of remaining tokens, and their probability mass.
     fn census<S: SampleFloat>(&self, ranks: &Ranks, rows: &mut [&mut ShardedRow<'_, S>]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
@@ -267,8 +267,8 @@ impl Ranks {
         Ranks { order, widths, own }
     }
 
-    /// Checks that no rank reports more tokens than columns, or a probability mass so large that the sum over all ranks
-    /// could overflow.
+    /// Checks that no rank reports more tokens than it has columns, or so much probability mass that the sum over all
+    /// ranks could overflow.
     fn check_census(&self, of_ranks: &[&[u64]]) -> Result<()> {
         let most = u64::MAX / self.order.len() as u64;
         for (&rank, &width) in self.order.iter().zip(&self.widths) {

@@ -47,7 +47,7 @@ struct State {
     brought: Vec<Option<Brought>>,
     /// Words of all ranks. They are set once the exchange is complete, and cleared once every rank has taken them.
     full: Option<Arc<Vec<Brought>>>,
-    /// Number of ranks that have not taken the words of the complete exchange yet.
+    /// Number of ranks that have not yet taken the words of the complete exchange.
     to_take: usize,
     gone: Vec<bool>,
     /// Error that ended the group. After this error no exchange can complete.

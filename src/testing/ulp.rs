@@ -35,7 +35,7 @@ stored!(f32, f16, bf16);
 /// Returns the ULP at a magnitude: the distance between neighbouring values of the type.
 ///
 /// At zero and for subnormal numbers, this is the smallest subnormal number. At the largest value and beyond, it is the
-/// distance below the largest value.
+/// distance from the largest value to the next lower one.
 ///
 /// ```
 /// use evenkeel::testing::ulp;
@@ -63,8 +63,8 @@ pub fn error<E: Element, X: Expected>(got: E, exact: X) -> f64 {
 ///
 /// A stored infinity is correct for every exact value that rounds to it. For smaller exact values that exceed the
 /// largest number, the infinity counts as one ULP above the largest number, so its error is above 0.5. For all other
-/// exact values, its error is infinite. NaN is correct only for NaN; otherwise the error is infinite. If `at` and the
-/// exact value are zero, only zero is correct.
+/// exact values, the error of a stored infinity is infinite. NaN is correct only for NaN; otherwise the error is
+/// infinite. If `at` and the exact value are zero, only zero is correct.
 pub fn error_at<E: Element, X: Expected>(got: E, exact: X, at: f64) -> f64 {
     error_of::<E, X::Wide>(got.widen(), exact.wide(), at)
 }

@@ -55,7 +55,7 @@ pub fn special<E: Bits>() -> Vec<E> {
     values
 }
 
-/// Returns each point, together with the `steps` values below and above it.
+/// Returns each point, with the next `steps` values below it and the next `steps` values above it.
 ///
 /// ```
 /// use evenkeel::testing::values::walk;

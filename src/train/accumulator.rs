@@ -38,7 +38,7 @@ pub struct Accumulator {
 }
 
 impl Accumulator {
-    /// Creates sums of zeros, for one tensor of each of these lengths.
+    /// Creates sums that are 0, for tensors of these lengths.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] if an allocation fails.

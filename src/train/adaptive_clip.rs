@@ -8,7 +8,7 @@ use crate::simd::in_default;
 
 const OP: &str = "adaptive_clip";
 
-/// Adaptive gradient clipping: limits the gradient norm of each unit to a fraction of the norm of its weights.
+/// Adaptive gradient clipping: limits the gradient norm of each unit to a fraction of the unit's weight norm.
 ///
 /// # Formula
 /// ```text

@@ -165,7 +165,7 @@ impl Range {
         }
     }
 
-    /// Returns the factor to scale each lane by, which is a power of two. It is below 1 for large lanes, above 1 for
+    /// Returns one factor for each lane, which is a power of two. The factor is below 1 for large lanes, above 1 for
     /// small lanes if `up` is set, and 1 for all other lanes.
     pub fn scale<D: Dim>(&self, xs: &Tensor, dim: D, up: bool) -> Result<Tensor> {
         let magnitude = xs.detach().abs()?.max_keepdim(dim)?;
@@ -180,8 +180,8 @@ impl Range {
 
 /// Returns the normalised rows and the reciprocal of each row's divisor. `xs` must be f32 or f64.
 ///
-/// A normalised row is x / rms or (x - mean) / deviation. A row of large or small values is first multiplied by a power
-/// of two, which is exact and leaves the quotient unchanged.
+/// A normalised row is x / rms or (x - mean) / deviation. Rows of large or small values are first multiplied by a power
+/// of two. This multiplication is exact, and does not change the quotient.
 pub(crate) fn normalised(xs: &Tensor, kind: NormKind) -> Result<(Tensor, Tensor)> {
     if xs.elem_count() == 0 {
         return Ok((xs.clone(), xs.clone()));

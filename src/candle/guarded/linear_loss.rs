@@ -43,8 +43,8 @@ use candle_core::Tensor;
 /// logits, the loss and its gradient with respect to the logits have the same bits as from
 /// [`cross_entropy`](crate::cross_entropy()) for whole rows, for any chunk size.
 ///
-/// The gradient of `weight` is one product for each chunk. The gradient of `hidden` is a sum in f64 of one product for
-/// each chunk. The gradient of `bias` is a sum over rows. For f16 and bf16, the products and the row sums are in f32.
+/// For `weight`, the gradient of a chunk's classes is one product. For `hidden`, one product per chunk is added to a
+/// sum in f64. For `bias`, the gradient is a sum over rows. For f16 and bf16, the products and the row sums are in f32.
 /// Each gradient is rounded once.
 ///
 /// # Errors

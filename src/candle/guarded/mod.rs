@@ -7,8 +7,8 @@
 //!   candle's message. A type that Evenkeel does not support is
 //!   [`Error::UnsupportedDType`](crate::Error::UnsupportedDType).
 //! - [`report::scope`](crate::report::scope) counts guard events, as it does for the slice functions.
-//! - The same arguments as in the drop-ins have gradients. Gradients take scale and softcap into account. Masked
-//!   elements have a gradient of zero.
+//! - The arguments that have gradients are the same as in the drop-in functions. Gradients take scale and softcap into
+//!   account. Masked elements have a gradient of zero.
 //! - A tensor that is not on the CPU uses the [`composition`](super::composition), or a CUDA kernel with feature
 //!   `candle-cuda`. Except in [`attention`] and [`mean_pool`], the composition returns
 //!   [`Error::Unavailable`](crate::Error::Unavailable) for masks, and for policies other than zeros for fully masked

@@ -1,5 +1,5 @@
-//! Trace points for tensors: named points of a model that a [`scope`](crate::trace::scope) checks for values that are
-//! not finite.
+//! Trace points for tensors. A trace point is a named point of a model. A [`scope`](crate::trace::scope) checks the
+//! tensors at these points for NaN and infinities.
 
 #![forbid(unsafe_code)]
 

@@ -78,7 +78,7 @@ fn named_cuda_fwd(
     cuda_fwd(name, Function::named(name).ok_or_else(missing)?, second, args)
 }
 
-/// Op that computes the gradient of an elementwise op from its argument and the gradient of its result.
+/// Op that computes the gradient of an elementwise op, given the op's argument and the gradient of the op's result.
 pub(super) struct Gradient<'a, O>(pub &'a O);
 
 /// Computes the gradient of `op` with a kernel. The tensors may have any layout.

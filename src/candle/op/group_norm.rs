@@ -93,8 +93,8 @@ impl InPlace for GroupNorm {
     }
 }
 
-/// Computes the gradients of x, and of weight and bias where candle tracks them. Each group of a batch entry is treated
-/// as a row of a layer normalisation. All columns of a channel have the channel's weight.
+/// Computes the gradient of x, and the gradients of weight and bias if candle tracks them. Each group of a batch entry
+/// is treated as a row of a layer normalisation. All columns of a channel have the channel's weight.
 fn gradients(op: GroupNorm, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
     const NAME: &str = "group_norm_backward";
     let xs = args[0];

@@ -120,8 +120,8 @@ impl Layer {
         }
     }
 
-    /// Returns the merged sums of all chunks, relative to each row's maximum over all chunks. A first pass over the
-    /// chunks finds the maxima, and a second pass adds the exponentials.
+    /// Computes the sums of the cross-entropy over all classes, chunk by chunk. A first pass finds each row's maximum.
+    /// A second pass adds the exponentials, relative to this maximum.
     fn sums(&self, call: &Call) -> Result<CrossEntropySums> {
         let (classes, targets, options) = (self.classes()?, &call.targets, &call.options());
         let find = |first: usize| {
@@ -154,8 +154,8 @@ fn factor(xs: &Tensor) -> Result<Tensor> {
     if xs.dtype() == DType::BF16 { xs.to_dtype(DType::F32) } else { Ok(xs.clone()) }
 }
 
-/// Calls `f` with the elements, the number of rows and the number of columns of a chunk of logits. Returns the result
-/// of `f`. `f` may overwrite the elements.
+/// Calls `f` with a chunk of logits: its elements, its number of rows and its number of columns. Returns the result of
+/// `f`. `f` may overwrite the elements.
 fn visit<T>(logits: &Tensor, f: impl FnMut(Memory<'_>, usize, usize) -> Result<T>) -> Result<T> {
     let visit = Visit { f: RefCell::new(f), result: RefCell::new(None) };
     logits.inplace_op1(&visit)?;

@@ -47,7 +47,7 @@ pub fn has_cuda_kernel(xs: &Tensor, operands: &[Tensor]) -> bool {
     crate::candle::cuda::supports(xs) && operands.iter().all(|operand| operand.dtype() != DType::F64)
 }
 
-/// A norm with its settings, without weight and bias, which are arguments of the op.
+/// A norm and its settings. Weight and bias are arguments of the op instead.
 #[derive(Clone, Copy)]
 pub enum NormOp {
     Rms(RmsNorm),
@@ -63,7 +63,7 @@ impl NormOp {
     }
 }
 
-/// Computes the gradients of x, and of weight and bias where candle tracks them.
+/// Computes the gradient of x, and the gradients of weight and bias if candle tracks them.
 pub fn gradients(norm: NormOp, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
     let axis = last_axis(norm.name(), args[0])?;
     let (xs, grad) = (readable(args[0], axis)?, readable(&grad.to_dtype(args[0].dtype())?, axis)?);

@@ -54,8 +54,8 @@ pub(super) fn apply<O: Op + Send + Sync + 'static>(
     xs.contiguous()?.apply_op2(&other.contiguous()?, Custom(op))
 }
 
-/// Computes the gradients of both arguments from the derivatives of the result with respect to them. The derivatives
-/// are f64.
+/// Computes the gradients of both arguments. `derivatives` holds the derivative of the result with respect to each
+/// argument, in f64.
 fn gradients(
     op: &'static str,
     args: &[&Tensor],

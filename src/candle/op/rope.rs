@@ -63,7 +63,7 @@ impl Op for Rope<'_> {
     }
 }
 
-/// Computes the gradient of rotary embedding with a table, which is the inverse rotation of `grad`.
+/// Computes the gradient of rotary embedding with a table: rotates `grad` by the opposite angles.
 pub(super) fn rotated_back(grad: &Tensor, table: &RopeTable) -> Result<Tensor> {
     readable(grad, last_axis(NAME, grad)?)?.apply_op1_no_bwd(&Custom(RopeBackward(table)))
 }
@@ -153,9 +153,9 @@ impl Op for Given {
         Ok((y, x.shape().clone()))
     }
 
-    /// Computes the gradients. The gradient of x is `grad`, rotated by the opposite angle. For a pair (a, b) of x whose
-    /// rotated pair has the gradient (da, db), the gradient of the cosine is da a + db b, and the gradient of the sine
-    /// is db a - da b.
+    /// Computes the gradients. The gradient of x is `grad`, rotated by the opposite angle. Let (a, b) be a pair of x,
+    /// and (da, db) the gradient of the rotated pair. Then the gradient of the cosine is da a + db b, and the gradient
+    /// of the sine is db a - da b.
     fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let (xs, cos, sin) = (args[0], args[1], args[2]);
         let mut grads = vec![Some(self.rope(grad, cos, &sin.neg()?)?)];

@@ -159,7 +159,7 @@ impl<S: Settings> StableStep<S> {
         })
     }
 
-    /// Returns copies of the parameters, in memory of their own.
+    /// Returns copies of the parameters. The copies share no memory with the parameters.
     fn copies(&self) -> Result<Vec<Tensor>> {
         Ok(self.vars.iter().map(|(_, var)| var.copy()).collect::<candle_core::Result<_>>()?)
     }

@@ -168,9 +168,9 @@ fn no_f32_has_a_smaller_power_than_the_one_below() {
     println!("softmax: {} f32", run(Walk(OfRow)));
 }
 
-/// Kernel that compares the two f32 at each change of the table entry, for rows whose maximum is M ln2/8 + `d` with M
-/// from 0 to 7. Only changes near zero are checked. There, neighbouring f32 are so close that errors could reverse the
-/// order of their powers.
+/// Kernel that compares the powers of the two f32 on both sides of each point where the table entry changes. The maxima
+/// of the rows are M ln2/8 + `d` with M from 0 to 7. Only points near zero are checked. There, neighbouring f32 are so
+/// close that errors could reverse the order of the powers.
 struct StepEnds {
     d: f32,
 }
@@ -199,8 +199,8 @@ impl Kernel for StepEnds {
             let all = -6..=6i16;
             count += all.clone().count() as u64;
             for (n, ends) in all.zip(&mut ends) {
-                // Bisect for the two neighbouring f32 between which the nearest multiple of ln2/8 changes from n ln2/8
-                // to (n + 1) ln2/8.
+                // Bisect for two neighbouring f32: the nearest multiple of ln2/8 is n ln2/8 for the lower one, and (n +
+                // 1) ln2/8 for the upper one.
                 let middle = ((f64::from(n) + 0.5) * STEP + f64::from(d)) as f32;
                 let (mut last, mut first) = (key(middle - 2e-7), key(middle + 2e-7));
                 while first - last > 1 {

@@ -19,7 +19,7 @@ pub(super) fn sums_of_tile<I: Isa, const N: usize>(
     mut add: impl FnMut(usize, usize, [I::F64; N]) -> [I::F64; N],
 ) -> [I::F64; N] {
     let mut chains = [[isa.f64(0.0); N]; CHAINS];
-    // `while` loops, because many kernels contain this code, and `for` loops take longer to compile.
+    // These are `while` loops, because many kernels contain this code, and `for` loops take longer to compile.
     let mut quad = 0;
     while quad < quads {
         let mut j = 0;
@@ -128,7 +128,7 @@ pub(super) fn of_tiles<I: Isa, const N: usize>(
     lanes.folded(tiles)
 }
 
-/// The 64 lanes of each of `N` tiled sums, or `None` before the first group of tiles.
+/// Lanes of `N` tiled sums, 64 for each sum; `None` before the first group of tiles.
 struct Lanes<const N: usize>(Option<[[f64; SUM_LANES]; N]>);
 
 impl<const N: usize> Lanes<N> {
@@ -144,7 +144,7 @@ impl<const N: usize> Lanes<N> {
         }
     }
 
-    /// Returns the sums of all lanes.
+    /// Adds the lanes of each tiled sum, and returns the `N` sums.
     #[inline(never)]
     fn folded(&mut self, tiles: usize) -> [f64; N] {
         let mut sums = [0.0; N];

@@ -201,7 +201,10 @@ mod tests {
         ] {
             for theta in [1.0 + f64::EPSILON, f64::MAX] {
                 let all = frequencies(theta, 3, Some(scaling));
-                assert!(all.iter().all(|f| (0.0..=1.0).contains(f)), "{scaling:?}, {theta}: {all:?} must be in 0..=1");
+                assert!(
+                    all.iter().all(|f| (0.0..=1.0).contains(f)),
+                    "{scaling:?}, theta {theta}: the frequencies must be in 0..=1, got {all:?}"
+                );
             }
         }
     }
@@ -217,7 +220,11 @@ mod tests {
     fn attention_factors_at_the_end_of_f64() {
         let yarn = |a, b| attention_factor(Some(RopeScaling::Yarn(Yarn::new(f64::MAX, 4096).mscale(a, b)))).0;
         for (a, b) in [(1e300, 1e-300), (1e-300, 1e300), (1e300, 1e300), (5e-324, 1.0)] {
-            assert!(yarn(a, b).is_finite() && yarn(a, b) > 0.0, "mscale {a}, {b}: {} must be above 0", yarn(a, b));
+            assert!(
+                yarn(a, b).is_finite() && yarn(a, b) > 0.0,
+                "mscale {a}, {b}: the attention factor must be finite and above 0, got {}",
+                yarn(a, b)
+            );
         }
         let long = LongRope::new(&[], &[], 2, 1).factor(f64::MAX);
         let Pair(factor, _) = attention_factor(Some(RopeScaling::LongRope(long)));

@@ -48,7 +48,7 @@ pub enum RopeScaling<'a> {
         factor: f64,
         /// Number of positions that the model was trained on. At least 1.
         original_positions: usize,
-        /// Length of the sequence that the rows belong to, or of the longest sequence that is served.
+        /// Length of the sequence to which the rows belong, or the largest length that the engine serves.
         ///
         /// All keys in a cache must use the same base. An engine with a key cache therefore sets the longest length
         /// here, as vLLM does. transformers uses the largest position of each call, plus 1.

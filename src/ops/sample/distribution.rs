@@ -24,7 +24,7 @@ impl Left<'_> {
     }
 }
 
-/// Probability distribution over the tokens of a row that the filters kept. At least one token is kept.
+/// Probability distribution of a row, over the tokens that the filters kept. At least one token is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Distribution {
     vocabulary: usize,

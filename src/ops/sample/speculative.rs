@@ -176,11 +176,19 @@ mod tests {
                 let chance = Chance { of, out_of };
                 let comes_out = [first_rejected.checked_sub(1), Some(first_rejected), Some(u64::MAX)]
                     .map(|toss| toss.is_some_and(|toss| chance.comes_out(toss)));
-                assert_eq!(comes_out, [a > 0, false, false], "{a} / {b}, times {factor}: wrong numbers accepted");
+                assert_eq!(
+                    comes_out,
+                    [a > 0, false, false],
+                    "probability {of} / {out_of}: only numbers below {first_rejected} must be accepted"
+                );
             }
         }
         for (of, out_of, expected) in [(5, 5, true), (7, 5, true), (0, 5, false), (0, 0, false), (5, 0, false)] {
-            assert_eq!(Chance { of, out_of }.comes_out(u64::MAX), expected, "u64::MAX accepted by {of} / {out_of}");
+            assert_eq!(
+                Chance { of, out_of }.comes_out(u64::MAX),
+                expected,
+                "u64::MAX must be accepted only if {of} / {out_of} >= 1"
+            );
         }
     }
 

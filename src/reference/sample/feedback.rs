@@ -49,7 +49,7 @@ pub fn adaptive_p(probs: &[f64], config: &SamplerConfig, feedback: Option<f64>) 
     tokens::softmax(&probs.iter().map(logit).enumerate().collect())
 }
 
-/// Returns the feedback of the next step for each token. `probs` holds the probabilities of the draw, and `before`
+/// Returns, for each token, the feedback for the next step. `probs` holds the probabilities of the draw, and `before`
 /// holds the probabilities before adaptive-p.
 pub fn next(config: &SamplerConfig, feedback: Option<f64>, probs: &[f64], before: &[f64]) -> Vec<f64> {
     if config.mirostat != 0 {

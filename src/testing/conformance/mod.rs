@@ -1,9 +1,9 @@
 //! Test suites that check an engine's own functions for known defects, and name the defects that they find.
 //!
-//! A suite takes a closure, which may panic. It reports only results that are wrong for any design, such as a sum in
-//! bf16 that stops growing, a one-pass variance, NaN for a masked row, or a result that depends on the batch. It does
-//! not check the last digits: results in 16 bits may be off by [1 ULP](allowed), and results in wider types by 1,024
-//! ULP.
+//! A suite takes a closure, which may panic. The suite reports only results that are wrong for any design, such as a
+//! sum in bf16 that stops growing, a one-pass variance, NaN for a masked row, or a result that depends on the batch.
+//! The suite does not check the last digits: results in 16 bits may be off by [1 ULP](allowed), and results in wider
+//! types by 1,024 ULP.
 //!
 //! ```
 //! use evenkeel::testing::conformance::{self, Defect};

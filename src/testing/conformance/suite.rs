@@ -33,8 +33,8 @@ impl<T, X: Display> Outcome<T> for Result<T, X> {
     }
 }
 
-/// Returns the largest error in ULP that a suite accepts. It covers straightforward arithmetic, in f32 for 16-bit
-/// types and otherwise in the type itself.
+/// Returns the largest error in ULP that a suite accepts. Straightforward arithmetic stays below this error, in f32 for
+/// 16-bit types and otherwise in the type itself.
 pub fn allowed<E: Element>() -> f64 {
     if E::LIMITS.digits < 24 { 1.0 } else { 1024.0 }
 }
@@ -118,8 +118,8 @@ impl<'f, E: Element> Suite<'f, E> {
         let worst = (0..y.len()).map(|i| (error(i), i)).fold((0.0, 0), |a, b| if b.0 > a.0 { b } else { a });
         let allowed = match defect {
             Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
-            // The bound for other defects is wider, so that ordinary rounding errors are not reported as these defects.
-            // Rows for `NarrowSteps` and `Inaccurate` report such errors.
+            // For other defects the bound is wider, so that an ordinary rounding error is not reported as such a
+            // defect. The rows for `NarrowSteps` and `Inaccurate` find rounding errors.
             _ => 16.0 * allowed::<E>(),
         };
         if worst.0 > allowed {

@@ -34,7 +34,7 @@ pub struct Histogram {
     pub bins: Vec<Bin>,
 }
 
-/// Number of values of the exponent field of f64.
+/// Number of values that the exponent field of an f64 can have.
 const EXPONENTS: usize = 1 << 11;
 
 impl Histogram {

@@ -90,7 +90,7 @@ impl Layer {
         self.weight.as_ref().map(norm)
     }
 
-    /// Returns the number of elements of the gradient and the parameter that are NaN or infinite.
+    /// Returns how many elements of the gradient and of the parameter are NaN or infinite.
     pub fn not_finite(&self) -> usize {
         [&self.gradient, &self.weight].into_iter().flatten().map(|stats| stats.nan + stats.infinite).sum()
     }

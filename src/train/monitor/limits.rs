@@ -14,8 +14,8 @@ pub struct Limits {
     /// Limit for the ratio of the loss to the previous finite loss; 10 by default. The limit does not apply if the
     /// previous finite loss is 0 or less.
     pub loss_jump: f64,
-    /// Limit for the ratio of two norms: that of a parameter's change, and that of the parameter before the step; 0.1
-    /// by default.
+    /// Limit for the norm of a parameter's change, divided by the norm of the parameter before the step; 0.1 by
+    /// default.
     pub update_ratio: f64,
 }
 
