@@ -118,6 +118,9 @@
 )]
 
 pub mod accuracy;
+#[cfg(all(feature = "sample", feature = "train"))]
+#[doc(hidden)]
+pub mod adapter;
 pub mod backend;
 #[cfg(feature = "candle")]
 pub mod candle;
