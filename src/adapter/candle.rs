@@ -47,10 +47,9 @@
 /// | `sample_rows` | [`sample_rows`](crate::sample_rows()) |
 /// | `error`, `typed` | see below |
 ///
-/// Names, arguments and shapes are as in `evenkeel::candle`, so an engine that moves to a supported candle later changes
-/// only imports and errors. With a second argument, as in `candle_adapter!(candle_core, candle_nn)`, `ops` and
-/// `rotary_emb` re-export everything else of candle-nn's modules. An engine then changes only its imports of the two
-/// modules.
+/// Arguments and shapes of `ops`, `rotary_emb` and `guarded` are as in `evenkeel::candle`. With a second argument, as in
+/// `candle_adapter!(candle_core, candle_nn)`, `ops` and `rotary_emb` re-export everything else of candle-nn's modules.
+/// To adopt them, an engine changes only its imports of these two modules.
 ///
 /// Tensors may be f64, f32, f16 or bf16, in any layout. Results have the same bits as those of the functions on slices.
 /// A tensor that is not contiguous is copied first; attention copies it only if its last axis is not contiguous.
@@ -63,14 +62,14 @@
 ///
 /// # Devices
 ///
-/// The ops compute tensors on the CPU. For a tensor on another device they return [`Error::Unavailable`], and the engine
-/// can call its own kernel. `sample_rows` copies the logits to the CPU.
+/// The ops take tensors on the CPU. For a tensor on another device they return [`Error::Unavailable`], and the engine can
+/// call its own kernel. `sample_rows` copies logits to the CPU.
 ///
 /// # Errors
 ///
-/// All functions return candle's `Result`. `error` wraps an error of Evenkeel in candle's error, as a
-/// [`std::io::Error`], because every candle keeps an `io::Error` whole. `typed` finds the error again, also under
-/// candle's contexts. Errors of tensors themselves, such as an integer type or a dimension out of range, are candle's.
+/// All functions return candle's `Result`. `error` wraps an error of Evenkeel in candle's error, and `typed` finds it
+/// again, also under candle's contexts. The wrapped error is inside a [`std::io::Error`], because candle's own wrapper
+/// cannot be downcast before 0.9.2. An integer type and a dimension out of range are candle's own errors.
 ///
 /// [`Error::Unavailable`]: crate::Error::Unavailable
 #[macro_export]

@@ -120,47 +120,47 @@ enum Function {
 }
 
 impl<'a> Op<'a> {
-    /// Softmax along an axis.
+    /// Returns the op for softmax along an axis.
     pub fn softmax(axis: usize, options: &Softmax<'a>) -> Self {
         let Softmax { mask, scale, softcap, fully_masked } = *options;
         let function = Function::Softmax(axis, Softmax { mask: None, scale, softcap, fully_masked });
         Op { function, mask: mask.map(Cow::Borrowed) }
     }
 
-    /// Logarithm of softmax along an axis.
+    /// Returns the op for the logarithm of softmax along an axis.
     pub fn log_softmax(axis: usize, options: &Softmax<'a>) -> Self {
         let Softmax { mask, scale, softcap, fully_masked } = *options;
         let function = Function::LogSoftmax(axis, Softmax { mask: None, scale, softcap, fully_masked });
         Op { function, mask: mask.map(Cow::Borrowed) }
     }
 
-    /// Root-mean-square normalisation of a tensor, with a weight as operand.
+    /// Returns the op for root-mean-square normalisation. Its operand is the weight.
     pub fn rms_norm(eps: f32) -> Self {
         Function::RmsNorm { eps: norm::widened(eps) }.into()
     }
 
-    /// Layer normalisation of a tensor, with a weight and a bias as operands.
+    /// Returns the op for layer normalisation. Its operands are the weight and the bias.
     pub fn layer_norm(eps: f32) -> Self {
         Function::LayerNorm { eps: norm::widened(eps) }.into()
     }
 
-    /// Rotary embedding of a tensor, with cosines and sines as operands. `heads` is the axis of the heads: 1 in
-    /// `[batch, heads, positions, cols]`, 2 in `[batch, positions, heads, cols]`.
+    /// Returns the op for rotary embedding. Its operands are the cosines and the sines. `heads` is the axis of the heads:
+    /// 1 in `[batch, heads, positions, cols]`, 2 in `[batch, positions, heads, cols]`.
     pub fn rope(interleaved: bool, heads: usize) -> Self {
         Function::Rope(rope::Rope { interleaved, heads }).into()
     }
 
-    /// 1 / (1 + e^-x) of each element.
+    /// Returns the op for 1 / (1 + e^-x) of each element.
     pub fn sigmoid() -> Self {
         Function::Sigmoid.into()
     }
 
-    /// x / (1 + e^-x) of each element.
+    /// Returns the op for x / (1 + e^-x) of each element.
     pub fn silu() -> Self {
         Function::Silu.into()
     }
 
-    /// Attention of queries, with keys and values as operands.
+    /// Returns the op for attention of queries. Its operands are the keys and the values.
     pub fn attention(options: &Attention<'a>) -> Self {
         let Attention { scale, softcap, mask, sinks, fully_masked } = *options;
         let sinks = sinks.map(|sinks| (0..sinks.len()).filter_map(|i| sinks.get(i)).collect());
@@ -214,8 +214,8 @@ impl<'a> Op<'a> {
         Ok((y, x.dims.to_vec()))
     }
 
-    /// Computes the gradients of the arguments, in their order. An argument for which the op has no gradient has `None`,
-    /// or is missing at the end of the list.
+    /// Computes the gradients of the arguments, in their order. Where the op has no gradient, the list has `None` or
+    /// ends.
     pub fn backward(&self, args: &[View<'_>], dy: View<'_>) -> Result<Vec<Option<Values>>> {
         let (x, operands) = args.split_first().ok_or(Error::empty_input(self.name()))?;
         let dx: Values = match &self.function {

@@ -5,7 +5,6 @@
 use super::{Values, View, rows, same_type};
 use crate::cpu::rope::Layout;
 use crate::error::{Error, Result};
-use crate::floats::Floats;
 use crate::ops::rope::GivenTable;
 
 const OP: &str = "rope";
@@ -29,38 +28,33 @@ impl Rope {
         Ok(same_type!("rope_backward", [dy => grads], table.rope(rows(grads, &dy)?)?.into()))
     }
 
-    /// Checks that the tables fit the tensor. A table is `[positions, cols / 2]` or `[batch, positions, cols / 2]`, with
-    /// at least as many positions as the tensor.
+    /// Returns the tables, after checking that they fit the tensor. A table is `[positions, cols / 2]` or
+    /// `[batch, positions, cols / 2]`, with at least as many positions as the tensor.
     fn table<'a>(&self, x: &View<'_>, tables: &[View<'a>], direction: f64) -> Result<GivenTable<'a>> {
         let (&[batch, _, _, cols], &[cos, sin]) = (x.dims, tables) else {
             return Err(Error::shape(OP, "xs", format!("shape {:?}", x.dims), "four axes"));
         };
         let (heads, positions) = (x.dims[self.heads], x.dims[3 - self.heads]);
-        let stored = match *cos.dims {
-            [stored, half] if 2 * half == cols => Some((stored, 0)),
-            [entries, stored, half] if 2 * half == cols && entries == batch => Some((stored, stored)),
+        let fits = |stored: usize, half: usize| stored >= positions && half.checked_mul(2) == Some(cols);
+        let batch_stride = match *cos.dims {
+            _ if sin.dims != cos.dims => None,
+            [stored, half] if fits(stored, half) => Some(0),
+            [entries, stored, half] if entries == batch && fits(stored, half) => Some(stored),
             _ => None,
         };
-        let fits = stored.filter(|(stored, _)| *stored >= positions && sin.dims == cos.dims);
-        let Some((_, batch_stride)) = fits else {
-            let got = format!("shapes {:?} and {:?}", cos.dims, sin.dims);
-            return Err(Error::shape(
-                OP,
-                "cos and sin",
-                got,
-                format!(
-                    "one shape for both, [positions, {cols} / 2] with at least {positions} positions, or the same \
-                         for each of {batch} batch entries"
-                ),
-            ));
-        };
+        let batch_stride = batch_stride.ok_or_else(|| {
+            let expected = format!(
+                "equal shapes [positions, {cols} / 2] or [{batch}, positions, {cols} / 2], with at least {positions} \
+                 positions"
+            );
+            Error::shape(OP, "the pair of cos and sin", format!("shapes {:?} and {:?}", cos.dims, sin.dims), expected)
+        })?;
         let layout = Layout {
             repeat: if self.heads == 2 { heads.max(1) } else { 1 },
             period: positions.max(1),
             batch_rows: heads.saturating_mul(positions).max(1),
             batch_stride,
         };
-        let (cos, sin): (Floats<'a>, Floats<'a>) = (cos.floats, sin.floats);
-        Ok(GivenTable { cos, sin, layout, interleaved: self.interleaved, direction })
+        Ok(GivenTable { cos: cos.floats, sin: sin.floats, layout, interleaved: self.interleaved, direction })
     }
 }
