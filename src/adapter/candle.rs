@@ -47,9 +47,9 @@
 /// | `sample_rows` | [`sample_rows`](crate::sample_rows()) |
 /// | `error`, `typed` | see below |
 ///
-/// Arguments and shapes of `ops`, `rotary_emb` and `guarded` are as in `evenkeel::candle`. With a second argument, as in
-/// `candle_adapter!(candle_core, candle_nn)`, `ops` and `rotary_emb` re-export everything else of candle-nn's modules.
-/// To adopt them, an engine changes only its imports of these two modules.
+/// Arguments and shapes of `ops`, `rotary_emb` and `guarded` are as in `evenkeel::candle`. With a second argument, as
+/// in `candle_adapter!(candle_core, candle_nn)`, `ops` and `rotary_emb` re-export everything else of candle-nn's
+/// modules. To adopt them, an engine changes only its imports of these two modules.
 ///
 /// Tensors may be f64, f32, f16 or bf16, in any layout. Results have the same bits as those of the functions on slices.
 /// A tensor that is not contiguous is copied first; attention copies it only if its last axis is not contiguous.
@@ -62,8 +62,8 @@
 ///
 /// # Devices
 ///
-/// The ops take tensors on the CPU. For a tensor on another device they return [`Error::Unavailable`], and the engine can
-/// call its own kernel. `sample_rows` copies logits to the CPU.
+/// The ops take tensors on the CPU. For a tensor on another device they return [`Error::Unavailable`], and the engine
+/// can call its own kernel. `sample_rows` copies logits to the CPU.
 ///
 /// # Errors
 ///
@@ -179,9 +179,9 @@ macro_rules! candle_adapter {
         #[allow(dead_code)]
         pub fn sample_rows(
             logits: &Tensor,
-            mask: ::std::option::Option<&$crate::Mask<'_>>,
+            mask: Option<&$crate::Mask<'_>>,
             requests: &[$crate::Request<'_>],
-        ) -> Result<::std::vec::Vec<$crate::Result<$crate::Sampled>>> {
+        ) -> Result<Vec<$crate::Result<$crate::Sampled>>> {
             let logits = logits.to_device(&Device::Cpu)?.contiguous()?;
             with_views("sample", &[&logits], |views| $crate::adapter::sample_rows(views[0], mask, requests))
         }
@@ -193,13 +193,13 @@ macro_rules! candle_adapter {
 
         /// Returns the error of Evenkeel that candle's error wraps, if there is one.
         #[allow(dead_code)]
-        pub fn typed(error: &Error) -> ::std::option::Option<&$crate::Error> {
+        pub fn typed(error: &Error) -> Option<&$crate::Error> {
             match error {
                 Error::Io(error) => error.get_ref()?.downcast_ref(),
                 Error::Context { inner, .. } | Error::WithPath { inner, .. } | Error::WithBacktrace { inner, .. } => {
                     typed(inner)
                 }
-                _ => ::std::option::Option::None,
+                _ => None,
             }
         }
 
@@ -209,7 +209,7 @@ macro_rules! candle_adapter {
         impl Custom<'_> {
             fn forward(&self, args: &[(&CpuStorage, &Layout)]) -> Result<(CpuStorage, Shape)> {
                 let views = args.iter().map(|(storage, layout)| view(self.0.name(), storage, layout));
-                let (values, dims) = self.0.forward(&views.collect::<Result<::std::vec::Vec<_>>>()?).map_err(error)?;
+                let (values, dims) = self.0.forward(&views.collect::<Result<Vec<_>>>()?).map_err(error)?;
                 let storage = match values {
                     Values::F64(values) => CpuStorage::F64(values),
                     Values::F32(values) => CpuStorage::F32(values),
@@ -220,22 +220,17 @@ macro_rules! candle_adapter {
             }
 
             /// Returns a gradient for each argument that candle tracks.
-            fn backward<const N: usize>(
-                &self,
-                args: [&Tensor; N],
-                grad: &Tensor,
-            ) -> Result<[::std::option::Option<Tensor>; N]> {
+            fn backward<const N: usize>(&self, args: [&Tensor; N], grad: &Tensor) -> Result<[Option<Tensor>; N]> {
                 let op = self.0.name();
                 let grad = grad.to_dtype(args[0].dtype())?.contiguous()?;
-                let tensors: ::std::vec::Vec<&Tensor> = args.into_iter().chain([&grad]).collect();
+                let tensors: Vec<&Tensor> = args.into_iter().chain([&grad]).collect();
                 let found = with_views(op, &tensors, |views| self.0.backward(&views[..N], views[N]))?;
-                let mut found = found.into_iter();
-                let mut gradients = [const { ::std::option::Option::None }; N];
-                for (arg, gradient) in args.into_iter().zip(&mut gradients) {
-                    let values = found.next().flatten();
+                let found = found.into_iter().chain(::std::iter::repeat_with(|| None));
+                let mut gradients = [const { None }; N];
+                for ((arg, values), gradient) in args.into_iter().zip(found).zip(&mut gradients) {
                     if arg.track_op() {
                         let values = values.ok_or_else(|| Error::BackwardNotSupported { op }.bt())?;
-                        *gradient = ::std::option::Option::Some(tensor(values, arg.shape())?);
+                        *gradient = Some(tensor(values, arg.shape())?);
                     }
                 }
                 Ok(gradients)
@@ -251,7 +246,7 @@ macro_rules! candle_adapter {
                 self.forward(&[(s1, l1)])
             }
 
-            fn bwd(&self, a1: &Tensor, _: &Tensor, grad: &Tensor) -> Result<::std::option::Option<Tensor>> {
+            fn bwd(&self, a1: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
                 self.backward([a1], grad).map(|[d1]| d1)
             }
         }
@@ -277,7 +272,7 @@ macro_rules! candle_adapter {
                 a2: &Tensor,
                 _: &Tensor,
                 grad: &Tensor,
-            ) -> Result<(::std::option::Option<Tensor>, ::std::option::Option<Tensor>)> {
+            ) -> Result<(Option<Tensor>, Option<Tensor>)> {
                 self.backward([a1, a2], grad).map(|[d1, d2]| (d1, d2))
             }
         }
@@ -306,11 +301,7 @@ macro_rules! candle_adapter {
                 a3: &Tensor,
                 _: &Tensor,
                 grad: &Tensor,
-            ) -> Result<(
-                ::std::option::Option<Tensor>,
-                ::std::option::Option<Tensor>,
-                ::std::option::Option<Tensor>,
-            )> {
+            ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
                 self.backward([a1, a2, a3], grad).map(|[d1, d2, d3]| (d1, d2, d3))
             }
         }
@@ -352,12 +343,18 @@ macro_rules! candle_adapter {
             tensors: &[&Tensor],
             f: impl FnOnce(&[View<'_>]) -> $crate::Result<R>,
         ) -> Result<R> {
-            let storages: ::std::vec::Vec<_> = tensors.iter().map(|xs| xs.storage_and_layout()).collect();
-            let views = storages.iter().zip(tensors).map(|((storage, layout), xs)| match &**storage {
-                Storage::Cpu(storage) => view(op, storage, layout),
+            // A storage that several tensors share is locked only once. A second read lock would wait forever if
+            // another thread requested a write lock after the first read lock.
+            let address = |xs: &&Tensor| ::std::ptr::from_ref(&*xs.storage_and_layout().0);
+            let addresses: Vec<_> = tensors.iter().map(address).collect();
+            let first = |i: usize| addresses[..i].iter().position(|other| *other == addresses[i]).unwrap_or(i);
+            let lock = |i: usize| (first(i) == i).then(|| tensors[i].storage_and_layout().0);
+            let locked: Vec<_> = (0..tensors.len()).map(lock).collect();
+            let views = tensors.iter().enumerate().map(|(i, xs)| match locked[first(i)].as_deref() {
+                Some(Storage::Cpu(storage)) => view(op, storage, xs.layout()),
                 _ => Err(error($crate::adapter::not_on_cpu(op, xs.device().location()))),
             });
-            f(&views.collect::<Result<::std::vec::Vec<_>>>()?).map_err(error)
+            f(&views.collect::<Result<Vec<_>>>()?).map_err(error)
         }
 
         fn tensor(values: Values, shape: &Shape) -> Result<Tensor> {

@@ -84,10 +84,10 @@ from!(F64 f64, F32 f32, F16 f16, BF16 bf16);
 macro_rules! same_type {
     ($op:expr, [$($view:expr => $data:ident),+], $result:expr) => {
         match ($($view.floats,)+) {
-            ($(Floats::F64($data),)+) => $result,
-            ($(Floats::F32($data),)+) => $result,
-            ($(Floats::F16($data),)+) => $result,
-            ($(Floats::BF16($data),)+) => $result,
+            ($(crate::floats::Floats::F64($data),)+) => $result,
+            ($(crate::floats::Floats::F32($data),)+) => $result,
+            ($(crate::floats::Floats::F16($data),)+) => $result,
+            ($(crate::floats::Floats::BF16($data),)+) => $result,
             #[allow(unreachable_patterns, reason = "a single view always has the same type as itself")]
             _ => return Err(crate::adapter::types_differ($op, &[$($view.floats),+])),
         }
@@ -144,8 +144,8 @@ impl<'a> Op<'a> {
         Function::LayerNorm { eps: norm::widened(eps) }.into()
     }
 
-    /// Returns the op for rotary embedding. Its operands are the cosines and the sines. `heads` is the axis of the heads:
-    /// 1 in `[batch, heads, positions, cols]`, 2 in `[batch, positions, heads, cols]`.
+    /// Returns the op for rotary embedding. Its operands are the cosines and the sines. `heads` is the axis of the
+    /// heads: 1 in `[batch, heads, positions, cols]`, 2 in `[batch, positions, heads, cols]`.
     pub fn rope(interleaved: bool, heads: usize) -> Self {
         Function::Rope(rope::Rope { interleaved, heads }).into()
     }

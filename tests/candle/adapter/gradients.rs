@@ -3,7 +3,7 @@
 use super::candle::{DType, Result, Tensor, Var, backprop::GradStore};
 use super::numerics::{guarded, ops, rotary_emb};
 use super::ops::cos_sin;
-use super::support::{Number, assert_bits, each_type, of, strided, tensor, values};
+use super::support::{Number, assert_bits, each_type, elements, of, strided, tensor, values};
 use evenkeel::{Attention, Heads, Lanes, LayerNorm, Mask, RmsNorm, Rope, RopeTable, Rows, Softmax};
 
 fn var<E: Number>(values: &[E], dims: &[usize]) -> Result<Var> {
@@ -113,11 +113,20 @@ fn of_attention() -> Result<()> {
             of_heads(&dy, q_dims)?,
             &options,
         ))?;
+        let kv = k.clone();
         let [q, k, v] = [var(&q, &q_dims)?, var(&k, &kv_dims)?, var(&v, &kv_dims)?];
         let grads = gradients(&guarded::attention(&strided(&q)?, &k, &v, &options)?, &dy)?;
         assert_gradient(&grads, &q, &expected.dq)?;
         assert_gradient(&grads, &k, &expected.dk)?;
-        assert_gradient(&grads, &v, &expected.dv)
+        assert_gradient(&grads, &v, &expected.dv)?;
+        // Keys and values in one storage: the gradient is the sum of both gradients.
+        let grads = gradients(&guarded::attention(&q.detach(), &k, &k, &options)?, &dy)?;
+        let q = elements::<E>(&q)?;
+        let kv = of_heads(&kv, kv_dims)?;
+        let expected =
+            of(evenkeel::attention_backward(of_heads(&q, q_dims)?, kv, kv, of_heads(&dy, q_dims)?, &options))?;
+        let sum = (tensor(&expected.dk, &kv_dims[..])? + tensor(&expected.dv, &kv_dims[..])?)?;
+        assert_gradient(&grads, &k, &elements::<E>(&sum)?)
     }
     each_type!(check)
 }
