@@ -13,6 +13,7 @@ use crate::ops::attention::Attention;
 const OP: &str = "attention";
 
 /// Returns options with this mask and these sinks.
+#[inline]
 pub fn options<'a>(
     options: &Attention<'static>,
     mask: Option<&'a Mask<'a>>,
@@ -21,6 +22,7 @@ pub fn options<'a>(
     Attention { mask, sinks: sinks.map(Floats::F64), ..*options }
 }
 
+#[inline]
 pub fn forward(q: &View<'_>, operands: &[View<'_>], options: &Attention<'_>) -> Result<(Values, Vec<usize>)> {
     let &[k, v] = operands else { return Err(Error::empty_input(OP)) };
     let y = same_type!(OP, [q => q_data, k => k_data, v => v_data], {
@@ -30,6 +32,7 @@ pub fn forward(q: &View<'_>, operands: &[View<'_>], options: &Attention<'_>) -> 
     Ok((y, [&q.dims[..3], &v.dims[3..]].concat()))
 }
 
+#[inline]
 pub fn backward(
     q: &View<'_>,
     operands: &[View<'_>],

@@ -2,6 +2,8 @@
 //!
 //! The macro converts between candle's tensors and the types of this module, because the crate cannot name the types of
 //! a candle that it does not depend on. Everything else is here.
+//!
+//! The functions are `#[inline]`, so that only crates that use the macro compile them.
 
 #![forbid(unsafe_code)]
 
@@ -33,6 +35,7 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// Creates a view of the elements `start..end` of a storage. A contiguous tensor has exactly these elements. Any
     /// other tensor begins at `start` and ends at or before `end`.
+    #[inline]
     pub fn new(storage: Floats<'a>, (start, end): (usize, usize), dims: &'a [usize], strides: &'a [usize]) -> Self {
         // An empty tensor may start past the end of its storage.
         let range = if start < end { start..end } else { 0..0 };
@@ -50,6 +53,7 @@ pub enum Values {
 }
 
 impl Values {
+    #[inline]
     fn zeros(dtype: DType, count: usize) -> Self {
         match dtype {
             DType::F64 => Values::F64(vec![0.0; count]),
@@ -59,6 +63,7 @@ impl Values {
         }
     }
 
+    #[inline]
     fn floats_mut(&mut self) -> FloatsMut<'_> {
         match self {
             Values::F64(values) => values.into(),
@@ -121,6 +126,7 @@ enum Function {
 
 impl<'a> Op<'a> {
     /// Returns the op for softmax along an axis.
+    #[inline]
     pub fn softmax(axis: usize, options: &Softmax<'a>) -> Self {
         let Softmax { mask, scale, softcap, fully_masked } = *options;
         let function = Function::Softmax(axis, Softmax { mask: None, scale, softcap, fully_masked });
@@ -128,6 +134,7 @@ impl<'a> Op<'a> {
     }
 
     /// Returns the op for the logarithm of softmax along an axis.
+    #[inline]
     pub fn log_softmax(axis: usize, options: &Softmax<'a>) -> Self {
         let Softmax { mask, scale, softcap, fully_masked } = *options;
         let function = Function::LogSoftmax(axis, Softmax { mask: None, scale, softcap, fully_masked });
@@ -135,32 +142,38 @@ impl<'a> Op<'a> {
     }
 
     /// Returns the op for root-mean-square normalisation. Its operand is the weight.
+    #[inline]
     pub fn rms_norm(eps: f32) -> Self {
         Function::RmsNorm { eps: norm::widened(eps) }.into()
     }
 
     /// Returns the op for layer normalisation. Its operands are the weight and the bias.
+    #[inline]
     pub fn layer_norm(eps: f32) -> Self {
         Function::LayerNorm { eps: norm::widened(eps) }.into()
     }
 
     /// Returns the op for rotary embedding. Its operands are the cosines and the sines. `heads` is the axis of the
     /// heads: 1 in `[batch, heads, positions, cols]`, 2 in `[batch, positions, heads, cols]`.
+    #[inline]
     pub fn rope(interleaved: bool, heads: usize) -> Self {
         Function::Rope(rope::Rope { interleaved, heads }).into()
     }
 
     /// Returns the op for 1 / (1 + e^-x) of each element.
+    #[inline]
     pub fn sigmoid() -> Self {
         Function::Sigmoid.into()
     }
 
     /// Returns the op for x / (1 + e^-x) of each element.
+    #[inline]
     pub fn silu() -> Self {
         Function::Silu.into()
     }
 
     /// Returns the op for attention of queries. Its operands are the keys and the values.
+    #[inline]
     pub fn attention(options: &Attention<'a>) -> Self {
         let Attention { scale, softcap, mask, sinks, fully_masked } = *options;
         let sinks = sinks.map(|sinks| (0..sinks.len()).filter_map(|i| sinks.get(i)).collect());
@@ -169,12 +182,14 @@ impl<'a> Op<'a> {
     }
 
     /// Returns the op with a copy of its mask, so that the op borrows nothing.
+    #[inline]
     pub fn into_owned(self) -> Op<'static> {
         let mask = self.mask.map(|mask| Cow::Owned(mask.into_owned().into_owned()));
         Op { function: self.function, mask }
     }
 
     /// Returns the op's name for errors.
+    #[inline]
     pub fn name(&self) -> &'static str {
         match &self.function {
             Function::Softmax(..) => "softmax",
@@ -190,6 +205,7 @@ impl<'a> Op<'a> {
 
     /// Computes the result and its shape. All arguments are contiguous, except those of attention: only their last axis
     /// needs to be.
+    #[inline]
     pub fn forward(&self, args: &[View<'_>]) -> Result<(Values, Vec<usize>)> {
         let (x, operands) = args.split_first().ok_or(Error::empty_input(self.name()))?;
         let y: Values = match &self.function {
@@ -216,6 +232,7 @@ impl<'a> Op<'a> {
 
     /// Computes the gradients of the arguments, in their order. Where the op has no gradient, the list has `None` or
     /// ends.
+    #[inline]
     pub fn backward(&self, args: &[View<'_>], dy: View<'_>) -> Result<Vec<Option<Values>>> {
         let (x, operands) = args.split_first().ok_or(Error::empty_input(self.name()))?;
         let dx: Values = match &self.function {
@@ -254,6 +271,7 @@ impl From<Function> for Op<'_> {
 }
 
 /// Draws a token from each row along the last axis; see [`sample_rows`](crate::sample_rows).
+#[inline]
 pub fn sample_rows(
     logits: View<'_>,
     mask: Option<&Mask<'_>>,
@@ -263,6 +281,7 @@ pub fn sample_rows(
 }
 
 /// Returns the error for a tensor that is not on the CPU.
+#[inline]
 pub fn not_on_cpu(op: &'static str, device: impl Debug) -> Error {
     Error::unavailable(format!("{device:?}"), format!("{op} of candle_adapter computes only tensors on the CPU"))
 }

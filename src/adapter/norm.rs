@@ -11,15 +11,18 @@ use crate::rows::RowsMut;
 use crate::simd::in_default;
 
 /// Converts candle's type of `eps` to the type of the options.
+#[inline]
 pub fn widened(eps: f32) -> f64 {
     in_default(|| f64::from(eps))
 }
 
+#[inline]
 pub fn rms_norm(x: &View<'_>, operands: &[View<'_>], eps: f64) -> Result<Values> {
     let options = RmsNorm { weight: operand("rms_norm", "alpha", operands.first())?, ..RmsNorm::default().eps(eps) };
     Ok(same_type!("rms_norm", [x => data], crate::rms_norm(rows(data, x)?, &options)?.into()))
 }
 
+#[inline]
 pub fn rms_norm_backward(x: &View<'_>, operands: &[View<'_>], dy: View<'_>, eps: f64) -> Result<Vec<Option<Values>>> {
     const OP: &str = "rms_norm_backward";
     let options = RmsNorm { weight: operand(OP, "alpha", operands.first())?, ..RmsNorm::default().eps(eps) };
@@ -34,11 +37,13 @@ pub fn rms_norm_backward(x: &View<'_>, operands: &[View<'_>], dy: View<'_>, eps:
     Ok(vec![Some(dx), dweight])
 }
 
+#[inline]
 pub fn layer_norm(x: &View<'_>, operands: &[View<'_>], eps: f64) -> Result<Values> {
     let options = layer_norm_options("layer_norm", operands, eps)?;
     Ok(same_type!("layer_norm", [x => data], crate::layer_norm(rows(data, x)?, &options)?.into()))
 }
 
+#[inline]
 pub fn layer_norm_backward(x: &View<'_>, operands: &[View<'_>], dy: View<'_>, eps: f64) -> Result<Vec<Option<Values>>> {
     const OP: &str = "layer_norm_backward";
     let options = layer_norm_options(OP, operands, eps)?;
@@ -55,12 +60,14 @@ pub fn layer_norm_backward(x: &View<'_>, operands: &[View<'_>], dy: View<'_>, ep
     Ok(vec![Some(dx), dweight, dbias])
 }
 
+#[inline]
 fn layer_norm_options<'a>(op: &'static str, operands: &[View<'a>], eps: f64) -> Result<LayerNorm<'a>> {
     let (weight, bias) = (operand(op, "alpha", operands.first())?, operand(op, "beta", operands.get(1))?);
     Ok(LayerNorm { weight, bias, eps })
 }
 
 /// Returns the values of an operand. The op checks that there is one for each column.
+#[inline]
 fn operand<'a>(op: &'static str, argument: &'static str, view: Option<&View<'a>>) -> Result<Option<Floats<'a>>> {
     match view {
         Some(view) if view.dims.len() != 1 => {
@@ -71,6 +78,7 @@ fn operand<'a>(op: &'static str, argument: &'static str, view: Option<&View<'a>>
 }
 
 /// Returns memory for the gradient of an operand.
+#[inline]
 fn like(operand: Option<Floats<'_>>) -> Option<Values> {
     operand.map(|operand| Values::zeros(operand.dtype(), operand.len()))
 }

@@ -17,12 +17,14 @@ pub struct Rope {
 }
 
 impl Rope {
+    #[inline]
     pub fn forward(&self, x: &View<'_>, tables: &[View<'_>]) -> Result<Values> {
         let table = self.table(x, tables, 1.0)?;
         Ok(same_type!(OP, [x => data], table.rope(rows(data, x)?)?.into()))
     }
 
     /// Computes the gradient of the rotated tensor, which is `dy` rotated by the opposite angles.
+    #[inline]
     pub fn backward(&self, tables: &[View<'_>], dy: View<'_>) -> Result<Values> {
         let table = self.table(&dy, tables, -1.0)?;
         Ok(same_type!("rope_backward", [dy => grads], table.rope(rows(grads, &dy)?)?.into()))
@@ -30,6 +32,7 @@ impl Rope {
 
     /// Returns the tables, after checking that they fit the tensor. A table is `[positions, cols / 2]` or
     /// `[batch, positions, cols / 2]`, with at least as many positions as the tensor.
+    #[inline]
     fn table<'a>(&self, x: &View<'_>, tables: &[View<'a>], direction: f64) -> Result<GivenTable<'a>> {
         let (&[batch, _, _, cols], &[cos, sin]) = (x.dims, tables) else {
             return Err(Error::shape(OP, "xs", format!("shape {:?}", x.dims), "four axes"));
