@@ -44,6 +44,8 @@
 //! - Views of a slice as rows: [`Rows`], [`RowsMut`]. Views along any axis: [`Lanes`], [`LanesMut`].
 //! - Masks: [`Mask`]. The result of a fully masked row: [`FullyMasked`].
 //! - Sampling of tokens: [`SamplerConfig`], then [`Sampler`].
+//! - Tensors of candle: `candle`, with the feature of that name. Tensors of a fork or another version of candle:
+//!   [`candle_adapter!`].
 //! - Statistics of a tensor: [`finite()`], [`inspect()`]. Gradient clipping: [`clip_grad_norm()`],
 //!   [`clip_grad_value()`].
 //! - Training: initialisers, loss scaling, unscaling with clipping, and optimisers in [`mod@train`].
@@ -119,6 +121,9 @@
 )]
 
 pub mod accuracy;
+#[cfg(all(feature = "sample", feature = "train"))]
+#[doc(hidden)]
+pub mod adapter;
 pub mod backend;
 #[cfg(feature = "candle")]
 pub mod candle;

@@ -6,7 +6,7 @@ use crate::cpu;
 use crate::cpu::rope::Layout;
 use crate::element::Element;
 use crate::error::{Error, Result};
-#[cfg(feature = "candle")]
+#[cfg(feature = "train")]
 use crate::floats::Floats;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{in_default, new_vec};
@@ -169,22 +169,24 @@ pub(crate) fn check_shape(
 
 /// Cosines and sines that the caller computed, of any float type. A table has the shape `[positions, cols / 2]`. There
 /// is one table for the whole batch, or one table for each batch entry.
-#[cfg(feature = "candle")]
+#[cfg(feature = "train")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GivenTable<'a> {
     pub cos: Floats<'a>,
     pub sin: Floats<'a>,
     pub layout: Layout,
     pub interleaved: bool,
+    /// Factor of the sines: 1, or -1 to rotate back.
+    pub direction: f64,
 }
 
-#[cfg(feature = "candle")]
+#[cfg(feature = "train")]
 impl GivenTable<'_> {
     /// Applies [`rope`] with this table. `layout` must map every row of `x` to a row of the table.
     pub fn rope<E: Element>(self, x: Rows<'_, E>) -> Result<Vec<E>> {
         let (rows, cols) = (x.rows(), x.cols());
-        let GivenTable { cos, sin, layout, interleaved } = self;
-        let kernel = cpu::rope::Rope { cos, sin, layout, interleaved, direction: 1.0 };
+        let GivenTable { cos, sin, layout, interleaved, direction } = self;
+        let kernel = cpu::rope::Rope { cos, sin, layout, interleaved, direction };
         new_vec(OP, rows * cols, |out| rotate(x, RowsMut::new(out, rows, cols)?, kernel))
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of candle tensors: drop-in functions, guarded forms, compositions and gradients.
 
+mod adapter;
 mod attention;
 mod clip;
 mod composition;

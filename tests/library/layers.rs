@@ -31,6 +31,7 @@ const LAYERS: &[&[&str]] = &[
     &["registry"],
     &["accuracy"],
     &["reference"],
+    &["adapter"],
     &["cuda"],
     &["neuron"],
     &["backend"],

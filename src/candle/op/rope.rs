@@ -147,8 +147,13 @@ impl Op for Given {
     fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let (x, cos, sin) = (args[0], args[1], args[2]);
         let layout = self.layout(x.shape().dims(), cos.shape().rank() == 3);
-        let table =
-            GivenTable { cos: cos.floats(NAME)?, sin: sin.floats(NAME)?, layout, interleaved: self.interleaved };
+        let table = GivenTable {
+            cos: cos.floats(NAME)?,
+            sin: sin.floats(NAME)?,
+            layout,
+            interleaved: self.interleaved,
+            direction: 1.0,
+        };
         let y = map_storage!(NAME, x, data => table.rope(x.rows(data)?)?);
         Ok((y, x.shape().clone()))
     }
