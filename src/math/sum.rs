@@ -341,7 +341,7 @@ pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
 struct Quads<'a, S, T, const A: usize, const B: usize> {
     x: [&'a [S]; A],
     y: [&'a [T]; B],
-    /// Last quad of each slice if it is incomplete, filled up with padding.
+    /// Last quad of each slice, filled up with padding. Not used if the last quads are complete.
     last: &'a ([[S; QUAD]; A], [[T; QUAD]; B]),
     whole: usize,
     all: usize,
