@@ -5,22 +5,25 @@
 //! A group of rows is normalised first. Then the matrix is read once, a few rows at a time. These matrix rows are
 //! multiplied with the whole group while the group is in a near cache.
 
+mod products;
+
+use self::products::Products;
 use super::lanes::GuardCounts;
-use super::moments::{OfRow, largest, power_of_two, unit_for};
+use super::moments::{OfRow, largest, unit_for};
 use super::norm_rows::{Norm, OneRow};
 use super::rms_norm::RmsNorm;
 use super::scratch;
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
-use crate::math::sum::dots_o;
+use crate::math::sum::TILE;
 use crate::options::Rounding;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{self, Isa, Span, Work, Written};
 
 /// Number of rows normalised at a time. The number is large enough for the matrix to be read rarely, and small enough
 /// for the rows to stay in a near cache.
-const TOGETHER: usize = 32;
+const TOGETHER: usize = 64;
 
 #[derive(Clone, Copy)]
 pub struct RmsNormLinear<'a, E> {
@@ -46,7 +49,9 @@ pub fn apply<'a, E: Element>(
     }
     let weight = Weight::of(&call.norm, cols);
     let most = rows.min(TOGETHER);
-    let mut normalised = vec![0.0; most * cols];
+    // Zeros follow each row, up to a whole number of tiles.
+    let padded = cols.next_multiple_of(TILE);
+    let mut normalised = vec![0.0; most * padded];
     let mut exponents = vec![0; most];
     // The results of one row of the matrix are adjacent, so that threads can split the matrix.
     let mut made = vec![E::ZERO; results * most];
@@ -56,7 +61,7 @@ pub fn apply<'a, E: Element>(
         let mut written = Written::default();
         for first in (0..rows).step_by(TOGETHER) {
             let count = TOGETHER.min(rows - first);
-            let (normalised, exponents) = (&mut normalised[..count * cols], &mut exponents[..count]);
+            let (normalised, exponents) = (&mut normalised[..count * padded], &mut exponents[..count]);
             let call = &call;
             let normalise =
                 Normalise { x, first, call, weight: &weight, to: &mut *normalised, exponents: &mut *exponents };
@@ -96,7 +101,8 @@ fn exponent_of(unit: f64) -> i32 {
     (unit.to_bits() >> 52) as i32 - 1023
 }
 
-/// Normalisation of rows in f64. Each row is multiplied by 2^exponent, with its own exponent.
+/// Normalisation of rows in f64. Each row is multiplied by 2^exponent, with its own exponent. In `to`, zeros follow each
+/// row, up to a multiple of [`TILE`].
 struct Normalise<'a, 'o, E> {
     x: Rows<'a, E>,
     first: usize,
@@ -118,7 +124,7 @@ impl<E: Element> Work for Normalise<'_, '_, E> {
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let (to_a, to_b) = self.to.split_at_mut(at * self.x.cols());
+        let (to_a, to_b) = self.to.split_at_mut(at * self.x.cols().next_multiple_of(TILE));
         let (exponents_a, exponents_b) = self.exponents.split_at_mut(at);
         (
             Normalise { to: to_a, exponents: exponents_a, ..self },
@@ -143,7 +149,8 @@ impl<E: Element> Work for Normalise<'_, '_, E> {
         scratch::with(
             #[inline(always)]
             |scratch| {
-                for ((i, to), exponent) in to.chunks_exact_mut(cols).enumerate().zip(exponents) {
+                for ((i, to), exponent) in to.chunks_exact_mut(cols.next_multiple_of(TILE)).enumerate().zip(exponents) {
+                    let to = &mut to[..cols];
                     let row = x.row(first + i);
                     *exponent = if call.rounded {
                         rounded.copy_from_slice(row);
@@ -196,134 +203,4 @@ fn unrounded<I: Isa, E: Element>(
         },
     );
     weight.exponent
-}
-
-/// Multiplication of normalised rows with some rows of the matrix.
-struct Products<'a, 'o, E> {
-    rows: &'a [f64],
-    exponents: &'a [i32],
-    call: &'a RmsNormLinear<'a, E>,
-    first: usize,
-    /// Destination of the products. The products of one row of the matrix are adjacent.
-    to: &'o mut [E],
-}
-
-impl<E: Element> Work for Products<'_, '_, E> {
-    type Out = ();
-
-    fn rows(&self) -> usize {
-        self.to.len() / self.exponents.len()
-    }
-
-    fn cols(&self) -> usize {
-        self.rows.len()
-    }
-
-    fn split_at(self, at: usize) -> (Self, Self) {
-        let (a, b) = self.to.split_at_mut(at * self.exponents.len());
-        (Products { to: a, ..self }, Products { first: self.first + at, to: b, ..self })
-    }
-
-    fn join((): (), (): ()) {}
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // Computes as many sums at a time as fit in registers, together with their operands. AVX-512 has twice as many
-        // registers as AVX2, and they are twice as wide.
-        if I::REGISTERS >= 32 {
-            self.together::<I, 2, 4, 8>(isa);
-        } else {
-            self.together::<I, 1, 2, 2>(isa);
-        }
-    }
-}
-
-impl<E: Element> Products<'_, '_, E> {
-    /// Multiplies `C` rows of the matrix at a time with `R` normalised rows each; `N` is `R * C`. The remaining rows of
-    /// the matrix are multiplied one by one.
-    #[inline(always)]
-    fn together<I: Isa, const R: usize, const C: usize, const N: usize>(mut self, isa: I) {
-        let all = self.rows();
-        let whole = all - all % C;
-        for of in (0..whole).step_by(C) {
-            self.some::<I, R, C, N>(isa, of);
-        }
-        for of in whole..all {
-            self.some::<I, 1, 1, 1>(isa, of);
-        }
-    }
-
-    #[inline(always)]
-    fn some<I: Isa, const R: usize, const C: usize, const N: usize>(&mut self, isa: I, of: usize) {
-        let (matrix, bias) = (self.call.matrix, self.call.bias);
-        let mut scaled = [const { Vec::new() }; C];
-        let mut exponents = [0; C];
-        if E::IS_F64 {
-            for c in 0..C {
-                let row = matrix.row(self.first + of + c);
-                let unit = unit_for(largest(isa, row, 0.0));
-                if unit != 1.0 {
-                    scaled[c] = row.iter().map(|value| E::from_wide(value.widen() * unit)).collect();
-                    exponents[c] = exponent_of(unit);
-                }
-            }
-        }
-        let mut beside = Beside { of, rows: [&[] as &[E]; C], exponents, biases: [0.0; C] };
-        for c in 0..C {
-            let result = self.first + of + c;
-            beside.rows[c] = if exponents[c] == 0 { matrix.row(result) } else { &scaled[c] };
-            beside.biases[c] = bias.map_or(0.0, |bias| bias.get(result).unwrap_or(f64::NAN));
-        }
-        let count = self.exponents.len();
-        let whole = count - count % R;
-        for first in (0..whole).step_by(R) {
-            self.multiply::<I, R, C, N>(isa, first, &beside);
-        }
-        for first in whole..count {
-            self.multiply::<I, 1, C, C>(isa, first, &beside);
-        }
-    }
-
-    #[inline(always)]
-    fn multiply<I: Isa, const R: usize, const C: usize, const N: usize>(
-        &mut self,
-        isa: I,
-        first: usize,
-        beside: &Beside<'_, E, C>,
-    ) {
-        let (count, cols) = (self.exponents.len(), self.call.matrix.cols());
-        let mut rows = [&[] as &[f64]; R];
-        for (r, row) in rows.iter_mut().enumerate() {
-            *row = &self.rows[(first + r) * cols..][..cols];
-        }
-        let sums = dots_o::<I, E, R, C, N>(isa, rows, beside.rows);
-        for r in 0..R {
-            for c in 0..C {
-                let exponent = self.exponents[first + r] + beside.exponents[c];
-                let y = result(sums[r * C + c], exponent, beside.biases[c]);
-                self.to[(beside.of + c) * count + first + r] = E::from_wide(y);
-            }
-        }
-    }
-}
-
-/// Rows of the matrix that are read together; the first has the index `of`. Each row is multiplied by its own power of
-/// two.
-struct Beside<'a, E, const C: usize> {
-    of: usize,
-    rows: [&'a [E]; C],
-    exponents: [i32; C],
-    biases: [f64; C],
-}
-
-/// Returns the sum divided by 2^exponent, plus the bias.
-#[inline(always)]
-fn result(sum: f64, exponent: i32, bias: f64) -> f64 {
-    if exponent == 0 {
-        return sum + bias;
-    }
-    // The unscaled sum may exceed the range of f64 even if the result does not. So the sum is first scaled to a quarter
-    // of its final value, by two normal powers of two, and the result is multiplied by 4.
-    let back = -exponent - 2;
-    4.0 * (sum * power_of_two(back / 2) * power_of_two(back - back / 2) + 0.25 * bias)
 }

@@ -110,10 +110,13 @@ fn large_weights<E: Bits>() {
 /// Checks that each result is the tiled sum ([`tiled_sum`]) of the products of a normalised row and a matrix row. The
 /// normalised row is first rounded to its type. If the type is f32 or narrower, the products are exact in f64.
 fn sums_by_definition<E: Bits>() {
-    for cols in [1, 40, 256, 257, 700, 5000] {
-        let layer = Layer::<E>::new("by definition", [3, 7, cols]);
+    // Batches of 8 rows, and of 16 in f64, are multiplied with the transposed matrix. Rows of more than 64 tiles add
+    // several tiles to a lane.
+    let shapes = [(3, 1), (3, 40), (3, 256), (3, 257), (3, 700), (3, 5000), (9, 257), (17, 700), (16, 17_000)];
+    for (rows, cols) in shapes {
+        let layer = Layer::<E>::new("by definition", [rows, 7, cols]);
         let options = RmsNormLinear::default().rounded(true);
-        let n = rms_norm(Rows::new(&layer.x, 3, cols).unwrap(), &options.norm).unwrap();
+        let n = rms_norm(Rows::new(&layer.x, rows, cols).unwrap(), &options.norm).unwrap();
         let dot = |n: &[E], row: &[E]| {
             let products: Vec<f64> = n.iter().zip(row).map(|(n, m)| n.widen() * m.widen()).collect();
             E::from_wide(tiled_sum(&products))
@@ -123,7 +126,7 @@ fn sums_by_definition<E: Bits>() {
         each_level(|level| {
             let y = layer.run(&options);
             if E::DTYPE != DType::F64 {
-                assert_same_bits(&format!("{cols} columns, {level}"), &y, &expected);
+                assert_same_bits(&format!("{rows} rows, {cols} columns, {level}"), &y, &expected);
             }
         });
     }
@@ -237,14 +240,14 @@ fn products_beyond_the_type<E: Bits>() {
 
 fn broken_rows<E: Bits>() {
     let (results, cols) = (5, 300);
-    for broken in [f64::NAN, f64::INFINITY] {
-        let mut layer = Layer::<E>::new("broken", [3, results, cols]);
+    for (broken, rows) in [(f64::NAN, 3), (f64::INFINITY, 3), (f64::NAN, 19), (f64::INFINITY, 19)] {
+        let mut layer = Layer::<E>::new("broken", [rows, results, cols]);
         let whole = layer.run(&RmsNormLinear::default());
         layer.x[cols + 17] = E::from_wide(broken);
         let y = layer.run(&RmsNormLinear::default());
         assert!(wide(&y[results..2 * results]).iter().all(|y| y.is_nan()));
         assert_same_bits("the row before", &y[..results], &whole[..results]);
-        assert_same_bits("the row after", &y[2 * results..], &whole[2 * results..]);
+        assert_same_bits("the rows after", &y[2 * results..], &whole[2 * results..]);
     }
     let mut layer = Layer::<E>::new("zeros", [2, results, cols]);
     layer.x.fill(E::ZERO);
