@@ -88,7 +88,7 @@ struct Shared<'a, C: ?Sized> {
     own: BTreeMap<usize, &'a GradShard<'a>>,
 }
 
-/// This rank's statistics of a sharded tensor. The tile sums have not been exchanged yet.
+/// Statistics of a sharded tensor on this rank. The tile sums have not been exchanged yet.
 struct Cut {
     /// Power of two by which elements are multiplied before they are summed.
     unit: f64,
