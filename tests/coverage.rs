@@ -72,7 +72,7 @@ fn ops_are_in_every_table() {
     let emulated: String = of_devices.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     for op in OPS {
         let name = op.name;
-        // `for_each_elementwise!` generates the benchmarks of its functions and of their gradients.
+        // `for_each_elementwise!` generates the benchmarks of the elementwise functions and of their gradients.
         if op.kind != Kind::ElementwiseBackward && !ELEMENTWISE.contains(&name) {
             assert!(
                 benches.contains(&format!("(\"{name}\", {name}::run)")),

@@ -1,7 +1,7 @@
 """Measures the speed of other libraries on a device. Shapes and method are those of `gpu-check time`.
 
 Calls run in batches between two events, after copies that keep the device busy while the calls are queued.
-The calls cycle through more memory than the device's caches hold.
+Successive calls use different buffers. Together, the buffers are larger than the device's caches.
 
 usage: peers.py --out FILE [--seconds N] [--quick]
 

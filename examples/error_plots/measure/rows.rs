@@ -270,7 +270,7 @@ fn of_pair<E: Element>(x: &[E], i: usize) -> f64 {
     x[i].widen().abs().max(x[(i + HEAD / 2) % HEAD].widen().abs())
 }
 
-/// Returns the row in reverse order, which serves as a gradient.
+/// Returns the row in reverse order. The plots use it as a gradient.
 fn reversed<E: Element>(x: &[E]) -> Vec<E> {
     x.iter().rev().copied().collect()
 }

@@ -22,8 +22,8 @@ pub struct Case {
     pub page_size: usize,
     /// Number of features of keys and of values.
     pub features: [usize; 2],
-    /// Whether a page holds all positions of one head after another, instead of all heads of one position after
-    /// another.
+    /// Whether a page holds all positions of the first head, then all positions of the next head, and so on. Otherwise,
+    /// it holds all heads of the first position, then all heads of the next position.
     pub heads_first: bool,
     pub scale: Option<f64>,
     pub softcap: Option<f64>,
@@ -141,7 +141,7 @@ impl<E: DeviceElement> Cache<E> {
         let layouts = features.map(layout);
         let mut all: Vec<u32> = (0..pages as u32).collect();
         all.shuffle(rng);
-        // The table is a part of a wider one. The last column of the wider table does not belong to it.
+        // Each row of the table is followed by one more number, which does not belong to the table.
         let table_stride = columns + 1;
         let table: Vec<u32> = (0..sequences * table_stride)
             .map(|i| {
