@@ -45,7 +45,7 @@ def after(text, place, labels):
 
 
 def shortest(found, labels, wanted):
-    """Returns the length of the shortest path with the `wanted` number of matches of each of the `MARKS`, or None."""
+    """Returns the length of the shortest path on which the `MARKS` match as often as `wanted` says, or None."""
     marks = [tuple(int(bool(re.match(r"(@!?U?P\w+\s+)?" + mark, text))) for mark in MARKS) for text in found]
     start = (0, (0,) * len(MARKS))
     best, queue = {start: 0}, [(0, start)]

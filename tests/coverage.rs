@@ -199,8 +199,7 @@ fn unsafe_code_is_of_instruction_sets_and_devices_only() {
     }
 }
 
-/// Checks that no doc comment in `src` begins with a word that announces a relative or elliptic clause instead of a
-/// verb or a noun phrase.
+/// Checks that doc comments in `src` begin with a verb or a noun phrase, and not with a word such as `What` or `That`.
 #[test]
 fn doc_comments_begin_with_a_verb_or_noun() {
     const REJECTED: [&str; 12] =

@@ -475,11 +475,11 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "{shape:?}, NaN in q and {broken:?} in dy of query {row}: dq and dk must be NaN for the query and its head"
+                "{shape:?}, NaN in q, {broken:?} in dy of query {row}: dq and dk must be NaN for the query and its head"
             );
             assert!(
                 nan(&got.dv[..keys * of_values]),
-                "{shape:?}, NaN in q and {broken:?} in dy of query {row}: dv of the head of this query must be NaN"
+                "{shape:?}, NaN in q, {broken:?} in dy of query {row}: dv of the head of this query must be NaN"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;

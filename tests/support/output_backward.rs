@@ -251,7 +251,7 @@ pub fn scales<G: FromOutput, E: Bits>() {
     }
 }
 
-/// Checks that gradients at masked positions are not read, whatever they are.
+/// Checks that gradients at masked positions are not read. These gradients may have any value.
 pub fn masked_positions<G: FromOutput, E: Bits>() {
     let mut rng = generate::rng(G::NAME);
     let checker = Checker::new::<E>(G::NAME);

@@ -309,7 +309,7 @@ class Race:
         torch = self.torch
         rows, cols = shape
         of_type = getattr(torch, TYPES[dtype])
-        # Smallest number of bytes that most ops read and write: one input and one output.
+        # Number of bytes of one input and one output. Most ops read and write at least this many bytes.
         moved = 2 * rows * cols * of_type.itemsize
         pieces = min(max(-(-ROUND // moved), 1), 64)
         function, is_prepared = self.function(op, by)

@@ -1,5 +1,5 @@
-//! Timing of contenders in turns: every round times each of them once, so other load of the machine affects all
-//! equally.
+//! Timing of contenders in turns: every round times each contender once, so other load on the machine affects all
+//! contenders equally.
 
 use crate::clock::{Time, time};
 use crate::contender::{Contender, Run, numbers};

@@ -33,8 +33,8 @@ pub struct GlobalMemory {
     bytes: usize,
 }
 
-// SAFETY: only kernels access the memory, and the caller of a kernel guarantees that no other kernel runs at the same
-// time on memory that both write.
+// SAFETY: only kernels access the memory. The caller of a kernel guarantees that no two kernels that write the same
+// memory run at the same time.
 unsafe impl Sync for GlobalMemory {}
 
 impl GlobalMemory {

@@ -97,8 +97,8 @@ fn check<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, case: Case) ->
         interleaved,
     };
     let describe = |found: String| format!("{case:?} of {}: {found}", E::DTYPE);
-    // SAFETY: the addresses point to buffers that contain the rows, to positions and to the table, which outlive the
-    // kernel run.
+    // SAFETY: the addresses point to the buffers with the rows, to the positions, and to the table. All of these
+    // outlive the kernel run.
     let outcome = unsafe {
         if is_normalised {
             let planned = qk_norm_rope::launch_heads(E::DTYPE, &rotation, None, &RmsNorm::default()).unwrap();

@@ -280,7 +280,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, case: &Case
     let (launches, arguments) =
         launches(E::DTYPE, &memory, &shape, &options).unwrap().expect("attention with queries must launch kernels");
     for launch in launches {
-        // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
+        // SAFETY: the addresses point to slices of the required lengths. The slices outlive the kernel run.
         unsafe { how.run(emulator, (launch, arguments)) }.map_err(describe)?;
     }
     to.compare(&expected).map_err(describe)?;

@@ -81,7 +81,7 @@ fn compare<E: DeviceElement, A: Copy>(
         let [x_at, dy_at, _] = placed.each_mut().map(|values| values.address());
         let addresses = [x_at, dy_at, placed[over].address(), guards.as_mut_ptr() as u64];
         let planned = launch(addresses, &options).map_err(|error| describe(error.to_string()))?;
-        // SAFETY: the addresses point to slices of these shapes, which outlive the kernel run.
+        // SAFETY: the addresses point to slices of these shapes. The slices outlive the kernel run.
         unsafe {
             how.run(emulator, planned.expect("a softmax backward op on a non-empty tensor must launch a kernel"))
         }
