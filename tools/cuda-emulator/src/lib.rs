@@ -60,7 +60,8 @@ impl Emulator {
         Emulator { run: emulator_launch, _library: None }
     }
 
-    /// Loads kernels from a shared library that was compiled with the emulator, as the linked kernels are.
+    /// Loads kernels from a shared library. Like the linked kernels, the library must have been compiled with the
+    /// emulator.
     ///
     /// # Errors
     /// Returns the reason if the library can't be loaded.

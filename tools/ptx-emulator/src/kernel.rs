@@ -177,7 +177,8 @@ impl Kernel {
         self.parameter_bytes
     }
 
-    /// Returns the size in bytes of the smallest access to shared memory. It divides the sizes of all accesses.
+    /// Returns the size in bytes of the smallest access to shared memory. The sizes of all accesses are multiples of
+    /// it.
     pub(crate) fn grain(&self) -> usize {
         let sizes = self.code.iter().filter_map(|inst| match inst.op {
             Op::Load(access) | Op::Store(access) | Op::Atom(_, access)

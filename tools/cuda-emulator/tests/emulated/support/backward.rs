@@ -72,7 +72,8 @@ fn compare<E: DeviceElement, A: Copy>(
         Err(Error::FullyMasked { row, .. }) => row as u64,
         _ => u64::MAX,
     };
-    // The output is a separate buffer first. Then it overwrites the scores or the gradients of the results.
+    // In the first run, the output is a separate buffer. In the second run, the output overwrites the scores or the
+    // gradients of the results.
     let over = if op == Op::LogSumExp || how.shift % 2 == 1 { 0 } else { 1 };
     for over in [2, over] {
         let mut placed =
