@@ -90,7 +90,7 @@ impl Emulator {
             Order::Random(seed) => seed.max(2),
         };
         let (arguments, bytes) = (std::ptr::from_ref(arguments).cast(), size_of::<A>());
-        // SAFETY: the name ends with a NUL byte. `bytes` is the size of the arguments, and not more bytes are read. The
+        // SAFETY: the name ends with a NUL byte. `bytes` is the size of the arguments, and no more bytes are read. The
         // caller guarantees the rest.
         let outcome = unsafe { (self.run)(name.as_ptr(), launch.blocks, launch.threads, arguments, bytes, order) };
         let kernel = launch.kernel.to_string();

@@ -52,7 +52,8 @@ pub struct Global<'m> {
 }
 
 impl<'m> Global<'m> {
-    /// # Safety All ranges may be read, and the writable ranges may be written. No other thread accesses their memory.
+    /// # Safety
+    /// All ranges may be read, and the writable ranges may be written. No other thread accesses their memory.
     pub unsafe fn new(memory: &'m Memory) -> Self {
         Global { memory, last: Range { start: 0, end: 0, writable: false } }
     }

@@ -117,7 +117,7 @@ impl<E: Element> Row<E> {
     }
 
     /// Returns the largest term of each result. A probability below the smallest normal number of its type is replaced
-    /// by that number. In f64, a smaller term is replaced by it, too.
+    /// by that number. In f64, a term below the smallest normal number is replaced, too.
     fn units(&self) -> Vec<f64> {
         let (least, least_term) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),

@@ -32,9 +32,9 @@ pub struct Case {
     pub sinks: Option<(Vec<f32>, bool)>,
     /// Distribution of the numbers in queries, keys and values.
     pub kinds: [Kind; 3],
-    /// Sequence that uses a page that is not in the cache.
+    /// Index of the sequence that uses a page outside the cache, if there is one.
     pub unknown: Option<usize>,
-    /// Sequence with more keys than its pages hold.
+    /// Index of the sequence that has more keys than its pages hold, if there is one.
     pub too_long: Option<usize>,
 }
 
