@@ -1,4 +1,4 @@
-//! Benchmarks of the functions of one element and of their gradients against candle's functions.
+//! Benchmarks of the elementwise functions and their gradients, against candle's functions.
 
 use crate::Op;
 use crate::support::{Race, Timed, gradient, numbers, shapes, tensor};
@@ -127,7 +127,7 @@ macro_rules! benchmarks {
             }
         )*
 
-        /// Benchmarks of all functions of one element and of their gradients.
+        /// Benchmarks of all elementwise functions and their gradients.
         pub const OPS: &[Op] = &[$(
             (stringify!($name), |c| { each_dtype!(c, $name); }),
             (stringify!($backward), |c| { each_dtype!(c, $backward); }),

@@ -132,7 +132,8 @@ def monotone_poly(c):
     print("  MONOTONE_POLY  0.5 pinned,", [bits32(v) for v in m])
     print("    gap %.4f, errors %.4f, in 2^-28" % (gap(m) * 2**28, errors * 2**28))
     # Relative error before the last rounding. If |r| is near ln2/16, the significand is from e^(ln2/16) to 2
-    # e^(-ln2/16). The error in ULP is largest for the largest significand, and the last rounding for the smallest.
+    # e^(-ln2/16). The error in ULP is largest for the largest significand. The last rounding is largest for the
+    # smallest significand.
     before = errors / 2 + max(abs(relative(m, half * i / 1000)) for i in range(-1000, 1001))
     print("    error %.4f ULP, %.4f 2^-24 of the result" % (mpf(1) / 2 + before * 2 * exp(-half) * 2**23, (exp(-half) + before * 2**24)))
 
@@ -353,7 +354,7 @@ def polynomial32(name, c, error):
 
 
 def pairs():
-    """Prints the constants of the functions that compute with pairs of f32, except for the exponential."""
+    """Prints the constants of all functions that compute with pairs of f32, except the exponential."""
     worst = lambda g, c, points, at=lambda z: z: max(abs(1 - sum(v * at(z) ** j for j, v in enumerate(c)) / g(z)) for z in points)
     print("== src/math/normal_pair.rs")
     g = lambda z: erf(sqrt(z)) / sqrt(z)

@@ -14,7 +14,8 @@ import re
 ARCHITECTURE = "sm_90"
 # Number of 16-byte pieces that a thread holds, by kernel size.
 PIECES = {"1x4": 4, "8x4": 4, "any": 8}
-# Number of shuffles that are not lookups, by kernel size: the kernels for any row broadcast the warp's index.
+# Number of shuffles that are not table lookups, by kernel size. The kernels of size `any` have one, which broadcasts
+# the warp's index.
 SHUFFLES = {"1x4": 0, "8x4": 0, "any": 1}
 # Number of elements in a piece, by type.
 IN_PIECE = {"f32": 4, "f16": 8, "bf16": 8}
@@ -44,7 +45,7 @@ def after(text, place, labels):
 
 
 def shortest(found, labels, wanted):
-    """Returns the length of the shortest path with the `wanted` number of matches of each of the `MARKS`, or None."""
+    """Returns the length of the shortest path on which the `MARKS` match as often as `wanted` says, or None."""
     marks = [tuple(int(bool(re.match(r"(@!?U?P\w+\s+)?" + mark, text))) for mark in MARKS) for text in found]
     start = (0, (0,) * len(MARKS))
     best, queue = {start: 0}, [(0, start)]
@@ -66,7 +67,7 @@ def shortest(found, labels, wanted):
 
 
 def of_kernel(listed, kernel, pieces, elements, shuffles):
-    """Of the paths with the most writes to shared memory, returns the number of instructions of the shortest."""
+    """Returns the length of the shortest path, among the paths with the most writes to shared memory."""
     found, labels = listed[kernel]
     for writes in range(8, -1, -1):
         if length := shortest(found, labels, (pieces, pieces, 2 * elements + shuffles, writes)):

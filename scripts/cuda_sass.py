@@ -1,6 +1,6 @@
 """Reads NVIDIA's disassembly of kernels, and counts the instructions that limit a kernel's speed.
 
-The counts are of a kernel's whole text, so code that runs seldom counts as much as a loop. They show what a change of a
+The counts cover a kernel's whole text, so code that runs seldom counts as much as a loop. They show what a change of a
 source adds or removes.
 """
 

@@ -72,7 +72,7 @@ fn ops_are_in_every_table() {
     let emulated: String = of_devices.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     for op in OPS {
         let name = op.name;
-        // `for_each_elementwise!` generates the benchmarks of its functions and of their gradients.
+        // `for_each_elementwise!` generates the benchmarks of the elementwise functions and of their gradients.
         if op.kind != Kind::ElementwiseBackward && !ELEMENTWISE.contains(&name) {
             assert!(
                 benches.contains(&format!("(\"{name}\", {name}::run)")),
@@ -199,8 +199,7 @@ fn unsafe_code_is_of_instruction_sets_and_devices_only() {
     }
 }
 
-/// Checks that no doc comment in `src` begins with a word that announces a relative or elliptic clause instead of a
-/// verb or a noun phrase.
+/// Checks that doc comments in `src` begin with a verb or a noun phrase, and not with a word such as `What` or `That`.
 #[test]
 fn doc_comments_begin_with_a_verb_or_noun() {
     const REJECTED: [&str; 12] =

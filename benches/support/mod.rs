@@ -88,7 +88,7 @@ impl<'c, E: Element> Race<'c, E> {
         self
     }
 
-    /// Times the separate ops that the op fuses, and prints their error without checking it.
+    /// Times the separate ops that the benchmarked op fuses, and prints their error without checking it.
     pub fn unfused(&mut self, y: &mut [E], mut run: impl FnMut(&mut [E]) -> evenkeel::Result<()>) {
         run(y).unwrap();
         println!("{} in {}: largest error unfused {:.3} ULP", self.op, self.bound.dtype, self.largest_error(y));

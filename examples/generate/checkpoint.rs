@@ -202,7 +202,7 @@ impl Pretrained for Checkpoint {
     }
 }
 
-/// Runs candle's reader, which panics on some invalid files, and returns an error instead of a panic.
+/// Runs candle's reader, which panics on some invalid files. This function then returns an error.
 fn without_panic<T>(read: impl FnOnce() -> candle_core::Result<T>) -> Result<T> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));

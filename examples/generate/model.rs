@@ -52,7 +52,7 @@ struct Layer {
     query: QMatMul,
     key: QMatMul,
     value: QMatMul,
-    /// Norms of each head's queries and keys, in models that have them.
+    /// Norms of each head's queries and keys, in models that have such norms.
     query_key_norms: Option<(Tensor, Tensor)>,
     attention_output: QMatMul,
     feed_forward_norm: Tensor,

@@ -147,7 +147,7 @@ impl Layer {
         Ok(Layer { own, weight, bias, optimizer })
     }
 
-    /// Computes the logits of each row: the class's bias, to which products are added in column order.
+    /// Computes the logits of each row. A logit is the class's bias plus one product per column, added in column order.
     fn logits(&self, hidden: &[f32], width: usize) -> Vec<f32> {
         let classes = || self.weight.chunks_exact(width).zip(&self.bias);
         let logit =

@@ -10,7 +10,7 @@ use evenkeel::{
 pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> {
     let (x, dy) = (hostile::scores::<E>(all), hostile::vectors::<E>(all));
     let (whole, whole_dy) = (Rows::new(&x, ROWS, all)?, Rows::new(&dy, ROWS, all)?);
-    // In the fourth row, the first half of the columns is masked, which may include all columns of a rank. The last row
+    // In the fourth row, the first half of the columns is masked, so a rank may have only masked columns. The last row
     // is fully masked.
     let keep: Vec<bool> = (0..ROWS * all)
         .map(|at| match (at / all, at % all) {

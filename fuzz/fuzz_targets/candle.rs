@@ -104,7 +104,7 @@ fn run(case: &Case, x: &Tensor) -> evenkeel::Result<Tensor> {
     }
 }
 
-/// Runs the in-place form on all rows but the first, which must stay unchanged.
+/// Runs the in-place form on all rows except the first. The first row must stay unchanged.
 fn in_place(case: &Case, base: &Tensor) {
     let Ok(rows) = base.dim(0) else { return };
     let Ok(part) = base.narrow(0, 1, rows.saturating_sub(1)) else { return };

@@ -15,7 +15,8 @@ fn all_vars() -> Result<Vec<Var>> {
         .collect()
 }
 
-/// Computes the gradient of the sum of the squares of all variables. The gradient of a variable is twice its value.
+/// Computes the gradients of a loss that sums the squares of all variables. The gradient of a variable is twice its
+/// value.
 fn backward(vars: &[Var]) -> Result<candle_core::backprop::GradStore> {
     let losses = vars.iter().map(|var| var.sqr()?.sum_all()?.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
     Tensor::stack(&losses, 0)?.sum_all()?.backward()

@@ -155,7 +155,7 @@ fn norms_keep_squares_in_range() -> Result<()> {
     Ok(())
 }
 
-/// Compares the gradients of the kernels with those of the compositions, which devices without kernels use.
+/// Compares the kernels' gradients with the compositions' gradients. Devices without kernels use the compositions.
 #[test]
 fn gradients_of_norms() -> Result<()> {
     let eps = 1e-3;

@@ -193,7 +193,7 @@ fn the_module_refuses_what_candles_does() -> Result<()> {
         let error = norm.forward(&tensor(dims, DType::F32, 1.0, 1)?).unwrap_err();
         assert_eq!(evenkeel::Error::from(error).name(), "ShapeMismatch", "group norm must reject the shape {dims:?}");
     }
-    // A tensor whose type only candle supports gives the same result or error as candle's op.
+    // If only candle supports the type of a tensor, the result or error must be the same as that of candle's op.
     let x = tensor(&[1, 6, 2], DType::F32, 1.0, 1)?.to_dtype(DType::F8E4M3)?;
     let eights = |t: Tensor| t.to_dtype(DType::F8E4M3);
     let (ones, zeros) = (eights(Tensor::ones(6, DType::F32, CPU)?)?, eights(Tensor::zeros(6, DType::F32, CPU)?)?);

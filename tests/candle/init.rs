@@ -17,8 +17,8 @@ fn get(map: &VarMap, name: &str) -> Vec<f64> {
     flat(&map.data().lock().unwrap()[name])
 }
 
-/// Checks that the variables of candle's own layers get the values that the slice function `fill` gives for their
-/// names.
+/// Checks the variables of candle's own layers. Each must get the values that the slice function `fill` gives for its
+/// name.
 #[test]
 fn hints_are_drawn_by_name() -> Result<()> {
     let (map, vb) = builder(9, DType::F32);

@@ -98,7 +98,7 @@ fn the_composition() -> Result<()> {
             assert_eq!(flat(&composition::cross_entropy(&empty, &nobody, &options)?), [0.0]);
             assert_eq!(flat(&guarded::cross_entropy(&empty, &nobody, &options)?), [0.0]);
         }
-        // Class 1 is masked in both rows. It is the target only of the second row.
+        // Class 1 is masked in both rows. Only the second row has class 1 as its target.
         let inf = f64::INFINITY;
         let masked = Tensor::new(&[[0.0, -inf, 0.0], [0.0, -inf, 0.0]], CPU)?.to_dtype(dtype)?;
         let options = CrossEntropy::default().reduction(Reduction::None);

@@ -56,7 +56,7 @@ fn constants() {
     assert_eq!(found(f32("scale", &[2.0])), []);
 }
 
-/// Generates 128 values with this mean and standard deviation, including `max`.
+/// Generates 128 values with this mean and standard deviation. One of the values is `max`.
 fn with_statistics(mean: f64, std: f64, max: f64) -> Vec<f64> {
     let n = 128.0;
     // All other values are `rest` plus or minus `spread`, which gives the requested mean and standard deviation.

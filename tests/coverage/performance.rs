@@ -40,7 +40,7 @@ fn row(line: &[&str]) -> String {
     format!("| `{op}`{size} | {} |\n", columns.join(" | "))
 }
 
-/// Formats the largest bound of an op in these types, with a mark if it is not in ULP of the result.
+/// Formats the largest bound of an op in these types. Adds a mark if this bound is not in ULP of the result.
 fn bound(op: &str, dtypes: &[DType]) -> String {
     let is_gradient = |name: &str| OPS.iter().any(|op| op.name == name && op.kind == Kind::ElementwiseBackward);
     let is_meant = |bound: &&Bound| {

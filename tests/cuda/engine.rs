@@ -44,8 +44,8 @@ fn stream() -> Arc<CudaStream> {
     cuda::device(0).expect("the stand-in for the CUDA driver must have a device").default_stream()
 }
 
-/// Calls every function of `evenkeel::cuda` that uses the driver. The tests in standin.rs call some of them with
-/// arguments that they refuse.
+/// Calls every function of `evenkeel::cuda` that uses the driver. The tests in standin.rs call some of these functions
+/// with invalid arguments.
 #[test]
 fn calls_keep_the_callers_context() {
     if !has_standin("engine::calls_keep_the_callers_context", 13000) {

@@ -55,7 +55,7 @@ int cuDeviceGet(int *device, int ordinal) {
 
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     (void)device;
-    // Attribute 75 is the major number of the compute capability. All features are absent, such as memory pools.
+    // Attribute 75 is the major number of the compute capability. Features such as memory pools are all absent.
     *value = attribute == 75 ? 9 : 0;
     return 0;
 }

@@ -63,7 +63,7 @@ fn assert_committed(level: Level, of_16_bits: bool) {
         return;
     }
     let all = std::env::var("EVENKEEL_DIGEST").as_deref() != Ok("whole");
-    // This number differs from the default number of threads, with which all other results are computed.
+    // All other results are computed with the default number of threads, which differs from this number.
     let threads = if rayon::current_num_threads() == 1 { 2 } else { 1 };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let mut wrong = Vec::new();

@@ -216,7 +216,7 @@ fn rows_that_break_nothing_and_what_they_break_are_found() {
     let text = failure(rows::hostile_rows::<NoPower, f32>);
     assert!(
         text.contains("expected the naive formula to fail"),
-        "naive formula without error: expected a message about the naive formula, got {text:?}"
+        "a naive formula that never fails: expected a message about the naive formula, got {text:?}"
     );
     failure(rows::hostile_rows::<AsWritten, f32>);
     failure(rows::long_rows::<AsWritten, bf16>);

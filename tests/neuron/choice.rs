@@ -32,7 +32,7 @@ enum Place {
     Cpu,
 }
 
-/// Sets up a backend, as a program that samples does at its start.
+/// Sets up a backend, as a sampling program does at its start.
 fn set_up(backend: Backend) -> Result<Place> {
     Ok(match backend {
         Backend::Neuron => {

@@ -261,8 +261,8 @@ fn assert_same<E: Bits>(what: &str, got: &AttentionGradients<E>, expected: &Atte
     assert_eq!(got.dsinks.is_some(), expected.dsinks.is_some());
 }
 
-/// Checks that masked keys and values do not affect the other gradients, whatever they contain. Their own gradients
-/// must be zero.
+/// Checks that masked keys and values, whatever they contain, do not affect any other gradient. The gradients of masked
+/// keys and values must be zero.
 fn masked_is_not_there<E: Bits>() {
     let mut rng = generate::rng("masked");
     for shape in SHAPES {
@@ -475,11 +475,11 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "{shape:?}, NaN in q and {broken:?} in dy of query {row}: its dq and the dk of its head must be NaN"
+                "{shape:?}, NaN in q, {broken:?} in dy of query {row}: dq and dk must be NaN for the query and its head"
             );
             assert!(
                 nan(&got.dv[..keys * of_values]),
-                "{shape:?}, NaN in q and {broken:?} in dy of query {row}: the dv of its head must be NaN"
+                "{shape:?}, NaN in q, {broken:?} in dy of query {row}: dv of the head of this query must be NaN"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;
@@ -491,7 +491,7 @@ fn nan_and_infinities<E: Bits>() {
             let got = graded.run(&options);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-                "{shape:?}, {broken:?} in dy of query {row}: its dq and the dv of its head must be NaN"
+                "{shape:?}, {broken:?} in dy of query {row}: dq and dv must be NaN for the query and its head"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
         }
@@ -517,7 +517,7 @@ fn nan_and_infinities<E: Bits>() {
         let got = graded.run(&options);
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-            "{shape:?}, last key with NaN: dq of the last query and dv of its head must be NaN"
+            "{shape:?}, last key with NaN: dq and dv must be NaN for the last query and its head"
         );
         if queries <= keys {
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
@@ -527,7 +527,7 @@ fn nan_and_infinities<E: Bits>() {
         let (got, report) = report::scope(|| graded.run(&options));
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dk[..keys * features]),
-            "{shape:?}, last value with inf: dq of the last query and dk of its head must be NaN"
+            "{shape:?}, last value with inf: dq and dk must be NaN for the last query and its head"
         );
         assert_same_bits("dv", &got.dv, &expected.dv);
         let report = report.op("attention_backward");

@@ -217,7 +217,7 @@ fn a_hundred_thousand_large_ones_in_f16() {
 }
 
 /// Checks that a single NaN or infinity among 50 million elements is reported. In PyTorch's mode, clipping multiplies
-/// every element by a factor, which a NaN makes NaN and an infinity makes 0.
+/// every element by a factor. A NaN among the elements makes this factor NaN, and an infinity makes it 0.
 #[test]
 fn one_among_fifty_million() {
     const AT: usize = 37_654_321;

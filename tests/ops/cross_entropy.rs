@@ -227,7 +227,7 @@ fn far_logits<E: Bits>() {
         check("far apart, smoothed", &row, 3, &[target], &each().label_smoothing(0.2));
     }
     // The difference of these two logits exceeds the range of f64. With label smoothing, the loss is a quarter of the
-    // difference, which f64 represents.
+    // difference, and f64 represents it.
     let ends = [E::LIMITS.max, -E::LIMITS.max].map(E::from_wide);
     let smoothed = cross_entropy(Rows::new(&ends, 1, 2).unwrap(), &[0], &each().label_smoothing(0.5)).unwrap();
     assert!(

@@ -129,8 +129,8 @@ fn hostile_rows<E: Bits>() {
 }
 
 /// Checks rows near the limits beyond which the kernel does not compute products in f32. The smallest nonzero element
-/// of the row and the weights of all columns decide whether a row exceeds the limits. A single part of the row has only
-/// some of them.
+/// of the row and the weights of all columns decide whether the row exceeds the limits. A part of the row does not know
+/// the elements and weights of the other parts.
 fn weights_that_decide<E: Bits>() {
     let mut rng = generate::rng("weights that decide");
     let all = 768;

@@ -200,8 +200,9 @@ fn alone_as_in_a_batch<E: Bits>() {
 fn products_beyond_the_type<E: Bits>() {
     let most = E::from_wide(E::LIMITS.max);
     let less = E::from_wide(-E::LIMITS.max);
-    // The normalised row is 1, -1, 1, ... The products cancel except for a single 1/2. In f64, a sum with f16 products
-    // keeps this 1/2, but the products of other types are too large.
+    // The normalised row is 1, -1, 1, ... The products cancel except for a single 1/2. The sums are in f64. In f16, the
+    // products are small enough for the sum to keep this 1/2. In the other types, the products are so large that the
+    // sum loses it.
     let x: Vec<E> = (0..300).map(|i| if i % 2 == 0 { most } else { less }).collect();
     let mut matrix = vec![most; 300];
     (matrix[0], matrix[1]) = (E::from_wide(0.5), E::ZERO);
@@ -214,8 +215,8 @@ fn products_beyond_the_type<E: Bits>() {
             assert_eq!(y, expected, "rms_norm_linear on {level}: expected {expected}, got {y}");
         }
     });
-    // In the first case, a matrix with small elements brings the product of a huge weight back into the range of the
-    // type. In the second case, a bias brings it back.
+    // In the first case, tiny elements of the matrix compensate for a huge weight. In the second case, a product
+    // exceeds the range of the type, and the bias brings the result back into the range.
     let weight = vec![E::LIMITS.max * 0.75; 300];
     let tiny = vec![E::from_wide(E::LIMITS.min_normal); 300];
     let options = RmsNormLinear::default().norm(RmsNorm::default().eps(0.0).weight(&weight));

@@ -111,7 +111,7 @@ fn scalings<E: Bits>() {
     }
 }
 
-/// Returns the angle of a pair at position 1, which is its frequency.
+/// Returns the frequency of a pair, which is the pair's angle at position 1.
 fn frequency(pair: usize, cols: usize, options: &Rope<'_>) -> f64 {
     let mut x = vec![0.0f64; cols];
     x[pair] = 1.0;

@@ -1,6 +1,6 @@
-//! Checks that top-p keeps the fewest tokens, in the order of their logits, whose integer masses reach p. The logits
-//! lie where the exponential switches to another entry of its table. Masses of neighbouring logits are closest there.
-//! Every form of the sampler is checked.
+//! Checks that top-p keeps the shortest possible prefix of the sorted tokens. The integer masses of the prefix must
+//! reach p. The logits lie where the exponential switches to another entry of its table. Masses of neighbouring logits
+//! are closest there. Every form of the sampler is checked.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;

@@ -294,7 +294,7 @@ fn over_deviation(at: &At<'_>, gradient: f64) -> f64 {
     (gradient * part / range).min(gradient / at.call.eps.sqrt())
 }
 
-/// Returns whether a result is finite, or non-finite as documented.
+/// Returns whether a result is finite, or is documented to be non-finite.
 pub fn is_right(value: f64, at: &At<'_>) -> bool {
     let named = |exception: &Exception| {
         let kind = exception.gives_nan || value.is_infinite();
@@ -313,8 +313,8 @@ pub fn joint(call: &Call) -> Option<&'static str> {
     }
 }
 
-/// Returns whether an element of x, or of dy if `of_dy` is true, is read. Masked and ignored elements are not read, nor
-/// are gradients where the derivative is 0.
+/// Returns whether the op reads an element of x, or of dy if `of_dy` is true. Masked and ignored elements are not read,
+/// nor are gradients where the derivative is 0.
 pub fn is_read<E: Bits>(case: &Case<E>, row: usize, column: usize, of_dy: bool) -> bool {
     let Case { call, rows, cols, .. } = case;
     let masks = |column| call.masks(row, column, *rows, *cols);

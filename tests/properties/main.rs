@@ -187,8 +187,8 @@ fn a_nan_among_tensors<E: Bits>() {
     }
 }
 
-/// Checks that a row alone gives the same bits as in its batch, including NaN. An error that names a row must also be
-/// the same.
+/// Checks that a row alone gives the same bits as in its batch, including NaN. If a batch gives an error about a row,
+/// this row alone must give the same kind of error.
 fn a_row_alone_is_as_in_its_batch<E: Bits>() {
     for op in OPS {
         let place = prop::option::of(any::<prop::sample::Index>());

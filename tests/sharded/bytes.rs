@@ -220,8 +220,8 @@ fn cross_entropy_takes_48_bytes_a_row() {
     }
 }
 
-/// Checks clipping. A rank sends one number per tile of its shard, and one number for a replica. For each tensor that
-/// is not sharded, replicated or not, one of its ranks also sends two numbers.
+/// Checks clipping. A rank sends one number per tile of its shard, and one number for a replica. For each whole tensor,
+/// replicated or not, one of the ranks that have it also sends two numbers.
 #[test]
 fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     fn of_type<E: Element>(ranks: usize) -> Vec<[u64; 3]> {

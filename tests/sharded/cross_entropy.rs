@@ -238,7 +238,7 @@ fn one_rank_does_another_thing() {
     }
 }
 
-/// Checks that `report` counts the rows of a sharded loss like those of whole rows, with and without the gradient.
+/// Checks that `report` counts sharded rows like whole rows, for the loss and for its gradient.
 #[test]
 fn what_was_met_is_reported_once() {
     let x = [f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0, f32::NAN, 1.0, 2.0];

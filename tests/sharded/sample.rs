@@ -99,8 +99,8 @@ fn filters<E: Bits>() {
     }
 }
 
-/// Checks filters whose limit falls among equal logits on several ranks. Each filter keeps the ties with the lowest
-/// indices, those with the highest, or all.
+/// Checks filters whose limit falls among equal logits on several ranks. Of these equal logits, a filter keeps those
+/// with the lowest indices, those with the highest indices, or all.
 fn ties_across_cuts<E: Bits>() {
     let mut rng = generate::rng("ties of shards");
     let all = 1300;

@@ -65,7 +65,7 @@ impl Norm<'_> {
     }
 
     /// Returns, for each column, the sum of |dy n| over the rows and the sum of |dy| over the rows. In the first sum,
-    /// |n| counts as at least [`mean_term`] and [`least_counted`].
+    /// [`mean_term`] or [`least_counted`] replaces |n| if |n| is smaller.
     pub fn column_terms<E: Element>(&self, x: &[E], dy: &[E], cols: usize) -> [Vec<f64>; 2] {
         let mut terms = [vec![0.0; cols], vec![0.0; cols]];
         for (x, dy) in x.chunks(cols).zip(dy.chunks(cols)) {

@@ -85,8 +85,8 @@ impl<E: Element> Truth<E> {
         let live = |i: &usize| y[*i] != G::masked::<E>();
         let magnitudes = || (0..y.len()).filter(live).map(|i| dy[i].widen().abs());
         let (largest, sum): (f64, f64) = (magnitudes().fold(0.0, f64::max), magnitudes().sum());
-        // Subnormal numbers have fewer digits. Probabilities therefore count as at least the smallest normal number. In
-        // f64, this also applies to terms and scaled terms.
+        // Subnormal numbers have fewer digits. A probability below the smallest normal number is therefore replaced by
+        // that number. In f64, terms and scaled terms below the smallest normal number are replaced, too.
         let (least, least_term) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),
             _ => (f64::from(f32::MIN_POSITIVE), 0.0),
@@ -251,7 +251,7 @@ pub fn scales<G: FromOutput, E: Bits>() {
     }
 }
 
-/// Checks that gradients at masked positions are not read, whatever they are.
+/// Checks that gradients at masked positions are not read. These gradients may have any value.
 pub fn masked_positions<G: FromOutput, E: Bits>() {
     let mut rng = generate::rng(G::NAME);
     let checker = Checker::new::<E>(G::NAME);

@@ -76,8 +76,8 @@ impl<E: Element> Truth<E> {
         let live = |i: &usize| z[*i] != masked;
         let magnitudes = || (0..x.len()).filter(live).map(|i| dy[i].widen().abs());
         let (largest, sum) = (magnitudes().fold(0.0, f64::max), magnitudes().sum());
-        // Subnormal numbers have fewer digits. Exponentials therefore count as at least the smallest normal number. In
-        // f64, this also applies to terms and unscaled derivatives.
+        // Subnormal numbers have fewer digits. A probability below the smallest normal number is therefore replaced by
+        // that number. In f64, terms and unscaled derivatives below the smallest normal number are replaced, too.
         let (least, least_term) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),
             _ => (f64::from(f32::MIN_POSITIVE), 0.0),

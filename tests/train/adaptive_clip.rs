@@ -69,7 +69,7 @@ fn each_unit_by_its_own_weights() {
     assert_eq!(AdaptiveClip::default().clip(&mut [0f32; 0], &none, &[3, 0]), Ok(0));
 }
 
-/// Checks a gradient whose norm exceeds its type, and weights of another type.
+/// Checks a gradient whose norm exceeds the range of its type, and weights of another type.
 #[test]
 fn sizes_at_the_ends() {
     let mut huge = [f64::MAX, -f64::MAX, 1.0, 1.0];

@@ -4,8 +4,8 @@ use crate::vectors::{f32s, f64s, lines};
 use evenkeel::testing::ulp;
 use evenkeel::{ClipGradNorm, ClipMode, NormType, clip_grad_norm};
 
-/// Compares with PyTorch, which computes in f64 with four roundings, and adds at most a few hundred terms in another
-/// order. The resulting errors are far below the bound for f32.
+/// Compares with PyTorch. PyTorch rounds four times, in f64, and adds up to a few hundred terms in another order than
+/// Evenkeel. The resulting differences are far below the bound for f32.
 #[test]
 fn as_in_torch() {
     let lines = lines("clip");

@@ -6,7 +6,8 @@ use half::{bf16, f16};
 use std::io;
 use std::sync::{Arc, Mutex};
 
-/// Sink that keeps the records, so that a test can inspect them. If `refuses` is set, every record is an error instead.
+/// Sink that keeps the records, so that a test can inspect them. If `refuses` is set, the sink returns an error for
+/// every record.
 #[derive(Clone, Debug, Default)]
 struct Kept {
     records: Arc<Mutex<Vec<Record>>>,

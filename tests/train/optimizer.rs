@@ -61,8 +61,8 @@ fn assert_close(what: &str, got: &[f64], expected: &[f64], allowed: f64) {
 
 /// Compares AdamW with PyTorch. Evenkeel and PyTorch each round about 4 times per step, with relative errors of 2^-53.
 /// Gradients have a magnitude of up to 4, and weights of up to 8. The error of a mean decays over 1 / (1 - beta) steps.
-/// The error of a weight never decays. The error of the ratio of mean to root mean square is at most 4 times the sum of
-/// the errors of mean and root mean square.
+/// The error of a weight never decays. The mean and the root mean square each have an error. The error of their ratio
+/// is at most 4 times the sum of these two errors.
 #[test]
 fn adamw_is_torch_s() {
     let lines = lines("adamw");

@@ -1,7 +1,7 @@
 """Measures the speed of other libraries on a device. Shapes and method are those of `gpu-check time`.
 
 Calls run in batches between two events, after copies that keep the device busy while the calls are queued.
-The calls cycle through more memory than the device's caches hold.
+Successive calls use different buffers. Together, the buffers are larger than the device's caches.
 
 usage: peers.py --out FILE [--seconds N] [--quick]
 
@@ -309,7 +309,7 @@ class Race:
         torch = self.torch
         rows, cols = shape
         of_type = getattr(torch, TYPES[dtype])
-        # Smallest number of bytes that most ops read and write: one input and one output.
+        # Number of bytes of one input and one output. Most ops read and write at least this many bytes.
         moved = 2 * rows * cols * of_type.itemsize
         pieces = min(max(-(-ROUND // moved), 1), 64)
         function, is_prepared = self.function(op, by)

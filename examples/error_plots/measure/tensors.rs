@@ -8,7 +8,8 @@ use evenkeel::{ClipGradNorm, ClipMode, Element, NormType};
 
 /// Number of gradients.
 const LEN: usize = 1024;
-/// Limit for `clip_grad_value`, as a fraction of the gradients' magnitude. No storage type represents it exactly.
+/// Limit for `clip_grad_value`, as a fraction of the gradients' magnitude. No storage type represents this fraction
+/// exactly.
 const LIMIT: f64 = 0.7;
 
 pub fn curves<E: Element>(op: &str) -> Option<Curves> {

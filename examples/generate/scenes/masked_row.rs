@@ -80,7 +80,7 @@ fn batch<O: Ops>(model: &mut Model<O>, prompts: &[&[u32]]) -> Result<Written> {
     Ok(written)
 }
 
-/// Ops with a softmax that does not handle rows without an unmasked key.
+/// Ops whose softmax fails on rows in which every key is masked.
 struct Unguarded;
 
 impl Ops for Unguarded {

@@ -11,7 +11,7 @@ use std::hint::black_box;
 const ROWS: usize = 4;
 const COLS: usize = 984;
 
-/// Number of elements of a case, by which its instruction count is divided.
+/// Number of elements of a case. The case's instruction count is divided by this number.
 pub const ELEMENTS: usize = ROWS * COLS;
 
 /// Marker function. Callgrind writes the counts so far at each call of this function.

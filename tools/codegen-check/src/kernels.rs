@@ -22,8 +22,8 @@ const SETS: [Set; 2] = [
     Set { name: "avx2", token: "evenkeel::simd::avx2::Avx2", entry: "Kernel>::run_avx2", register: "%ymm" },
 ];
 
-/// Functions that refer to an instruction set and are allowed outside of kernels: its detection, and the sampler's work
-/// on single candidates.
+/// Functions that refer to an instruction set, although they are not kernels: the detection of the instruction set, and
+/// the sampler's functions for single candidates.
 const OUTSIDE: [&str; 2] = [">::detect", "evenkeel::cpu::sample::"];
 
 /// Compiled function of this program, and the function's instructions.

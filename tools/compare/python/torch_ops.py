@@ -150,7 +150,7 @@ def softmax_backward(function, gradient):
     return make
 
 
-# Name of the argument for the result in aten's functions.
+# Names of the keyword arguments through which aten's functions get the memory for the result.
 OUT = {aten._softmax_backward_data: "grad_input", aten._log_softmax_backward_data: "out"}
 
 

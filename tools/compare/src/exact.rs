@@ -1,4 +1,4 @@
-//! Exact results, and the errors of other results against them.
+//! Exact results, and the errors of the contenders' results.
 
 use crate::float::Float;
 use crate::ops::{Op, Results};

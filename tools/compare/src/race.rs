@@ -1,5 +1,5 @@
-//! Timing of contenders in turns: every round times each of them once, so other load of the machine affects all
-//! equally.
+//! Timing of contenders in turns: every round times each contender once, so other load on the machine affects all
+//! contenders equally.
 
 use crate::clock::{Time, time};
 use crate::contender::{Contender, Run, numbers};
@@ -12,7 +12,7 @@ use std::hint::black_box;
 pub struct Pace {
     /// Number of turns of each contender, unless it reaches its time limit first.
     pub rounds: usize,
-    /// Time limit in nanoseconds. A contender that has used this time gets no further turns after [`Pace::LEAST`]
+    /// Time limit in nanoseconds. A contender gets no further turn once it has used this time and had [`Pace::LEAST`]
     /// turns.
     pub limit: f64,
 }
@@ -24,7 +24,8 @@ impl Pace {
     const LEAST: usize = 3;
     /// Minimum total duration of the calls of a turn, in nanoseconds.
     const TURN: f64 = 1e6;
-    /// Duration of a call, in nanoseconds, below which a turn begins with an untimed call that fills the caches.
+    /// If a call takes less than this time, in nanoseconds, each turn begins with an untimed call that fills the
+    /// caches.
     const WARMED: f64 = 2e7;
 }
 

@@ -53,9 +53,9 @@ unsigned long long exchange(unsigned long long bits, unsigned from);
 float widen_f16(unsigned bits);
 unsigned narrow_f16(float v);
 
-// The device's approximate instructions. The results differ from the exact ones by pseudo-random errors, often by the
-// largest error that NVIDIA documents, in both directions. Tests over many arguments therefore fail if a kernel allows
-// for a smaller error.
+// The device's approximate instructions. Their results have pseudo-random errors in both directions, often as large as
+// the largest error that NVIDIA documents. Tests over many arguments therefore fail if a kernel allows for a smaller
+// error.
 float fast_exp2_ftz(float x);
 float fast_reciprocal_ftz(float x);
 float fast_reciprocal(float x);

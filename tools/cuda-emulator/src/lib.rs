@@ -60,7 +60,8 @@ impl Emulator {
         Emulator { run: emulator_launch, _library: None }
     }
 
-    /// Loads kernels from a shared library that was compiled with the emulator, as the linked kernels are.
+    /// Loads kernels from a shared library. Like the linked kernels, the library must have been compiled with the
+    /// emulator.
     ///
     /// # Errors
     /// Returns the reason if the library can't be loaded.
@@ -89,8 +90,8 @@ impl Emulator {
             Order::Random(seed) => seed.max(2),
         };
         let (arguments, bytes) = (std::ptr::from_ref(arguments).cast(), size_of::<A>());
-        // SAFETY: the name ends with a NUL byte, and at most `bytes` bytes of the arguments are read, which is their
-        // size. The caller guarantees the rest.
+        // SAFETY: the name ends with a NUL byte. `bytes` is the size of the arguments, and no more bytes are read. The
+        // caller guarantees the rest.
         let outcome = unsafe { (self.run)(name.as_ptr(), launch.blocks, launch.threads, arguments, bytes, order) };
         let kernel = launch.kernel.to_string();
         match outcome {

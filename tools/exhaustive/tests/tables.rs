@@ -82,5 +82,5 @@ fn infinite_errors_are_kept() {
         merge(folder.path(), row).expect("merging a row into the tables must succeed");
     }
     let page = fs::read_to_string(folder.path().join("exhaustive.md")).expect("`exhaustive.md` must be readable");
-    assert!(page.contains("| 1 | inf |"), "the page must have the infinite error, got {page}");
+    assert!(page.contains("| 1 | inf |"), "the page must show the infinite error of exp as `inf`, got {page}");
 }

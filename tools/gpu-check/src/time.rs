@@ -1,8 +1,8 @@
 //! Measures the duration of each op, and of a copy of the same number of bytes for comparison.
 //!
 //! Calls are timed in batches between two events of the device. Before each batch, copies keep the device busy while
-//! calls are queued. The measured time therefore excludes the host's time per call. The calls cycle through more memory
-//! than the device's caches hold.
+//! calls are queued. The measured time therefore excludes the host's time per call. Successive calls use different
+//! buffers. Together, the buffers are larger than the device's caches.
 
 use crate::error::Result;
 use crate::memory::{Placed, Stream};
@@ -26,8 +26,8 @@ pub struct Plan<'a> {
     pub stream: &'a Stream,
     /// Names of the ops to time; all if empty.
     pub ops: &'a [String],
-    /// Largest number of elements per call: larger shapes get fewer or shorter rows. The number also limits the memory
-    /// that calls cycle through.
+    /// Largest number of elements per call: larger shapes get fewer or shorter rows. The number also limits the total
+    /// size of the buffers that successive calls use.
     pub elements: usize,
     /// Whether to measure only two shapes of each op, in bf16.
     pub is_quick: bool,
@@ -45,7 +45,8 @@ const FLAT: &[(usize, usize)] = &[(8192, 16_384)];
 const HEADS: &[(usize, usize)] = &[(262_144, 128)];
 const LOGITS: &[(usize, usize)] = &[(128, 128_256), (1, 128_256)];
 
-/// Number of bytes that calls cycle through. It is more than twice the size of the device's second-level cache.
+/// Total size, in bytes, of the buffers that successive calls use. It is more than twice the size of the device's
+/// second-level cache.
 const ROUND: usize = 256 << 20;
 const BATCHES: usize = 9;
 /// Target duration of a batch, in ms.
@@ -224,7 +225,7 @@ struct Clock {
     busy: [CudaSlice<u8>; 2],
     /// Duration of these copies, in µs.
     busy_us: f64,
-    /// Number of bytes that calls cycle through.
+    /// Total size, in bytes, of the buffers that successive calls use.
     round: usize,
     /// Durations of copies, by the number of bytes that they read and write.
     copies: HashMap<usize, f64>,
@@ -256,7 +257,7 @@ impl Clock {
         Ok(())
     }
 
-    /// Returns the number of pieces of memory that calls cycle through if each call moves `bytes`.
+    /// Returns the number of sets of buffers that successive calls use in turn, if each call moves `bytes`.
     fn pieces(&self, bytes: usize) -> usize {
         self.round.div_ceil(bytes.max(1)).clamp(1, 64)
     }

@@ -123,8 +123,8 @@ impl Decoder {
                 Some((name, count)) => (name, count.trim_end_matches('>').parse().map_err(|_| self.unknown())?),
                 None => (name, 0),
             };
-            // The prefix of numbered registers may equal the name of a register without a number, so its key ends with
-            // `#`.
+            // The prefix of numbered registers may equal the name of a register without a number, so the prefix's key
+            // ends with `#`.
             let first = self.reserve(of.bank(), count.max(1));
             let declared = Declared { bank: of.bank(), first };
             let key = if count > 0 { format!("{name}#") } else { name.to_string() };

@@ -1,7 +1,7 @@
 //! Functions that `tools/gpu-check/driver.cpp`, a replacement for CUDA's driver, calls to run kernels.
 //!
-//! If the variable `EVENKEEL_PTX_FAULT` is set, it plants a fault in one kernel. It holds three lines: the kernel, the
-//! number of a line after the kernel's first, and the text that replaces this line.
+//! If the variable `EVENKEEL_PTX_FAULT` is set, a fault is planted in one kernel. The variable holds three lines: the
+//! kernel, the number of a line, which is 0 for the kernel's first line, and the text that replaces this line.
 
 use crate::{Grid, Kernel, Memory, Module, Order};
 use std::borrow::Cow;

@@ -33,8 +33,8 @@ pub struct GlobalMemory {
     bytes: usize,
 }
 
-// SAFETY: only kernels access the memory, and the caller of a kernel guarantees that no other kernel runs at the same
-// time on memory that both write.
+// SAFETY: only kernels access the memory. The caller of a kernel guarantees that no two kernels that write the same
+// memory run at the same time.
 unsafe impl Sync for GlobalMemory {}
 
 impl GlobalMemory {
@@ -177,7 +177,8 @@ impl Kernel {
         self.parameter_bytes
     }
 
-    /// Returns the size in bytes of the smallest access to shared memory. It divides the sizes of all accesses.
+    /// Returns the size in bytes of the smallest access to shared memory. The sizes of all accesses are multiples of
+    /// it.
     pub(crate) fn grain(&self) -> usize {
         let sizes = self.code.iter().filter_map(|inst| match inst.op {
             Op::Load(access) | Op::Store(access) | Op::Atom(_, access)

@@ -66,7 +66,7 @@ impl Kernel {
             let range = variable.range();
             memory.to_mut().add(range.start, (range.end - range.start) as usize, true);
         }
-        // SAFETY: the caller guarantees that the ranges are valid, and the kernel's own variables are.
+        // SAFETY: the caller guarantees that the ranges are valid. The kernel's own variables are always valid.
         let global = unsafe { Global::new(&memory) };
         let shared = Shared::new(self.shared_bytes, self.grain());
         let spaces = Spaces { global, shared, arguments, constants: &self.constants };

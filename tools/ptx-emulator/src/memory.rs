@@ -53,7 +53,7 @@ pub struct Global<'m> {
 
 impl<'m> Global<'m> {
     /// # Safety
-    /// All ranges are memory that may be read, and written where a range is writable, and no other thread accesses it.
+    /// All ranges may be read, and the writable ranges may be written. No other thread accesses their memory.
     pub unsafe fn new(memory: &'m Memory) -> Self {
         Global { memory, last: Range { start: 0, end: 0, writable: false } }
     }

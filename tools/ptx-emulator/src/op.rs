@@ -268,7 +268,7 @@ impl Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     Mov(Bank),
-    /// Joins two or four registers into one, or splits one, with the number of bytes in each part.
+    /// Joins two or four registers into one, or splits one register. The number is the size of each part in bytes.
     Join(u8),
     Split(u8),
     /// Integer operation on numbers of this many bytes.

@@ -118,8 +118,9 @@ impl Shared {
 }
 
 impl Cell {
-    /// Records an access. If it races with the access of another thread, fails with that thread or the first thread of
-    /// its warp, and with whether the thread wrote. Writes of the same value do not race (`is_same`).
+    /// Records an access. If another thread's access races with it, returns an error. The error holds the other thread,
+    /// or the first thread of that thread's warp, and whether the other thread wrote. Writes of the same value do not
+    /// race (`is_same`).
     #[inline(always)]
     fn access(&mut self, interval: u32, by: By, kind: Kind, is_same: bool) -> Result<(), (u32, bool)> {
         let warp = by.thread / 32;

@@ -1,4 +1,4 @@
-//! The logarithm of the sum of exponentials of each row.
+//! The log-sum-exp of each row.
 
 use super::{Op, Results, shapes};
 use crate::contender::Contender;

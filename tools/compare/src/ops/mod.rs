@@ -40,7 +40,7 @@ pub enum Results {
     Matrices,
     /// A single number.
     One,
-    /// A token for each row. The exact results, which a contender's tokens are compared with, are lists of allowed tokens.
+    /// A token for each row. The exact result of a row is a list of the tokens that a contender may draw.
     Tokens,
 }
 

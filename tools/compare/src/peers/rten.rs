@@ -82,7 +82,7 @@ impl Function<'_> {
     }
 }
 
-/// Returns the numbers as f32, the only type of rten's functions, or an empty slice if they have another type.
+/// Returns the numbers if they are f32, the only type that rten's functions accept. Otherwise, returns an empty slice.
 pub fn single<E: Float>(numbers: &[E]) -> &[f32] {
     match numbers.into() {
         Floats::F32(numbers) => numbers,

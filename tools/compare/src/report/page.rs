@@ -30,8 +30,8 @@ faster. The columns of further instruction sets have only the factor.
   start from the result of the forward pass in both libraries.
 - ONNX Runtime can't be limited to AVX2, so it is omitted there. Of the Python libraries, only torch has bf16.
 ";
-/// Prefix of the names of ops that return tokens. Each of them has a single type, so they share one table. The table
-/// shows no errors, unless a token is wrong.
+/// Prefix of the names of ops that return tokens. Each of these ops has a single type, so the ops share one table. The
+/// table shows no errors, unless a token is wrong.
 const SAMPLERS: &str = "sample_";
 
 /// Label of a table row, and the records that the row shows.
@@ -95,8 +95,8 @@ fn factor<'a>(case: &[&'a Record]) -> Option<(f64, &'a Record)> {
     Some((other.least()? / record_of(case, "evenkeel")?.least()?, other))
 }
 
-/// Writes the table and the sentence of an op. The last columns compare evenkeel with the fastest other contender on
-/// each of the other instruction sets.
+/// Writes the table and the sentence of an op. For each of the other instruction sets, one of the last columns compares
+/// evenkeel with the fastest other contender.
 fn section<'a>(
     text: &mut String,
     name: &str,

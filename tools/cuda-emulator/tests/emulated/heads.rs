@@ -9,9 +9,9 @@ use half::{bf16, f16};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// Positions of the table that tokens index.
+/// Positions in the rotation table. Each token has an index into this list.
 const TABLE: [i64; 5] = [0, 3, 70_001, -9, 131_071];
-/// Indices that are not in the table.
+/// Indices that are out of range for the table.
 const UNKNOWN: [i64; 3] = [5, 1 << 31, -1];
 
 /// Layouts of the heads, the kind of rotation, and how to run the kernel.
@@ -97,8 +97,8 @@ fn check<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, case: Case) ->
         interleaved,
     };
     let describe = |found: String| format!("{case:?} of {}: {found}", E::DTYPE);
-    // SAFETY: the addresses point to buffers that contain the rows, to positions and to the table, which outlive the
-    // kernel run.
+    // SAFETY: the addresses point to the buffers with the rows, to the positions, and to the table. All of these
+    // outlive the kernel run.
     let outcome = unsafe {
         if is_normalised {
             let planned = qk_norm_rope::launch_heads(E::DTYPE, &rotation, None, &RmsNorm::default()).unwrap();

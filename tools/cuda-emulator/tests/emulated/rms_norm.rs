@@ -81,7 +81,7 @@ fn in_place() {
         let (rows, beside) = ([to.address(); 2], [sum.address(); 2]);
         let planned = rms_norm::launch(DType::BF16, rows, Some(beside), None, (2, cols), &options).unwrap();
         let how = How { shift: i % 2, one_block: true, order: Order::ALL[i % 3] };
-        // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
+        // SAFETY: the addresses point to slices of the required lengths. The slices outlive the kernel run.
         unsafe { how.run(&emulator, planned.unwrap()) }.unwrap();
         let [x, residual] = [&x, &residual].map(|values| Rows::new(values, 2, cols).unwrap());
         let (y, expected) = evenkeel::rms_norm_residual(x, residual, &options).unwrap();

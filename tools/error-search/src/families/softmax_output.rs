@@ -116,8 +116,8 @@ impl<E: Element> Row<E> {
         worst(&got, exact, bound::<E>(self.name()), |i| units[i])
     }
 
-    /// Returns the largest term of each result. A probability counts as at least the smallest normal number of its
-    /// type. An f64 term counts as at least the smallest normal f64.
+    /// Returns the largest term of each result. A probability below the smallest normal number of its type is replaced
+    /// by that number. In f64, a term below the smallest normal number is replaced, too.
     fn units(&self) -> Vec<f64> {
         let (least, least_term) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),

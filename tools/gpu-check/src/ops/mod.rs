@@ -138,7 +138,7 @@ pub enum Extent {
     Cache,
 }
 
-/// Number of queries of a call of attention.
+/// Number of queries in a call of attention.
 pub const QUERIES: usize = 48;
 
 impl Extent {
@@ -199,7 +199,7 @@ pub trait Op {
     /// Names of the ways to call the op, such as with an option or without weights.
     const WAYS: &'static [&'static str] = &["plain"];
     /// A check that is limited to small shapes, as for interpreted kernels, takes one case in this many. Slow ops have
-    /// a larger number. It has no common divisor with the number of ways, so that the check covers all ways.
+    /// a larger number. The number has no common divisor with the number of ways, so that the check covers all ways.
     const SMALL_CASE_STEP: usize = 1;
 
     /// Returns the nearest shape that the op accepts.

@@ -45,14 +45,22 @@ fn candidates<E: Bits>(device: &Device) {
         for i in 0..count {
             let token = i32::from_le_bytes(tokens[row * count + i]) as usize;
             let expected = live.get(i).map_or(cols, |(token, _)| *token);
-            assert_eq!(token, expected, "{name}: token of candidate {i}");
+            assert_eq!(token, expected, "{name}: candidate {i} must have the token of the sorted row");
             if let Some((_, logit)) = live.get(i) {
-                assert_eq!(f32::from_le_bytes(logits[row * count + i]), *logit, "{name}: logit of candidate {i}");
+                assert_eq!(
+                    f32::from_le_bytes(logits[row * count + i]),
+                    *logit,
+                    "{name}: candidate {i} must have the logit of the sorted row"
+                );
             }
         }
         let last = live.get(count - 1).map(|(_, logit)| *logit);
         let expected = live.iter().skip(count).filter(|(_, logit)| Some(*logit) == last).count();
-        assert_eq!(i32::from_le_bytes(ties[row]) as usize, expected, "{name}: number of ties");
+        assert_eq!(
+            i32::from_le_bytes(ties[row]) as usize,
+            expected,
+            "{name}: the number of ties must equal that of the sorted row"
+        );
         let expected = match &name[..] {
             "NaN" => 3,
             "+inf" => 2,

@@ -22,8 +22,8 @@ pub struct Case {
     pub page_size: usize,
     /// Number of features of keys and of values.
     pub features: [usize; 2],
-    /// Whether a page holds all positions of one head after another, instead of all heads of one position after
-    /// another.
+    /// Whether a page holds all positions of the first head, then all positions of the next head, and so on. Otherwise,
+    /// it holds all heads of the first position, then all heads of the next position.
     pub heads_first: bool,
     pub scale: Option<f64>,
     pub softcap: Option<f64>,
@@ -32,9 +32,9 @@ pub struct Case {
     pub sinks: Option<(Vec<f32>, bool)>,
     /// Distribution of the numbers in queries, keys and values.
     pub kinds: [Kind; 3],
-    /// Sequence that uses a page that is not in the cache.
+    /// Index of the sequence that uses a page outside the cache, if there is one.
     pub unknown: Option<usize>,
-    /// Sequence with more keys than its pages hold.
+    /// Index of the sequence that has more keys than its pages hold, if there is one.
     pub too_long: Option<usize>,
 }
 
@@ -141,7 +141,7 @@ impl<E: DeviceElement> Cache<E> {
         let layouts = features.map(layout);
         let mut all: Vec<u32> = (0..pages as u32).collect();
         all.shuffle(rng);
-        // The table is a part of a wider one. The last column of the wider table does not belong to it.
+        // Each row of the table is followed by one more number, which does not belong to the table.
         let table_stride = columns + 1;
         let table: Vec<u32> = (0..sequences * table_stride)
             .map(|i| {
@@ -280,7 +280,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, case: &Case
     let (launches, arguments) =
         launches(E::DTYPE, &memory, &shape, &options).unwrap().expect("attention with queries must launch kernels");
     for launch in launches {
-        // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
+        // SAFETY: the addresses point to slices of the required lengths. The slices outlive the kernel run.
         unsafe { how.run(emulator, (launch, arguments)) }.map_err(describe)?;
     }
     to.compare(&expected).map_err(describe)?;

@@ -72,7 +72,8 @@ fn compare<E: DeviceElement, A: Copy>(
         Err(Error::FullyMasked { row, .. }) => row as u64,
         _ => u64::MAX,
     };
-    // The output is a separate buffer first. Then it overwrites the scores or the gradients of the results.
+    // In the first run, the output is a separate buffer. In the second run, the output overwrites the scores or the
+    // gradients of the results.
     let over = if op == Op::LogSumExp || how.shift % 2 == 1 { 0 } else { 1 };
     for over in [2, over] {
         let mut placed =
@@ -81,7 +82,7 @@ fn compare<E: DeviceElement, A: Copy>(
         let [x_at, dy_at, _] = placed.each_mut().map(|values| values.address());
         let addresses = [x_at, dy_at, placed[over].address(), guards.as_mut_ptr() as u64];
         let planned = launch(addresses, &options).map_err(|error| describe(error.to_string()))?;
-        // SAFETY: the addresses point to slices of these shapes, which outlive the kernel run.
+        // SAFETY: the addresses point to slices of these shapes. The slices outlive the kernel run.
         unsafe {
             how.run(emulator, planned.expect("a softmax backward op on a non-empty tensor must launch a kernel"))
         }

@@ -65,7 +65,7 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
     };
     let (launches, arguments) = plan.launches(memory);
     for launch in launches {
-        // SAFETY: the addresses point to slices of the planned lengths, which outlive the kernel runs.
+        // SAFETY: the addresses point to slices of the planned lengths. The slices outlive the kernel runs.
         unsafe { how.run(emulator, (launch, arguments)) }.map_err(describe)?;
     }
 

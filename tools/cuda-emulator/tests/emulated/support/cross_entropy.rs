@@ -89,7 +89,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
             // these kernels, so they come from this program.
             let is_beside = options.softcap.is_some() && launch.source == "cross_entropy";
             let emulator = if is_beside { &linked } else { emulator };
-            // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel runs.
+            // SAFETY: the addresses point to slices of the required lengths. The slices outlive the kernel runs.
             unsafe { how.run(emulator, (launch, arguments)) }.map_err(describe)?;
         }
 

@@ -141,7 +141,7 @@ pub fn case<E: DeviceElement>(
         let planned = launch(E::DTYPE, function, [x.address(), other, to], len)
             .unwrap()
             .expect("an elementwise function of a non-empty slice must launch a kernel");
-        // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
+        // SAFETY: the addresses point to slices of the required lengths. The slices outlive the kernel run.
         unsafe { how.run(emulator, planned) }.map_err(describe)?;
         if in_place { &x } else { &apart }.compare(&expected).map_err(describe)?;
     }

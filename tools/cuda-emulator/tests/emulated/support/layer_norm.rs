@@ -26,7 +26,7 @@ pub fn case<E: DeviceElement>(
     let mut placed = operands.map(|operand| operand.map(|operand| operand.placed(shift)));
     let at = placed.each_mut().map(|placed| placed.as_mut().map(|placed| placed.at()));
     let planned = layer_norm::launch(E::DTYPE, [from.address(), to.address()], at, (rows, cols), options).unwrap();
-    // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
+    // SAFETY: the addresses point to slices of the required lengths. The slices outlive the kernel run.
     unsafe { how.run(emulator, planned.expect("layer_norm of a non-empty matrix must launch a kernel")) }
         .map_err(describe)?;
     let mut options = *options;

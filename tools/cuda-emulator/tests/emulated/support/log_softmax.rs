@@ -22,7 +22,7 @@ pub fn case<E: DeviceElement>(
     let planned = log_softmax::launch(E::DTYPE, addresses, (rows, cols), options)
         .unwrap()
         .expect("log_softmax of a non-empty matrix must launch a kernel");
-    // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
+    // SAFETY: the addresses point to slices of the required lengths. The slices outlive the kernel run.
     unsafe { how.run(emulator, planned) }.map_err(describe)?;
     let (expected, report) =
         report::scope(|| evenkeel::log_softmax(Rows::new(x, rows, cols).unwrap(), options).unwrap());
@@ -45,7 +45,7 @@ pub fn case_of_sums<E: DeviceElement>(
     let planned = logsumexp::launch(E::DTYPE, addresses, (rows, cols), options)
         .unwrap()
         .expect("logsumexp of a non-empty matrix must launch a kernel");
-    // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
+    // SAFETY: the addresses point to slices of the required lengths. The slices outlive the kernel run.
     unsafe { how.run(emulator, planned) }.map_err(describe)?;
     let (expected, report) = report::scope(|| evenkeel::logsumexp(Rows::new(x, rows, cols).unwrap(), options).unwrap());
     to.compare(&expected).map_err(describe)?;

@@ -260,7 +260,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, op: Op, x: &[E], beside: &Bes
     };
     let planned =
         launch(E::DTYPE, addresses, &beside.dims, &parts, &options).map_err(|error| describe(error.to_string()))?;
-    // SAFETY: the addresses point to slices of these shapes, which outlive the kernel run.
+    // SAFETY: the addresses point to slices of these shapes. The slices outlive the kernel run.
     unsafe { how.run(emulator, planned.expect("a masked softmax op on a non-empty tensor must launch a kernel")) }
         .map_err(describe)?;
     to.compare(&expected).map_err(describe)?;

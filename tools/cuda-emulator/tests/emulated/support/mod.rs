@@ -31,9 +31,9 @@ pub const COLS: &[usize] = &[
     8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_768, 32_776, 33_000,
 ];
 
-/// Smallest number of shapes that each op's test has to cover. A test of this many shapes can include every remainder
-/// modulo the sizes of vectors, warps and tiles, and both sides of each size at which the kernel or its code path
-/// changes.
+/// Smallest number of shapes that each op's test has to cover. So many shapes can include every remainder modulo the
+/// sizes of vectors, warps and tiles. They can also include both sides of each size at which the kernel or its code
+/// path changes.
 pub const LEAST_SHAPES: usize = 200;
 
 /// Shapes that an op ran on: rows, columns, and anything else that determines the memory layout.

@@ -78,7 +78,7 @@ fn case_as<E: DeviceElement, G: Element>(
         }
     };
     for (launch, arguments) in launches.unwrap() {
-        // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel runs.
+        // SAFETY: the addresses point to slices of the required lengths. The slices outlive the kernel runs.
         unsafe { how.run(emulator, (launch, arguments)) }?;
     }
     dx_at.compare(&dx)?;

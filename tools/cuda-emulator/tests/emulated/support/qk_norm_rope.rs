@@ -35,7 +35,7 @@ pub fn case<E: DeviceElement>(
         let at = placed.as_mut().map(|placed| placed.at());
         let positions = (turn.positions, turn.interleaved);
         let planned = launch(E::DTYPE, addresses, at, (rows, cols), positions, options).unwrap();
-        // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
+        // SAFETY: the addresses point to slices of the required lengths. The slices outlive the kernel run.
         unsafe { how.run(emulator, planned.expect("qk_norm_rope of a non-empty matrix must launch a kernel")) }
             .map_err(describe)?;
         if in_place { &from } else { &apart }.compare(&expected).map_err(describe)?;

@@ -29,7 +29,7 @@ pub fn case<E: DeviceElement>(
     let at = placed.as_mut().map(|placed| placed.at());
     let addresses = [from.address(), to.address()];
     let planned = rms_norm::launch(E::DTYPE, addresses, at_beside, at, (rows, cols), options).unwrap();
-    // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
+    // SAFETY: the addresses point to slices of the required lengths. The slices outlive the kernel run.
     unsafe { how.run(emulator, planned.expect("rms_norm of a non-empty matrix must launch a kernel")) }
         .map_err(describe)?;
     let mut options: RmsNorm = *options;

@@ -49,7 +49,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, x: &[E], table: &Table, how: 
         let planned = launch(E::DTYPE, addresses, (rows, *cols), *turn)
             .unwrap()
             .expect("rope of a non-empty matrix must launch a kernel");
-        // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
+        // SAFETY: the addresses point to slices of the required lengths. The slices outlive the kernel run.
         unsafe { how.run(emulator, planned) }.map_err(describe)?;
         if in_place { &from } else { &apart }.compare(&expected).map_err(describe)?;
     }

@@ -22,7 +22,7 @@ pub fn case<E: DeviceElement>(
     let planned = softmax::launch(E::DTYPE, addresses, (rows, cols), options)
         .unwrap()
         .expect("softmax of a non-empty matrix must launch a kernel");
-    // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
+    // SAFETY: the addresses point to slices of the required lengths. The slices outlive the kernel run.
     unsafe { how.run(emulator, planned) }.map_err(describe)?;
     let (expected, report) =
         evenkeel::report::scope(|| evenkeel::softmax(Rows::new(x, rows, cols).unwrap(), options).unwrap());
