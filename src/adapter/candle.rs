@@ -57,8 +57,8 @@
 /// # Gradients
 ///
 /// All ops have gradients, as computed by Evenkeel's `_backward` functions. The rotary embedding has no gradient for
-/// `cos` and `sin`, and candle returns an error if it needs one. Gradients are constants: they cannot be differentiated
-/// again.
+/// `cos` and `sin`, and candle returns an error if it needs one. A gradient cannot be differentiated again; an
+/// attempt returns an error.
 ///
 /// # Devices
 ///
@@ -210,13 +210,7 @@ macro_rules! candle_adapter {
             fn forward(&self, args: &[(&CpuStorage, &Layout)]) -> Result<(CpuStorage, Shape)> {
                 let views = args.iter().map(|(storage, layout)| view(self.0.name(), storage, layout));
                 let (values, dims) = self.0.forward(&views.collect::<Result<Vec<_>>>()?).map_err(error)?;
-                let storage = match values {
-                    Values::F64(values) => CpuStorage::F64(values),
-                    Values::F32(values) => CpuStorage::F32(values),
-                    Values::F16(values) => CpuStorage::F16(values),
-                    Values::BF16(values) => CpuStorage::BF16(values),
-                };
-                Ok((storage, dims.into()))
+                Ok((storage(values), dims.into()))
             }
 
             /// Returns a gradient for each argument that candle tracks.
@@ -230,10 +224,40 @@ macro_rules! candle_adapter {
                 for ((arg, values), gradient) in args.into_iter().zip(found).zip(&mut gradients) {
                     if arg.track_op() {
                         let values = values.ok_or_else(|| Error::BackwardNotSupported { op }.bt())?;
-                        *gradient = Some(tensor(values, arg.shape())?);
+                        let values = ::std::sync::Mutex::new(Some(storage(values)));
+                        *gradient = Some(arg.apply_op1(Gradient { op, values })?);
                     }
                 }
                 Ok(gradients)
+            }
+        }
+
+        /// A gradient, as the result of an op on the argument. A second backward pass through this op is candle's error.
+        /// It would treat an untracked tensor as a constant, without an error.
+        struct Gradient {
+            op: &'static str,
+            values: ::std::sync::Mutex<Option<CpuStorage>>,
+        }
+
+        impl framework::CustomOp1 for Gradient {
+            fn name(&self) -> &'static str {
+                self.op
+            }
+
+            fn cpu_fwd(&self, _: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+                // candle runs the op once.
+                let values = self.values.lock().ok().and_then(|mut values| values.take());
+                values.map(|values| (values, layout.shape().clone())).ok_or_else(|| self.no_gradient())
+            }
+
+            fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+                Err(self.no_gradient())
+            }
+        }
+
+        impl Gradient {
+            fn no_gradient(&self) -> Error {
+                Error::BackwardNotSupported { op: self.op }.bt()
             }
         }
 
@@ -357,12 +381,12 @@ macro_rules! candle_adapter {
             f(&views.collect::<Result<Vec<_>>>()?).map_err(error)
         }
 
-        fn tensor(values: Values, shape: &Shape) -> Result<Tensor> {
+        fn storage(values: Values) -> CpuStorage {
             match values {
-                Values::F64(values) => Tensor::from_vec(values, shape, &Device::Cpu),
-                Values::F32(values) => Tensor::from_vec(values, shape, &Device::Cpu),
-                Values::F16(values) => Tensor::from_vec(values, shape, &Device::Cpu),
-                Values::BF16(values) => Tensor::from_vec(values, shape, &Device::Cpu),
+                Values::F64(values) => CpuStorage::F64(values),
+                Values::F32(values) => CpuStorage::F32(values),
+                Values::F16(values) => CpuStorage::F16(values),
+                Values::BF16(values) => CpuStorage::BF16(values),
             }
         }
     };

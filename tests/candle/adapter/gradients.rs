@@ -130,3 +130,15 @@ fn of_attention() -> Result<()> {
     }
     each_type!(check)
 }
+
+#[test]
+fn of_a_gradient_is_an_error() -> Result<()> {
+    let x = var(&values::<f32>(8, 9), &[2, 4])?;
+    let grads = gradients(&ops::softmax_last_dim(&x)?, &values::<f32>(8, 10))?;
+    let error = grads.get(&x).expect("the variable must have a gradient").sqr()?.sum_all()?.backward().unwrap_err();
+    assert!(
+        error.to_string().contains("backward is not supported for softmax"),
+        "expected an error about the gradient of softmax's gradient, got {error}"
+    );
+    Ok(())
+}
