@@ -32,15 +32,18 @@ const USUAL: [(&str, DType, f64); 22] = [
     ("softmax_backward", DType::F64, 4.0),
 ];
 
+/// Returns the bound of the accuracy table in ULP, which holds for every row.
+pub fn of_every_row<E: Element>(op: &str) -> f64 {
+    accuracy::bound(op, E::DTYPE)
+        .unwrap_or_else(|| panic!("`accuracy::bound` must have a bound for {op} in {}", E::DTYPE))
+        .ulps
+}
+
 /// Returns the bound in ULP for rows whose rounding errors do not all have the same sign. For ops that [`USUAL`] does
 /// not list, this is the bound of the accuracy table.
 pub fn usual<E: Element>(op: &str) -> f64 {
-    let table = || {
-        accuracy::bound(op, E::DTYPE)
-            .unwrap_or_else(|| panic!("`accuracy::bound` must have a bound for {op} in {}", E::DTYPE))
-            .ulps
-    };
-    USUAL.iter().find(|(name, dtype, _)| *name == op && *dtype == E::DTYPE).map_or_else(table, |(.., ulps)| *ulps)
+    let listed = USUAL.iter().find(|(name, dtype, _)| *name == op && *dtype == E::DTYPE);
+    listed.map_or_else(|| of_every_row::<E>(op), |(.., ulps)| *ulps)
 }
 
 /// Checks results of one op in one storage type against the accuracy table. Prints the worst error when dropped.
@@ -55,9 +58,7 @@ pub struct Checker {
 impl Checker {
     /// Creates a checker with the op's bound from the accuracy table.
     pub fn new<E: Element>(op: &'static str) -> Self {
-        let bound = accuracy::bound(op, E::DTYPE)
-            .unwrap_or_else(|| panic!("`accuracy::bound` must have a bound for {op} in {}", E::DTYPE));
-        Checker { op, dtype: E::DTYPE, bound: bound.ulps, worst: Cell::default(), results: Cell::default() }
+        Checker { op, dtype: E::DTYPE, bound: of_every_row::<E>(op), worst: Cell::default(), results: Cell::default() }
     }
 
     /// Creates a checker with the bound for rows whose rounding errors do not all have the same sign.
