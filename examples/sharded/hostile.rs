@@ -36,7 +36,7 @@ pub fn huge<E: Element>() -> f64 {
     limits::<E>()[0]
 }
 
-/// Returns [`ROWS`] rows of `all` logits.
+/// Returns [`ROWS`] rows. The number of logits in a row is `all`.
 pub fn scores<E: Element>(all: usize) -> Vec<E> {
     let huge = huge::<E>();
     rows(all, |row, i| match row {

@@ -2,10 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-/// Generates ops on the tensors of any candle, such as a fork or a version that the feature `candle` does not fit.
+/// Generates ops on candle tensors for a fork of candle, or for a version that the feature `candle` does not fit.
 ///
-/// The argument is the path of candle-core in your crate. The macro fits candle-core from 0.8 on, and forks whose
-/// `CustomOp1` to `CustomOp3`, `CpuStorage` and `Layout` are as there. It needs Evenkeel's default features only. Call
+/// The argument is the path of candle-core in your crate. The macro fits candle-core from 0.8 on. It also fits forks that
+/// did not change `CustomOp1` to `CustomOp3`, `CpuStorage` and `Layout`. It needs Evenkeel's default features only. Call
 /// it once, in a module of its own:
 ///
 #[cfg_attr(feature = "candle", doc = "```")]

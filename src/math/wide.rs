@@ -96,8 +96,8 @@ impl<I: Isa> Wide<I> {
 
     /// Rounds to f64, so that the later conversion to `E` gives the same result as a single rounding.
     ///
-    /// For `E` narrower than f64 the sum is rounded to odd. Then only the rounding to `E` affects the result
-    /// (Boldo and Melquiond, 2008). The exponent of such a result is well within f64's range.
+    /// If `E` is narrower than f64, this function rounds hi + lo to odd. The later rounding to `E` is then the only one
+    /// that affects the result (Boldo and Melquiond, 2008). The exponent of a result in `E` is well within f64's range.
     #[inline(always)]
     pub fn round<E: Element>(self, isa: I) -> I::F64 {
         let (sum, error) = fast_two_sum(self.hi, self.lo);

@@ -410,8 +410,8 @@ fn what_a_step_allows() {
     }
 }
 
-/// Checks that XTC excludes tokens with the given probability, within 6 standard deviations. The draw number decides
-/// whether a step excludes tokens.
+/// Checks how often XTC excludes tokens: in the requested share of the draws, within 6 standard deviations. The draw
+/// number decides whether a draw excludes any.
 #[test]
 fn top_choices_are_excluded_as_often_as_asked() {
     const DRAWS: u64 = 20_000;

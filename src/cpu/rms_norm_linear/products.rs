@@ -243,8 +243,8 @@ impl Tile<'_> {
         }
     }
 
-    /// Computes the sums of `R` rows from `first` on, and adds those of the rows from `new` on to the lanes of their
-    /// sums over tiles.
+    /// Computes the tile's sums of the `R` rows that begin with row `first`. Adds a row's sum to a lane of its sum over
+    /// tiles, except for rows below `new`, which were computed before.
     #[inline(always)]
     fn some<I: Isa, const R: usize>(&mut self, isa: I, first: usize, new: usize) {
         let mut rows = [&[0.0; TILE]; R];

@@ -294,7 +294,7 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
                     write::<F, I, E>(isa, &exps, &sums, derivatives, flags, span)
                 } else {
                     if self.part.of == SoftmaxOp::LogSumExp {
-                        // The row's only upstream gradient is `sum`; the span holds scores.
+                        // `sum` is the row's only upstream gradient. The span holds the scores, so it is not counted.
                         guards.counts.nan += u64::from(sum.0.is_nan());
                         guards.counts.infinite += u64::from(sum.0.is_infinite());
                     } else {

@@ -16,7 +16,7 @@ pub struct MaskedStats {
     pub(super) exact: bool,
     /// Largest unmasked score, if the bias is 0 or -inf throughout; `None` if there is a NaN.
     pub(super) score: Option<f32>,
-    /// Largest logit, if there is a bias; `None` if there is a NaN.
+    /// Largest sum of a logit and its bias. `None` without a bias, or if there is a NaN.
     pub(super) sums: Option<Sums>,
 }
 

@@ -87,8 +87,8 @@ struct PagePosition {
     }
 };
 
-// Results of a block of keys in f64. All threads have the same `max` and `sum`. `value` is the weighted sum of the
-// values in the feature that the thread computes.
+// Results in f64 of a block of keys. All threads have the same `max` and `sum`. Each thread computes one feature:
+// `value` is the weighted sum of this feature over the values V of the block.
 struct WideBlock {
     // `max` is NaN or +inf if a logit has that value, and -inf if all keys are masked.
     double max, sum, value;

@@ -139,7 +139,8 @@ struct OperandRange {
                 own.update(values[i]);
             }
         }
-        // `below` is the smallest nonzero magnitude minus 1, or the largest integer.
+        // `below` is the bits of the smallest nonzero magnitude, minus 1. If all elements are zero, it is the largest
+        // integer.
         const bool has_limit = least > 0.0f;
         const u32 below_limit = bits_of(least) - 1;
         if (own.largest > bits_of(most) || (has_limit && own.below < below_limit)) {

@@ -70,8 +70,8 @@ void standin_compute(compute_t function) { compute = function; }
 int standin_live(int kind) { return live[kind]; }
 int standin_calls(void) { return calls; }
 const char *standin_wrong(void) { return wrong; }
-/* Lets `after` more calls of `function` pass, and makes the next `times` calls fail with `status`. The name "" stands
- * for every function. */
+/* Makes calls of `function` fail with `status`. The first `after` calls still pass, and the next `times` calls fail. The
+ * name "" stands for every function. */
 void standin_fail(const char *function, int after, int times, int status) {
     snprintf(failing, sizeof failing, "%s", function);
     fail_after = after, fail_for = times, fail_status = status;

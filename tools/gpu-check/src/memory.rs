@@ -15,7 +15,8 @@ pub struct Placed<E> {
     len: usize,
 }
 
-/// Number of guard elements on each side. Memory is aligned to 256 bytes, and so are the numbers if their shift is 0.
+/// Number of guard elements before and after the numbers. With this number, the numbers are aligned to 256 bytes, like
+/// the memory, unless a case shifts them.
 const GUARD: usize = 256;
 
 fn poison<E: Number>() -> E {

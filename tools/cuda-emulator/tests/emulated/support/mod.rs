@@ -64,7 +64,8 @@ pub fn same_guards(guards: [u64; 4], counts: report::Counts, first: u64) -> Resu
         return Ok(());
     }
     Err(format!(
-        "[rows with NaN, rows with +inf, fully masked rows, the first of them] must be {expected:?}, got {guards:?}"
+        "the numbers of rows with NaN, rows with +inf and fully masked rows, and the index of the first fully masked \
+         row, must be {expected:?}, got {guards:?}"
     ))
 }
 
