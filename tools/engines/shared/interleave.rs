@@ -1,10 +1,12 @@
-//! Compares the times of the engine's sampler and of its replacement.
+//! Compares the times of the engine's sampler and of its replacement, on Linux.
 
 use std::process::Command;
-use std::time::Instant;
 
 /// Number of turns. Each program is started once per turn.
 const TURNS: usize = 5;
+
+/// CPU time of a measurement, in seconds. The kernel updates the time of a running thread every few milliseconds.
+const LENGTH: f64 = 0.15;
 
 /// A case's name and one step of it.
 pub type Case<'a> = (&'a str, Box<dyn FnMut() + 'a>);
@@ -12,7 +14,8 @@ pub type Case<'a> = (&'a str, Box<dyn FnMut() + 'a>);
 /// Prints the times of each case, in microseconds per step.
 ///
 /// The first build of the tests, from the unchanged engine, leaves a copy of itself. A build of the changed engine runs
-/// this copy and itself in turns. The printed times are the shortest, because other programs may run on the machine.
+/// this copy and itself in turns, on one thread. The printed times are the shortest. They are CPU times, because other
+/// programs may run on the machine.
 pub fn compare(is_changed: bool, cases: Vec<Case>) {
     if std::env::args().any(|argument| argument == "measure") {
         return measure(cases);
@@ -26,7 +29,7 @@ pub fn compare(is_changed: bool, cases: Vec<Case>) {
     let mut least = vec![[f64::INFINITY; 2]; cases.len()];
     for _ in 0..TURNS {
         for (program, column) in [(&copy, 0), (&this, 1)] {
-            let output = Command::new(program).arg("measure").output().unwrap();
+            let output = Command::new(program).arg("measure").env("RAYON_NUM_THREADS", "1").output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             for (line, least) in String::from_utf8(output.stdout).unwrap().lines().zip(&mut least) {
                 least[column] = least[column].min(line.parse().unwrap());
@@ -38,16 +41,29 @@ pub fn compare(is_changed: bool, cases: Vec<Case>) {
     }
 }
 
-/// Prints the shortest time of each case over half a second, and over at least 10 steps.
+/// Prints each case's mean time per step.
 fn measure(cases: Vec<Case>) {
     for (_, mut step) in cases {
-        let (begin, mut least, mut steps) = (Instant::now(), f64::INFINITY, 0);
-        while steps < 10 || begin.elapsed().as_secs_f64() < 0.5 {
-            let start = Instant::now();
-            step();
-            least = least.min(start.elapsed().as_secs_f64() * 1e6);
-            steps += 1;
-        }
-        println!("{least}");
+        let mut steps = 1;
+        let elapsed = loop {
+            let begin = cpu_seconds();
+            (0..steps).for_each(|_| step());
+            let elapsed = cpu_seconds() - begin;
+            if elapsed > LENGTH {
+                break elapsed;
+            }
+            steps *= 2;
+        };
+        println!("{}", elapsed / f64::from(steps) * 1e6);
     }
+}
+
+/// Returns the CPU time of all threads of this process.
+fn cpu_seconds() -> f64 {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let nanoseconds = |thread: std::io::Result<std::fs::DirEntry>| -> f64 {
+        let text = std::fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    };
+    threads.map(nanoseconds).sum::<f64>() * 1e-9
 }

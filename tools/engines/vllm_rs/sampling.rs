@@ -42,12 +42,13 @@ pub mod core {
             cached_sampling: RwLock<Option<CachedSamplingParams>>,
             #[allow(dead_code, reason = "only the unchanged engine uses it")]
             device: Device,
+            #[allow(dead_code, reason = "only the unchanged engine uses it")]
+            is_first_rank: bool,
             logit_processor: LogitsProcessor,
             seq_tokens: RwLock<HashMap<usize, Vec<u32>>>,
             guidance_states: RwLock<HashMap<usize, GuidanceState>>,
             guidance_failed: RwLock<HashSet<usize>>,
             guidance_mismatch: RwLock<HashSet<usize>>,
-            is_first_rank: bool,
         }
 
         impl ModelRunner {

@@ -36,7 +36,8 @@ fn main() {
         // The grammar allows every token.
         let mut allowed = SimpleVob::alloc(VOCABULARY);
         allowed.set_all(true);
-        let runner = ModelRunner { llg_factory: Some(Arc::new(ParserFactory(allowed))), ..ModelRunner::with_seed(7) };
+        let mut runner = ModelRunner::with_seed(7);
+        runner.llg_factory = Some(Arc::new(ParserFactory(allowed)));
         let sequences: Vec<Sequence> = (0..ROWS).map(|id| request(id, &params)).collect();
         // The prefill sets the parameters of the unchanged engine.
         let batch: Vec<&Sequence> = sequences.iter().collect();
