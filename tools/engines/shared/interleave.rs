@@ -1,0 +1,69 @@
+//! Compares the times of the engine's sampler and of its replacement, on Linux.
+
+use std::process::Command;
+
+/// Number of turns. Each program is started once per turn.
+const TURNS: usize = 5;
+
+/// CPU time of a measurement, in seconds. The kernel updates the time of a running thread every few milliseconds.
+const LENGTH: f64 = 0.15;
+
+/// A case's name and one step of it.
+pub type Case<'a> = (&'a str, Box<dyn FnMut() + 'a>);
+
+/// Prints the times of each case, in microseconds per step.
+///
+/// The first build of the tests, from the unchanged engine, leaves a copy of itself. A build of the changed engine runs
+/// this copy and itself in turns, on one thread. The printed times are the shortest. They are CPU times, because other
+/// programs may run on the machine.
+pub fn compare(is_changed: bool, cases: Vec<Case>) {
+    if std::env::args().any(|argument| argument == "measure") {
+        return measure(cases);
+    }
+    let this = std::env::current_exe().unwrap();
+    let copy = this.with_file_name("times-before");
+    if !is_changed {
+        std::fs::copy(this, copy).unwrap();
+        return println!("the times are measured after the change");
+    }
+    let mut least = vec![[f64::INFINITY; 2]; cases.len()];
+    for _ in 0..TURNS {
+        for (program, column) in [(&copy, 0), (&this, 1)] {
+            let output = Command::new(program).arg("measure").env("RAYON_NUM_THREADS", "1").output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            for (line, least) in String::from_utf8(output.stdout).unwrap().lines().zip(&mut least) {
+                least[column] = least[column].min(line.parse().unwrap());
+            }
+        }
+    }
+    for ((name, _), [before, after]) in cases.iter().zip(least) {
+        println!("{name}: {before:.0} us before, {after:.0} us after, {:.1} times as fast", before / after);
+    }
+}
+
+/// Prints each case's mean time per step.
+fn measure(cases: Vec<Case>) {
+    for (_, mut step) in cases {
+        let mut steps = 1;
+        let elapsed = loop {
+            let begin = cpu_seconds();
+            (0..steps).for_each(|_| step());
+            let elapsed = cpu_seconds() - begin;
+            if elapsed > LENGTH {
+                break elapsed;
+            }
+            steps *= 2;
+        };
+        println!("{}", elapsed / f64::from(steps) * 1e6);
+    }
+}
+
+/// Returns the CPU time of all threads of this process.
+fn cpu_seconds() -> f64 {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let nanoseconds = |thread: std::io::Result<std::fs::DirEntry>| -> f64 {
+        let text = std::fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    };
+    threads.map(nanoseconds).sum::<f64>() * 1e-9
+}
