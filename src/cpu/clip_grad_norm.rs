@@ -11,8 +11,9 @@ use crate::math::sum::{GROUP, group_o, sum_of_tiles, tiled_sum};
 use crate::options::NormType;
 use crate::simd::{self, BLOCK, Float, Isa, MaskBits, Span, fold};
 
-/// Contribution of a tensor to the norm: the sum of squares or magnitudes, or the largest magnitude. `value` is
-/// computed from the elements divided by 2^exponent. `value` is NaN or infinite only if an element is NaN or infinite.
+/// Contribution of a tensor to the norm. The order of the norm determines whether this is the sum of squares, the sum
+/// of magnitudes or the largest magnitude. `value` is computed from the elements divided by 2^exponent. `value` is NaN
+/// or infinite only if an element is NaN or infinite.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorNorm {
     pub value: f64,

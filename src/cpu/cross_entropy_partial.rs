@@ -210,8 +210,8 @@ impl<E: Element> OfRow<E> for Logs<'_> {
 }
 
 impl CrossEntropy<'_> {
-    /// Returns the loss of a row of `all` columns from the full row's statistics and sums; `None` if no part had the
-    /// target.
+    /// Returns the loss of a row from the full row's statistics and sums. `all` is the row's number of columns. Returns
+    /// `None` if no part had the target.
     pub fn loss_of_parts<E: Element>(
         &self,
         (index, all): (usize, usize),

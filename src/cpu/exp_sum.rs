@@ -34,8 +34,8 @@ struct Rest {
     finer: RescaleExponent,
 }
 
-/// Exponent of a power of two, at most 126. Among a row's exponentials below 1, the power scales the largest to between
-/// 1/2 and 1.
+/// Exponent of a power of two, at most 126. The power scales the row's largest exponential below 1 to between 1/2 and
+/// 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RescaleExponent(u32);
 

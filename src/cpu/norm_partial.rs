@@ -61,7 +61,7 @@ struct SomeTiles {
 impl ShardStats {
     const NOTHING: Self = ShardStats { largest: 0.0, least: Least::NOTHING, tiles: Vec::new() };
 
-    /// Merges the statistics of another shard into these.
+    /// Merges the statistics of another shard into this shard's.
     pub fn merge(&mut self, other: Self) {
         self.largest = self.largest.max(other.largest);
         self.least = self.least.merge(other.least);
@@ -108,8 +108,8 @@ impl ShardStats {
         self.least = of_key(other, false).merge(of_key(stepped, stepped > 0));
     }
 
-    /// Appends the tile sums as bits. In each group of consecutive tiles, sums of squares, if any, follow the other
-    /// sums.
+    /// Appends the tile sums as bits. If there are two sums for each tile, the second sums of a group of tiles follow
+    /// the first sums of the group.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         for SomeTiles { sums, squares, .. } in &self.tiles {
             words.extend(sums.iter().chain(squares).map(|sum| sum.to_bits()));
@@ -121,7 +121,7 @@ impl ShardStats {
         self.tiles.clear();
     }
 
-    /// Adds `count` tiles from tile `first` on, decoded from `words`.
+    /// Adds `count` tiles, decoded from `words`. `first` is the index of the first of these tiles.
     pub fn add_words(&mut self, words: &[u64], first: usize, count: usize) {
         let numbers = |words: &[u64]| words.iter().map(|bits| f64::from_bits(*bits)).collect();
         let (sums, squares) = words.split_at(count.min(words.len()));

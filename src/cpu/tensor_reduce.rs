@@ -38,7 +38,7 @@ pub fn tiles<E: Element, P: Pass<E>>(x: &[E], pass: P) -> Result<(Vec<f64>, P::S
 
 struct TensorPass<'a, E, P> {
     x: &'a [E],
-    /// Destination of the sums of the tiles of `x`.
+    /// Destination of the tile sums of `x`.
     tiles: &'a mut [f64],
     start: usize,
     pass: P,

@@ -68,7 +68,7 @@ pub fn largest_of_each<E: Element>(part: ShardInput<'_, E>, dy: Rows<'_, E>) -> 
     Ok(gained(part, dy, None)?.into_iter().map(|gained| gained.largest).collect())
 }
 
-/// Returns the terms of each row's shard; `largest` holds the largest magnitudes of the complete rows' upstream
+/// Returns the terms of each row's shard. For each complete row, `largest` holds the largest magnitude of the upstream
 /// gradients.
 pub fn terms_of_each<E: Element>(
     part: ShardInput<'_, E>,
@@ -213,8 +213,8 @@ struct Store<'a, E, F> {
     formula: PhantomData<F>,
 }
 
-/// Writes the gradients of the scores, from `dy`, the gradients of the results. Log-sum-exp does not read `dy`: its
-/// gradients of results are in `sums`.
+/// Writes the gradients of the scores. `dy` holds the gradients of the results, except for log-sum-exp, whose gradients
+/// of results are in `sums`.
 pub fn store<'a, E: Element>(
     part: ShardInput<'_, E>,
     dy: Rows<'_, E>,
@@ -294,7 +294,8 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
                     write::<F, I, E>(isa, &exps, &sums, derivatives, flags, span)
                 } else {
                     if self.part.of == SoftmaxOp::LogSumExp {
-                        // The row's only upstream gradient is `sum`; the span holds scores.
+                        // Counts `sum`, the row's only upstream gradient. The source of the span holds scores here
+                        // instead of upstream gradients.
                         guards.counts.nan += u64::from(sum.0.is_nan());
                         guards.counts.infinite += u64::from(sum.0.is_infinite());
                     } else {
