@@ -306,7 +306,7 @@ pub struct Buffers {
     wide: wide::Buffers,
     /// Running maximum and sum of each row.
     states: Vec<State>,
-    /// Running weighted sum of the values for each row.
+    /// For each row, the weighted sum of the values so far.
     out: Vec<f64>,
 }
 
@@ -388,7 +388,7 @@ fn each_part<I: Isa, E: Element>(
     }
 }
 
-/// Computes the same states as [`attend`] from partial results that were computed before.
+/// Computes the same states as [`attend`], but from partial results that were computed before.
 #[inline(always)]
 fn collect<I: Isa, E: Element>(
     isa: I,

@@ -4,8 +4,8 @@
 //! f16 and bf16 are correctly rounded, so every machine gives the same bits.
 //!
 //! Many functions also have a faster computation: in pairs of f32 and, for f16 and bf16, in single f32s. Elements whose
-//! rounding remains uncertain are computed again in f64. The f64 result is rounded to odd, which makes a second
-//! rounding to f32, f16 or bf16 correct. So one kernel serves all three types.
+//! rounding remains uncertain are computed again in f64. An inexact f64 result is rounded to the neighbouring f64 whose
+//! last bit is 1 (to odd). A second rounding to f32, f16 or bf16 is then correct. So one kernel serves all three types.
 
 mod flat;
 mod functions;

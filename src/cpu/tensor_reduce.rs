@@ -18,7 +18,7 @@ pub trait Pass<E: Element>: Copy + Send + Sync {
     const SUMS: bool = true;
     /// Merges the statistics of two neighbouring parts of the tensor.
     fn join(first: Self::Seen, rest: Self::Seen) -> Self::Seen;
-    /// Returns the sums of the run's tiles, and adds to the statistics. `start` is the index of the run's first element
+    /// Returns the sums of the run's tiles, and updates the statistics. `start` is the index of the run's first element
     /// in the tensor. Must be `#[inline(always)]`, like everything it calls.
     fn look<I: Isa>(&self, isa: I, start: usize, run: &[E], seen: &mut Self::Seen) -> [f64; GROUP];
 }

@@ -12,7 +12,7 @@ use crate::simd::{BLOCK, Isa, Kernel, Select, allocated};
 /// Reusable buffers of the filters.
 #[derive(Default)]
 pub struct Scraps {
-    /// Distance of each candidate's surprise from the entropy.
+    /// Distance of each candidate's surprise (its negative log-probability) from the entropy.
     off: Vec<f64>,
     places: Vec<Place>,
     crossing: Crossing,
