@@ -244,8 +244,9 @@ impl<E: Element> Pass<E> for Largest {
     }
 }
 
-/// Multiplies the elements by `unit`, and sums their magnitudes or squares. For f64, also finds the largest magnitude,
-/// ignoring NaN. From this magnitude, the caller knows whether the sums are within the range of f64.
+/// Multiplies the elements by `unit`, and sums their squares if `SQUARED` is set, otherwise their magnitudes. For f64,
+/// also finds the largest magnitude, ignoring NaN. From this magnitude, the caller knows whether the sums are within
+/// the range of f64.
 #[derive(Clone, Copy)]
 struct Magnitudes<const SQUARED: bool> {
     unit: f64,

@@ -53,9 +53,9 @@ pub fn units_for<E: Element>(row_len: usize) -> usize {
 
 #[cfg(feature = "sharded")]
 impl Sums {
-    /// Returns a part's sums as integers. The caller adds the integers of all parts of a row, which has this length.
-    /// The first integer encodes the target's logit, and is 0 in a part without the target. [`units_for`] gives the
-    /// number of integers used.
+    /// Returns a part's sums as integers. The caller adds the integers of all parts of a row. `row_len` is the length
+    /// of the full row. The first integer encodes the target's logit, and is 0 in a part without the target.
+    /// [`units_for`] gives the number of integers used.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         let [first, second, third] = self.exps.units::<E>(row_len);
         [self.logit.map_or(0, keys::of_f64), first, second, third]

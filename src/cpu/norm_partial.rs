@@ -29,8 +29,8 @@ pub enum Kind {
 pub enum Known {
     /// No statistics are known, which occurs only for f64. The next round finds the largest magnitude.
     Nothing,
-    /// The unit, a power of two that scales the elements, is known. The next round sums the elements, their squares, or
-    /// both.
+    /// The unit, a power of two that scales the elements, is known. The next round sums the elements, their squares or
+    /// both, as the norm and the type require.
     Unit(f64),
     /// A provisional f64 mean is known. The next round sums the deviations from it.
     Mean { unit: f64, mean: f64 },
@@ -54,7 +54,7 @@ pub struct ShardStats {
 struct SomeTiles {
     first: usize,
     sums: Vec<f64>,
-    /// Second sum of each tile, a sum of squares; empty if only one sum was requested.
+    /// Sum of squares of each tile, if two sums were requested for each tile; otherwise empty.
     squares: Vec<f64>,
 }
 

@@ -87,7 +87,8 @@ fn gained<E: Element>(part: ShardInput<'_, E>, dy: Rows<'_, E>, largest: Option<
 struct Gaining<'a, E> {
     part: ShardInput<'a, E>,
     dy: Rows<'a, E>,
-    /// Largest magnitudes of the complete rows' upstream gradients; `None` in the round that computes them.
+    /// Largest magnitude of the upstream gradients of each complete row. `None` in the round that computes these
+    /// magnitudes.
     largest: Option<&'a [f64]>,
     first: usize,
     to: &'a mut [Gained],
