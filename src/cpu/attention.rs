@@ -165,7 +165,8 @@ impl Sight<'_> {
         }
     }
 
-    /// Returns whether a row attends to a key: neither the range nor a flag nor a bias masks the key.
+    /// Returns whether a row attends to a key: the key is within the row's bounds, and neither a flag nor a bias masks
+    /// the key.
     pub fn sees(&self, row: usize, key: usize, flags: &mut Vec<u8>) -> bool {
         let kept = |mask: &Resolved<'_>| {
             mask.keep(row, key, key + 1, flags).is_none_or(|keep| keep[0] != 0)
@@ -175,9 +176,9 @@ impl Sight<'_> {
     }
 }
 
-/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. `parts` holds the partial results
-/// of all blocks, if they are known already. The partial results are then merged in the order of the slice. In this
-/// case, keys are not read, and values are read only for fully masked rows under `FullyMasked::Uniform`.
+/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` is given, it holds the
+/// partial results of all blocks. The function then merges these results in order, and does not read keys. It reads
+/// values only for fully masked rows under `FullyMasked::Uniform`.
 pub fn apply<'a, E: Element>(
     call: Attention<'_, E>,
     parts: Option<&[Parts]>,
@@ -305,7 +306,7 @@ pub struct Buffers {
     wide: wide::Buffers,
     /// Running maximum and sum of each row.
     states: Vec<State>,
-    /// Running weighted sum of the values for each row.
+    /// For each row, the weighted sum of the values so far.
     out: Vec<f64>,
 }
 
@@ -387,7 +388,7 @@ fn each_part<I: Isa, E: Element>(
     }
 }
 
-/// Computes the same states as [`attend`] from partial results that were computed before.
+/// Computes the same states as [`attend`], but from partial results that were computed before.
 #[inline(always)]
 fn collect<I: Isa, E: Element>(
     isa: I,

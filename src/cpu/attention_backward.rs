@@ -29,8 +29,8 @@ pub struct AttentionBackward<'a, E> {
     pub dy: Heads<'a, E>,
 }
 
-/// Computes the gradients of q, k and v. Also computes a sink gradient for each batch and query head, which the caller
-/// sums over batches.
+/// Computes the gradients of q, k and v. Also computes a sink gradient for each query head of each batch entry. The
+/// caller sums the sink gradients over the batch.
 pub fn apply<'a, E: Element>(
     call: AttentionBackward<'_, E>,
     out: [Output<'a, E>; 3],

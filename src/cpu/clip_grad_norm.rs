@@ -11,8 +11,9 @@ use crate::math::sum::{GROUP, group_o, sum_of_tiles, tiled_sum};
 use crate::options::NormType;
 use crate::simd::{self, BLOCK, Float, Isa, MaskBits, Span, fold};
 
-/// Contribution of a tensor to the norm: the sum of squares or magnitudes, or the largest magnitude. `value` is
-/// computed from the elements divided by 2^exponent. `value` is NaN or infinite only if an element is NaN or infinite.
+/// Contribution of a tensor to the norm. The order of the norm determines whether this is the sum of squares, the sum
+/// of magnitudes or the largest magnitude. `value` is computed from the elements divided by 2^exponent. `value` is NaN
+/// or infinite only if an element is NaN or infinite.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorNorm {
     pub value: f64,
@@ -243,8 +244,9 @@ impl<E: Element> Pass<E> for Largest {
     }
 }
 
-/// Multiplies the elements by `unit`, and sums their magnitudes or squares. For f64, also finds the largest magnitude,
-/// ignoring NaN. From this magnitude, the caller knows whether the sums are within the range of f64.
+/// Multiplies the elements by `unit`, and sums their squares if `SQUARED` is set, otherwise their magnitudes. For f64,
+/// also finds the largest magnitude, ignoring NaN. From this magnitude, the caller knows whether the sums are within
+/// the range of f64.
 #[derive(Clone, Copy)]
 struct Magnitudes<const SQUARED: bool> {
     unit: f64,

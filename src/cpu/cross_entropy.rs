@@ -193,7 +193,7 @@ impl Distance {
         Distance { share: label_smoothing / cols as f64, max: max * Self::DOWN }
     }
 
-    /// Computes the terms of the block with this index. `weight` starts at the same column as the row.
+    /// Computes the terms of block `index` from its logits `z`. `weight` starts at the same column as block 0.
     #[inline(always)]
     fn block<I: Isa>(self, isa: I, weight: Option<&[f64]>, index: usize, z: I::F64) -> I::F64 {
         let zero = isa.f64(0.0);

@@ -16,7 +16,7 @@ use crate::simd::{self, Float, Isa, Kernel, Span, Storage, Work, Written, load_w
 #[derive(Clone, Copy)]
 pub struct Gradient<'a> {
     pub forward: CrossEntropy<'a>,
-    /// One gradient for all rows, or one for each row.
+    /// Upstream gradients: one for each row, or a single one that all rows share.
     pub dloss: &'a [f64],
     /// Divisors of the summed cross-entropy and z-loss. `None` gives a gradient of 0.
     pub divisors: [Option<f64>; 2],
@@ -166,7 +166,8 @@ impl Gradient<'_> {
         Factors { of_target, of_all, of_both: finite(of_target + of_all), of_weight: entropy * share }
     }
 
-    /// Writes the gradient of the columns from `first` on; `exps` holds the exponentials of these columns.
+    /// Writes the gradient of the span, which begins at column `first`. `exps` holds the exponentials of the span's
+    /// columns.
     #[inline(always)]
     pub fn write<'d, I: Isa, E: Element>(
         &self,
@@ -285,18 +286,18 @@ fn over(factor: f64, (sum, sum_low): (f64, f64)) -> (f64, f64) {
     (high, if high.is_finite() && low.is_finite() { low / sum } else { 0.0 })
 }
 
-/// Sum of all exponentials of a row, and the sum of all except `one`.
+/// Sum of all exponentials of a row, and the sum without one of them.
 pub struct Parts {
     /// Sum of all exponentials, as a high and a low part.
     pub sum: (f64, f64),
     /// The exponential that `others` does not include.
     pub one: f64,
-    /// Sum of all exponentials except `one`, accurate even if this sum is small.
+    /// Sum without the exponential `one`, accurate even if this sum is small.
     pub others: f64,
 }
 
 impl Parts {
-    /// Computes the sum of all terms, and the sum of all terms except `one`, for a row of this length.
+    /// Computes both sums for a row of length `row_len`: with and without the exponential `one`.
     #[inline(always)]
     pub fn new<E: Element>(sum: &ExpSum, one: f64, row_len: usize) -> Self {
         Parts { sum: sum.value::<E>(row_len), one, others: sum.without::<E>(one, row_len) }

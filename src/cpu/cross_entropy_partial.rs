@@ -53,9 +53,9 @@ pub fn units_for<E: Element>(row_len: usize) -> usize {
 
 #[cfg(feature = "sharded")]
 impl Sums {
-    /// Returns a part's sums as integers. The caller adds the integers of all parts of a row, which has this length.
-    /// The first integer encodes the target's logit, and is 0 in a part without the target. [`units_for`] gives the
-    /// number of integers used.
+    /// Returns a part's sums as integers. The caller adds the integers of all parts of a row. `row_len` is the length
+    /// of the full row. The first integer encodes the target's logit, and is 0 in a part without the target.
+    /// [`units_for`] gives the number of integers used.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         let [first, second, third] = self.exps.units::<E>(row_len);
         [self.logit.map_or(0, keys::of_f64), first, second, third]
@@ -210,8 +210,8 @@ impl<E: Element> OfRow<E> for Logs<'_> {
 }
 
 impl CrossEntropy<'_> {
-    /// Returns the loss of a row of `all` columns from the full row's statistics and sums; `None` if no part had the
-    /// target.
+    /// Returns the loss of a row from the full row's statistics and sums. `all` is the row's number of columns. Returns
+    /// `None` if no part had the target.
     pub fn loss_of_parts<E: Element>(
         &self,
         (index, all): (usize, usize),

@@ -4,8 +4,8 @@
 //! f16 and bf16 are correctly rounded, so every machine gives the same bits.
 //!
 //! Many functions also have a faster computation: in pairs of f32 and, for f16 and bf16, in single f32s. Elements whose
-//! rounding remains uncertain are computed again in f64. The f64 result is rounded to odd, which makes a second
-//! rounding to f32, f16 or bf16 correct. So one kernel serves all three types.
+//! rounding remains uncertain are computed again in f64. An inexact f64 result is rounded to the neighbouring f64 whose
+//! last bit is 1 (to odd). A second rounding to f32, f16 or bf16 is then correct. So one kernel serves all three types.
 
 mod flat;
 mod functions;
@@ -26,14 +26,14 @@ pub trait Function: Copy + Sync {
     /// Whether the function can be computed in pairs of f32, which is faster; see [`Function::pair`].
     const HAS_PAIR: bool = false;
 
-    /// Returns two bounds, one on each side of the value, rounded to f32. Where the bounds have equal bits, these bits
-    /// are the correctly rounded result. Must be `#[inline(always)]`, like everything it calls.
+    /// Returns two bounds of the value, one above and one below it, each rounded to f32. Where the bounds have equal
+    /// bits, these bits are the correctly rounded result. Must be `#[inline(always)]`, like everything it calls.
     #[inline(always)]
     fn pair<I: Isa>(self, _: I, x: I::F32) -> [I::F32; 2] {
         [x, x]
     }
 
-    /// Returns the lanes for which [`Function::pair`] is valid; its bounds are never NaN there.
+    /// Returns the lanes for which [`Function::pair`] is valid. In these lanes, the bounds are never NaN.
     #[inline(always)]
     fn serves<I: Isa>(self, _: I, x: I::F32) -> I::M32 {
         x.eq(x)
@@ -48,7 +48,7 @@ pub trait Function: Copy + Sync {
         x
     }
 
-    /// Returns the lanes for which [`Function::short`] is valid; its value is never NaN there.
+    /// Returns the lanes for which [`Function::short`] is valid. In these lanes, the value is never NaN.
     #[inline(always)]
     fn short_serves<I: Isa>(self, _: I, x: I::F32) -> I::M32 {
         x.eq(x)

@@ -34,8 +34,8 @@ struct Rest {
     finer: RescaleExponent,
 }
 
-/// Exponent of a power of two, at most 126. Among a row's exponentials below 1, the power scales the largest to between
-/// 1/2 and 1.
+/// Exponent of a power of two, at most 126. The power scales the row's largest exponential below 1 to between 1/2 and
+/// 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RescaleExponent(u32);
 
@@ -165,7 +165,7 @@ impl ExpSum {
         }
     }
 
-    /// Returns the sum without one of its terms, accurate even if the rest is small.
+    /// Returns the sum without the term `one`, accurate even if the result is small.
     pub fn without<E: Element>(&self, one: f64, row_len: usize) -> f64 {
         if E::IS_F64 {
             let (sum, low) = self.value::<E>(row_len);
@@ -221,7 +221,7 @@ impl ExpSum {
     }
 
     /// Builds the sum of a row of this length from the integers of [`ExpSum::units`], after these were added over all
-    /// parts. `finer` belongs to the full row. The bins are added later.
+    /// parts. `finer` is the exponent for the full row. The bins are added later.
     pub fn of_units<E: Element>(units: [u64; UNITS], finer: RescaleExponent, row_len: usize) -> Self {
         if E::IS_F64 {
             let grids = std::array::from_fn(|i| units[i] as i64 as f64 * GRIDS[i]);

@@ -23,7 +23,7 @@ pub struct GroupNorm<'a> {
 pub struct Layout {
     /// Number of groups in a batch entry.
     pub groups: usize,
-    /// Number of groups in a row: all groups of a batch entry, or one.
+    /// Number of groups in a row: either all groups of a batch entry, or only one group.
     pub groups_a_row: usize,
     /// Number of channels in a group.
     pub channels: usize,

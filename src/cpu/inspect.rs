@@ -178,8 +178,8 @@ impl<E: Element> Pass<E> for Survey {
     }
 }
 
-/// Sums the deviations of finite elements from the mean, or the squared deviations. f64 elements are multiplied by
-/// `unit` first.
+/// Sums the deviations of finite elements from the mean. If `SQUARED` is set, sums the squared deviations instead. f64
+/// elements are multiplied by `unit` first.
 #[derive(Clone, Copy)]
 struct Deviations<const SQUARED: bool> {
     unit: f64,

@@ -12,7 +12,7 @@ use std::ops::Range;
 /// Checked options and operands of a call, except the logits.
 #[derive(Clone, Copy)]
 pub struct KlDiv<'a> {
-    /// Target of each logit: a probability, or its logarithm.
+    /// Target of each logit: a probability, or its logarithm if `log_target` is set.
     pub targets: Floats<'a>,
     pub log_target: bool,
     /// Whether the rows hold log-probabilities. If so, each element has a loss, otherwise each row has one.
@@ -160,7 +160,8 @@ impl KlDiv<'_> {
     }
 }
 
-/// Returns the index and value of the largest element, or of the first NaN.
+/// Returns the index and value of the largest element. If there is a NaN, returns the index and value of the first NaN
+/// instead.
 #[inline(always)]
 fn largest(x: &[f64]) -> (usize, f64) {
     let mut found = (0, f64::NEG_INFINITY);

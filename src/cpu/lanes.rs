@@ -172,7 +172,7 @@ struct LaneWork<'a, 'w, E> {
     geometry: Geometry,
     /// Number of groups of lanes to process.
     groups: usize,
-    /// Index of the first of these groups in the tensor.
+    /// Index in the tensor of the first group to process.
     first: usize,
     kernel: &'a dyn AnyKernel<E>,
 }

@@ -54,7 +54,7 @@ impl LogSoftmax<'_> {
     }
 }
 
-/// Writes a row or a part of one, with -inf in the masked columns at both ends.
+/// Writes a row or a shard of a row, with -inf in the masked columns at both ends.
 #[inline(always)]
 pub fn write_live<'d, I: Isa, E: Element>(
     isa: I,

@@ -36,8 +36,8 @@ pub struct Moments {
     mean: f64,
     /// Low part of the mean.
     mean_low: f64,
-    /// 1 / sqrt(variance + eps), or 1 / sqrt(mean square + eps). If the square root is 0, the scale is 0, which gives
-    /// zeros.
+    /// 1 / sqrt(variance + eps) if the mean is subtracted, otherwise 1 / sqrt(mean square + eps). If the square root is
+    /// 0, the scale is 0, which gives zeros.
     scale: f64,
     /// Low part of the scale, for rows of f64.
     scale_low: f64,
@@ -181,7 +181,7 @@ impl Moments {
         Moments { unit, mean, mean_low, scale, scale_low, shift, square, ..Moments::default() }
     }
 
-    /// Returns `(v * unit - mean) * scale`, or `v * unit * scale` without the mean, as for RMSNorm.
+    /// Returns `(v * unit - mean) * scale` if `MEAN` is set, otherwise `v * unit * scale`.
     #[inline(always)]
     pub fn normalise<I: Isa, E: Element, const MEAN: bool>(&self, isa: I, v: I::F64) -> I::F64 {
         let (mean, scale) = (isa.f64(self.mean), isa.f64(self.scale));
@@ -221,8 +221,9 @@ impl Moments {
         is_kept.then_some([high, low as f32])
     }
 
-    /// Returns the smallest nonzero magnitude in a row of f32, or the f32 just below it; +inf if all elements are 0.
-    /// The moments for LayerNorm do not include this magnitude.
+    /// Returns the smallest nonzero magnitude in a row of f32. The result may be the f32 just below this magnitude, for
+    /// example if the row has zeros. If all elements are 0, returns +inf. The moments for LayerNorm do not include this
+    /// magnitude.
     pub fn smallest(&self) -> f64 {
         self.smallest
     }
@@ -310,8 +311,9 @@ fn scale<E: Element>([square, square_low]: [f64; 2], eps: f64) -> [f64; 2] {
     [scale, if low.is_finite() { low } else { 0.0 }]
 }
 
-/// Returns the power of two by which a row of f64 is multiplied. The power is 1 unless the square of the largest
-/// magnitude, or of `beside`, would overflow or underflow. Squares of narrower types always fit f64.
+/// Returns the power of two by which a row of f64 is multiplied. `beside` counts as one more element of the row. The
+/// power is 1 unless the square of the largest magnitude would overflow or underflow. Squares of narrower types always
+/// fit f64.
 #[inline(always)]
 fn unit<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     if !E::IS_F64 {
@@ -320,7 +322,7 @@ fn unit<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     unit_for(largest(isa, x, beside))
 }
 
-/// Returns the largest magnitude of the elements and of `beside`.
+/// Returns the largest magnitude of the elements, or the magnitude `beside` if this is larger.
 #[inline(always)]
 pub fn largest<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     let largest = fold(

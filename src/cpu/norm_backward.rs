@@ -126,9 +126,9 @@ impl<E: Element> NormBackward<'_, E> {
     }
 }
 
-/// Returns -mean(h n) and mean(h), where h = dy weight and n is the normalised row. Returns NaN instead of an infinite
-/// mean(h n), and 0 instead of mean(h) if the norm does not centre rows. Counts the row in `guards` if the row or
-/// its dy has a NaN or an infinity.
+/// Returns -mean(h n) and mean(h), where h = dy weight and n is the normalised row. An infinite mean(h n) becomes NaN.
+/// If the norm does not centre rows, 0 replaces mean(h). Counts the row in `guards` if the row or its dy has a NaN or
+/// an infinity.
 #[inline(always)]
 fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, guards: &mut GuardCounts) -> [f64; 2] {
     let along = sums[0] / cols as f64;
@@ -141,7 +141,8 @@ fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, guar
     [along, if norm.centred { sums[1] / cols as f64 } else { 0.0 }]
 }
 
-/// Writes the gradient of a row of a type narrower than f64. Its products neither overflow nor underflow in f64.
+/// Writes the gradient of a row of a type narrower than f64. Products of such numbers neither overflow nor underflow in
+/// f64.
 #[inline(always)]
 fn narrow<'d, I: Isa, E: Element>(
     isa: I,

@@ -261,7 +261,8 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         }
     }
 
-    /// Sums a block of columns over the rows with these moments; `at` returns the blocks of x and dy of a row.
+    /// Sums a block of columns over the rows to which `moments` belongs. For the row with a given index, `at` returns
+    /// the blocks of x and dy.
     #[inline(always)]
     fn block<'b>(&mut self, b: usize, moments: &[Moments], at: impl Fn(usize) -> [&'b [E; BLOCK]; 2]) -> [I::F64; 2] {
         let isa = self.isa;

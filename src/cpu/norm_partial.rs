@@ -29,8 +29,8 @@ pub enum Kind {
 pub enum Known {
     /// No statistics are known, which occurs only for f64. The next round finds the largest magnitude.
     Nothing,
-    /// The unit, a power of two that scales the elements, is known. The next round sums the elements, their squares, or
-    /// both.
+    /// The unit, a power of two that scales the elements, is known. The next round sums the elements, their squares or
+    /// both, as the norm and the type require.
     Unit(f64),
     /// A provisional f64 mean is known. The next round sums the deviations from it.
     Mean { unit: f64, mean: f64 },
@@ -54,14 +54,14 @@ pub struct ShardStats {
 struct SomeTiles {
     first: usize,
     sums: Vec<f64>,
-    /// Second sum of each tile, a sum of squares; empty if only one sum was requested.
+    /// Sum of squares of each tile, if two sums were requested for each tile; otherwise empty.
     squares: Vec<f64>,
 }
 
 impl ShardStats {
     const NOTHING: Self = ShardStats { largest: 0.0, least: Least::NOTHING, tiles: Vec::new() };
 
-    /// Merges the statistics of another shard into these.
+    /// Merges the statistics of another shard into this shard's.
     pub fn merge(&mut self, other: Self) {
         self.largest = self.largest.max(other.largest);
         self.least = self.least.merge(other.least);
@@ -108,8 +108,8 @@ impl ShardStats {
         self.least = of_key(other, false).merge(of_key(stepped, stepped > 0));
     }
 
-    /// Appends the tile sums as bits. In each group of consecutive tiles, sums of squares, if any, follow the other
-    /// sums.
+    /// Appends the tile sums as bits. If there are two sums for each tile, the second sums of a group of tiles follow
+    /// the first sums of the group.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         for SomeTiles { sums, squares, .. } in &self.tiles {
             words.extend(sums.iter().chain(squares).map(|sum| sum.to_bits()));
@@ -121,7 +121,7 @@ impl ShardStats {
         self.tiles.clear();
     }
 
-    /// Adds `count` tiles from tile `first` on, decoded from `words`.
+    /// Adds `count` tiles, decoded from `words`. `first` is the index of the first of these tiles.
     pub fn add_words(&mut self, words: &[u64], first: usize, count: usize) {
         let numbers = |words: &[u64]| words.iter().map(|bits| f64::from_bits(*bits)).collect();
         let (sums, squares) = words.split_at(count.min(words.len()));

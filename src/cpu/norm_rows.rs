@@ -27,7 +27,7 @@ pub trait Norm: Copy {
     fn together<E: Element>(&self) -> usize;
     /// Returns whether the operands allow rows of this type to be computed in f32.
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool;
-    /// Returns the factors for computing a row in f32, or `None` if its results may leave the range of f32.
+    /// Returns the factors for computing a row in f32, or `None` if the row's results may leave the range of f32.
     fn factors<E: Element>(&self, moments: &Moments) -> Option<[f32; 3]>;
     /// Returns the result for the element `v`, in f32.
     fn narrow_value<I: Isa, E: Element>(
@@ -186,7 +186,8 @@ impl<'a, N: Norm> ShortRows<'a, N> {
         self.operands.narrow
     }
 
-    /// Returns the row for computation in f32, block by block, or `None` if its results may leave the range of f32.
+    /// Returns the row for computation in f32, block by block. Returns `None` if the row's results may leave the range
+    /// of f32.
     #[inline(always)]
     pub fn narrow<I: Isa>(&self, isa: I, plan: &Plan) -> Option<NarrowRow<'a, I, N>> {
         let [high, low, mean] = plan.factors?;

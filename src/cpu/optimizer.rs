@@ -52,7 +52,8 @@ pub fn step_stochastic<P: Element>(
 }
 
 struct Step<'a, S, P> {
-    /// The model's own weights, or master weights. Empty for 16-bit weights without master weights.
+    /// The master weights if there are any, otherwise the model's own weights. Empty for 16-bit weights without master
+    /// weights.
     weights: &'a mut [S],
     /// Rounded weights that the model computes with. Empty if `weights` has the model's own weights.
     rounded: &'a mut [P],

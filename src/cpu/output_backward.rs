@@ -386,7 +386,8 @@ impl Sums {
             },
         );
         let sum = high + low;
-        // Cancels `up` in `scale` or in `down`, so that a product overflows or loses digits only if the result does.
+        // Exactly one of `scale` and `down` cancels `up`. The choice lets a product overflow or lose digits only if the
+        // result does.
         let (scale, down) = if up > 1.0 && scale.abs() > 1.0 { (scale / up, 1.0) } else { (scale, 1.0 / up) };
         Sums { sum: (sum, low - (sum - high)), scale, up, down }
     }

@@ -15,7 +15,7 @@ use std::marker::PhantomData;
 /// Number of elements widened at a time.
 const CHUNK: usize = 512;
 
-/// A function of two numbers, or a choice among several functions.
+/// A function of two numbers. The type may also be an enum of several functions.
 pub trait Pairwise: Copy + Send + Sync {
     /// Applies the function to each value and the number at the same index in `other`, and overwrites the value with
     /// the result. The caller rounds the result to `E`: f64 for f64 tensors, f32 for tensors of narrower types. Must be
@@ -109,7 +109,7 @@ pub fn apply<'a, E: Element>(x: &[E], other: &[E], out: Output<'a, E>, function:
     Ok(out.write(|to| Ok((simd::run(Flat { io: SliceIo::Apart { from: x, to }, other, function })?, ())))?.0)
 }
 
-/// Applies the function in place of the first slice.
+/// Applies the function, and overwrites the first slice with the results.
 pub fn apply_in_place<E: Element>(x: &mut [E], other: &[E], function: impl Pairwise) -> Result<()> {
     simd::run(Flat { io: SliceIo::InPlace(x), other, function })?;
     Ok(())

@@ -42,7 +42,8 @@ impl PartialTiles {
     }
 
     /// Decodes a piece written by [`PartialTiles::to_words`], and returns it with the remaining words. Returns `None`
-    /// if there are too few words, or if the piece extends past the end of a row of `all` terms.
+    /// if there are too few words, or if the piece extends past the end of the row. `all` is the number of terms in the
+    /// row.
     pub fn of_words(words: &[u64], all: usize) -> Option<(Self, &[u64])> {
         let (&[start, head, tiles, tail], mut rest) = words.split_first_chunk()?;
         let terms = u128::from(head) + u128::from(tiles) * TILE as u128 + u128::from(tail);

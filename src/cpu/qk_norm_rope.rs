@@ -31,7 +31,8 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
             let rows = ShortRows::new::<I, E>(isa, &self.norm, len, [made, beside]);
             let mut written = Written::default();
             for first in (0..which.len()).step_by(TOGETHER) {
-                // Plans several rows together, to overlap the latency of their sums, roots and reciprocals.
+                // Computes the moments of several rows together, to overlap the latency of the sums, roots and
+                // reciprocals.
                 let mut group = [Plan::default(); TOGETHER];
                 let group = &mut group[..TOGETHER.min(which.len() - first)];
                 for (i, plan) in group.iter_mut().enumerate() {

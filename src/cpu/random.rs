@@ -89,7 +89,7 @@ impl<E: Element> Work for Fill<'_, E> {
     }
 }
 
-/// Kernel that draws sixteen numbers, for the elements from `first` on.
+/// Kernel that draws numbers for sixteen elements. `first` is the index of the first of these elements.
 struct Block {
     first: u64,
     stream: [u64; 2],

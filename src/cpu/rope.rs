@@ -89,8 +89,8 @@ impl Rope<'_> {
     }
 
     /// Rotates the row with this index. Elements at the same index of the row's two halves form a pair. Each half comes
-    /// with `N` other slices. `of` computes a block to rotate. Its arguments are a block of the half, and the block of
-    /// each other slice at the same index.
+    /// with `N` other slices. `of` computes each block to rotate. The arguments of `of` are a block of the half, and
+    /// the blocks of the half's other slices at the same index.
     #[inline(always)]
     pub fn halves<'d, I: Isa, E: Element, V: Load<I>, const N: usize>(
         &self,

@@ -17,7 +17,7 @@ use std::ops::Range;
 /// Upstream gradient of the losses.
 #[derive(Clone, Copy)]
 pub struct Upstream<'a> {
-    /// Gradient of all losses, or one gradient for each loss.
+    /// Gradients: one for each loss, or a single one that all losses share.
     pub dloss: &'a [f64],
     /// Divisor of the sum of the losses; 0 gives a gradient of 0.
     pub divisor: f64,
@@ -44,7 +44,8 @@ pub struct Row<'a> {
     pub dx: &'a mut [f64],
     /// Scratch buffer as long as the row.
     pub beside: &'a mut [f64],
-    /// Destination of the losses: one for the row, or one for each element.
+    /// Destination of the losses. KL divergence from logits has one loss for the row, other losses have one for each
+    /// element.
     pub losses: &'a mut [f64],
 }
 

@@ -320,7 +320,7 @@ impl RowSampler<'_> {
     }
 }
 
-/// Row of f32, f16 or bf16 logits whose maxima are known. If the kind of the first filter permits it, this filter is
+/// Row of f32, f16 or bf16 logits whose maxima are known. A first filter of greedy, top-k, top-p or min-p is usually
 /// applied while the candidates are collected.
 struct SurveyedRow<'a, 'o, S> {
     of: &'o mut RowSampler<'a>,

@@ -104,7 +104,7 @@ pub enum Logits<'s> {
 }
 
 impl LogitTransform<'_> {
-    /// Returns whether each score is itself the logit, except where the mask excludes the score.
+    /// Returns whether every score that the mask keeps equals its logit.
     fn is_plain(&self) -> bool {
         self.scale == 1.0 && self.softcap.is_none() && !self.mask.is_some_and(|m| m.has_bias())
     }

@@ -31,7 +31,7 @@ pub trait Formula: Copy + Send + Sync {
     const MEAN: bool;
     /// Returns a term of the lane's sum for the exponential `e`, and the term's rounding error.
     fn term<I: Isa>(isa: I, e: I::F64, dy: I::F64) -> (I::F64, I::F64);
-    /// Returns the gradient of a logit whose softmax is `y`; `sum` is a high and a low part.
+    /// Returns the gradient of a logit whose softmax is `y`. `sum` is the lane's sum, as a high and a low part.
     fn gradient<I: Isa>(isa: I, y: I::F64, dy: I::F64, sum: (I::F64, I::F64)) -> I::F64;
 }
 
@@ -328,7 +328,8 @@ impl Sums {
             let rest = sum.0.mul_add(reciprocal.0, -mean);
             sum = (mean, sum.0.mul_add(reciprocal.1, sum.1.mul_add(reciprocal.0, rest)));
         }
-        // Cancels `up` in `scale` or in `down`, so that a product overflows or loses digits only if the result does.
+        // Exactly one of `scale` and `down` cancels `up`. The choice lets a product overflow or lose digits only if the
+        // result does.
         let (scale, down) = if up > 1.0 && scale.abs() > 1.0 { (scale / up, 1.0) } else { (scale, 1.0 / up) };
         Sums { reciprocal, sum, up, scale, down }
     }

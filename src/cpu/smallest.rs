@@ -7,7 +7,7 @@ use crate::simd::{Float, Isa, Kernel, fold};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Least {
     pub value: f64,
-    /// Whether `value` is the f32 just below the smallest magnitude, as in rows with zeros.
+    /// Whether `value` is the f32 just below the smallest magnitude. This is the case in rows with zeros.
     pub stepped: bool,
 }
 

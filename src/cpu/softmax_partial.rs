@@ -60,8 +60,8 @@ impl ShardStats {
         if self.max < max { self.max } else { self.second }
     }
 
-    /// Returns the exponent of a power of two. Before they are summed, all exponentials but the largest are multiplied
-    /// by this power.
+    /// Returns the exponent of a power of two. All exponentials but the largest are multiplied by this power before
+    /// they are summed.
     pub fn finer(&self) -> RescaleExponent {
         RescaleExponent::new(self.max, self.second)
     }

@@ -17,7 +17,7 @@ pub fn apply<'a, E: Element>(gate: &[E], up: &[E], out: Output<'a, E>) -> Result
     Ok(out.write(|to| Ok((simd::run(Flat { io: SliceIo::Apart { from: gate, to }, up })?, ())))?.0)
 }
 
-/// Computes the product in place of the gate.
+/// Computes the products, and overwrites the gate with them.
 pub fn apply_in_place<E: Element>(gate: &mut [E], up: &[E]) -> Result<()> {
     simd::run(Flat { io: SliceIo::InPlace(gate), up })?;
     Ok(())

@@ -18,7 +18,7 @@ pub trait Pass<E: Element>: Copy + Send + Sync {
     const SUMS: bool = true;
     /// Merges the statistics of two neighbouring parts of the tensor.
     fn join(first: Self::Seen, rest: Self::Seen) -> Self::Seen;
-    /// Returns the sums of the run's tiles, and adds to the statistics. `start` is the index of the run's first element
+    /// Returns the sums of the run's tiles, and updates the statistics. `start` is the index of the run's first element
     /// in the tensor. Must be `#[inline(always)]`, like everything it calls.
     fn look<I: Isa>(&self, isa: I, start: usize, run: &[E], seen: &mut Self::Seen) -> [f64; GROUP];
 }
@@ -38,7 +38,7 @@ pub fn tiles<E: Element, P: Pass<E>>(x: &[E], pass: P) -> Result<(Vec<f64>, P::S
 
 struct TensorPass<'a, E, P> {
     x: &'a [E],
-    /// Destination of the sums of the tiles of `x`.
+    /// Destination of the tile sums of `x`.
     tiles: &'a mut [f64],
     start: usize,
     pass: P,

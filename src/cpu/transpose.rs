@@ -1,7 +1,7 @@
 //! Copies between strided lanes and contiguous rows.
 
-/// Copies columns of a `[len, inner]` block, from column `first` on, into contiguous rows of `len` elements, until
-/// `rows` is full.
+/// Copies columns of a `[len, inner]` block into contiguous rows of `len` elements, until `rows` is full. `first` is
+/// the index of the first column to copy.
 pub fn gather<T: Copy>(block: &[T], inner: usize, first: usize, len: usize, rows: &mut [T]) {
     let count = rows.len() / len;
     for j in 0..len {

@@ -139,8 +139,8 @@ impl<I: Isa> SoftmaxExp<I> {
     /// below [`SMALL_MAXIMUM`] in magnitude.
     ///
     /// The sums need no renormalisation if their low parts are below 2^-9. The polynomial's argument is then at most
-    /// 0.0453, and its error 2^-31.4. An element equal to the maximum gives 1, however it is split into two f32, and no
-    /// element gives more.
+    /// 0.0453, and the polynomial's error at most 2^-31.4. An element equal to the maximum gives 1, however it is split
+    /// into two f32, and no element gives more.
     #[inline(always)]
     pub fn of_pairs(isa: I, (high, low): (f32, f32)) -> Self {
         let exp = Self::new(isa, high, f32::NEG_INFINITY);

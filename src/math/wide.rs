@@ -96,8 +96,9 @@ impl<I: Isa> Wide<I> {
 
     /// Rounds to f64, so that the later conversion to `E` gives the same result as a single rounding.
     ///
-    /// If `E` is narrower than f64, this function rounds hi + lo to odd. The later rounding to `E` is then the only one
-    /// that affects the result (Boldo and Melquiond, 2008). The exponent of a result in `E` is well within f64's range.
+    /// For `E` narrower than f64, an inexact sum is rounded to the neighbouring f64 whose last bit is 1 (to odd). Then
+    /// only the rounding to `E` affects the result (Boldo and Melquiond, 2008). For these types, the exponent of the
+    /// result is well within f64's range.
     #[inline(always)]
     pub fn round<E: Element>(self, isa: I) -> I::F64 {
         let (sum, error) = fast_two_sum(self.hi, self.lo);
@@ -115,8 +116,8 @@ impl<I: Isa> Wide<I> {
     }
 }
 
-/// Rounds the sum to odd. If the sum is inexact and its last bit is even, the sum moves by one unit in the last place,
-/// in the direction of its rounding error.
+/// Makes the last bit of an inexact sum 1 (rounding to odd). If this bit is 0, the sum moves by one unit in the last
+/// place, in the direction of its rounding error.
 #[inline(always)]
 fn to_odd<I: Isa>(isa: I, sum: I::F64, error: I::F64) -> I::F64 {
     let bits = sum.to_bits();

@@ -75,8 +75,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     /// Table of sixteen f32 for [`Isa::long_lookup`].
     type LongTable: Copy;
 
-    /// Runs the kernel as a separate function, compiled for this instruction set. This suits code that several kernels
-    /// share, if it takes much longer than a call.
+    /// Runs the kernel as a separate function, compiled for this instruction set. This suits shared code that takes
+    /// much longer than a call.
     fn outline<K: Kernel>(self, kernel: K) -> K::Out;
 
     /// Returns this instruction set as a value, for functions that are not generic over it.

@@ -68,8 +68,8 @@ pub struct PrefetchSpan<S, D> {
 }
 
 impl<S, D> PrefetchSpan<S, D> {
-    /// Returns a prefetch of memory that is only read. It begins `elements` elements after the start of `part`, or at
-    /// the start of `part` if a lane cannot have as many elements.
+    /// Returns a prefetch of memory that is only read. The memory begins `elements` elements after the start of `part`.
+    /// If this distance exceeds the maximum size of a lane, the memory begins at the start of `part`.
     pub fn behind(part: &[S], elements: usize) -> Self {
         let none = PrefetchRow(std::ptr::null());
         PrefetchSpan { source: PrefetchRow::new(part.as_ptr(), elements, 1), to: none, far: true }

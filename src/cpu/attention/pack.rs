@@ -31,8 +31,8 @@ pub fn keys<'a, I: Isa, E: Element>(
     }
 }
 
-/// Calls `each` for blocks of up to sixteen features of sixteen keys. The arguments are the index of the first feature,
-/// the number of features, and one register for each feature. A register holds one number for each key.
+/// Calls `each` for blocks of sixteen keys and up to sixteen features. The arguments are the index of the first
+/// feature, the number of features, and one register for each feature. A register holds one number for each key.
 #[inline(always)]
 pub fn sixteen_keys<'a, I: Isa, E: Element>(
     isa: I,

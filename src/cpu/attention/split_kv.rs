@@ -45,8 +45,8 @@ impl Shape {
 /// Returns whether to split the keys. Splitting pays if there are fewer tiles than threads and the partial results take
 /// little memory.
 pub fn are_worth_it<E: Element>(call: &Attention<'_, E>) -> bool {
-    /// With this number of rows, a block's results take about a 16th of the memory that its keys and values take in
-    /// f32.
+    /// Maximum number of rows for each key head at which the keys are split. With so many rows, a block's results take
+    /// about a 16th of the memory that its keys and values take in f32.
     const MOST_ROWS: usize = 16;
     let in_f32 = !E::IS_F64;
     let blocks = call.keys().len().div_ceil(KEYS);
@@ -119,7 +119,7 @@ impl Parts {
     }
 
     /// Reads parts from the start of `words`, and returns them with the remaining words. Returns `None` if the words
-    /// are invalid or a block is outside `among`.
+    /// are invalid or the parts have a block outside the range `among`.
     pub fn from_words(shape: Shape, among: Range<usize>, words: &[u64]) -> Result<Option<(Self, &[u64])>> {
         let Some(([start, end], words)) = words.split_first_chunk() else { return Ok(None) };
         let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else { return Ok(None) };

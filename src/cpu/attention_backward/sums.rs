@@ -2,7 +2,7 @@
 
 use crate::simd::{BLOCK, allocated};
 
-/// Exponents of powers of two. Each operand is divided by its power.
+/// Exponents of the powers of two by which operands are divided.
 #[derive(Clone, Copy)]
 pub struct Powers {
     /// Exponent for dy and v.

@@ -166,8 +166,8 @@ impl<'a, E: Element> Unit<'a, E> {
         self.call.dy.row(batch, head, position)
     }
 
-    /// Calls `f` for each block of visible keys with each tile of queries that attends to the block. The tile's scores
-    /// and its products of dy and v are computed before each call.
+    /// Goes through the blocks of visible keys. For each block, calls `f` once for each tile of queries that attends to
+    /// the block. The tile's scores and its products of dy and v are computed before each call.
     #[inline(always)]
     fn each_tile<I: Isa>(
         &self,

@@ -13,7 +13,8 @@ const WORD: usize = 4;
 pub trait Forms<E: Element>: Sync {
     /// Computes the function for at most [`CHUNK`] elements, and flags the elements whose rounding is certain.
     fn values<'a>(&self, token: Token, x: &'a [E], to: Span<'a, 'a, E, E>, certain: &mut Certain) -> &'a mut [E];
-    /// Computes the function in f64, rounded to odd. Rounding it again to f32, f16 or bf16 equals rounding once.
+    /// Computes the function in f64. An inexact result is rounded to the neighbouring f64 whose last bit is 1 (to odd).
+    /// A second rounding to f32, f16 or bf16 then equals a single rounding.
     fn to_odd(&self, token: Token, x: &[f32], to: &mut [f64]);
 }
 

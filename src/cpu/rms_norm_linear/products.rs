@@ -8,7 +8,7 @@ use crate::simd::{BLOCK, Float, Isa, Kernel, Work, load};
 
 /// Number of normalised rows from which it pays to transpose the rows of the matrix first.
 const ROWS_FOR_TRANSPOSING: usize = 8;
-/// The same number for f64, whose rows are transposed element by element.
+/// Threshold like [`ROWS_FOR_TRANSPOSING`] for f64, whose rows are transposed element by element.
 const ROWS_FOR_TRANSPOSING_F64: usize = 16;
 
 /// Multiplication of normalised rows with some rows of the matrix.
@@ -18,7 +18,7 @@ pub struct Products<'a, 'o, E> {
     /// Exponent of each normalised row, which was multiplied by two to this power.
     pub exponents: &'a [i32],
     pub call: &'a RmsNormLinear<'a, E>,
-    /// Index of the first of these rows in the matrix.
+    /// Index of the first matrix row to multiply.
     pub first: usize,
     /// Destination of the products. The products of one row of the matrix are adjacent.
     pub to: &'o mut [E],
@@ -45,8 +45,8 @@ impl<E: Element> Work for Products<'_, '_, E> {
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
         let least = if E::IS_F64 { ROWS_FOR_TRANSPOSING_F64 } else { ROWS_FOR_TRANSPOSING };
-        // The products of a few rows are computed as many at a time as fit in registers, together with their operands.
-        // AVX-512 has twice as many registers as AVX2, and they are twice as wide.
+        // For few normalised rows, as many products are computed at a time as fit in registers with their operands.
+        // AVX-512 has twice as many registers as AVX2, each twice as wide.
         if self.exponents.len() >= least {
             self.transposed(isa);
         } else if I::REGISTERS >= 32 {
@@ -123,7 +123,8 @@ impl<E: Element> Products<'_, '_, E> {
         }
     }
 
-    /// Stores the results of a normalised row and of the rows of the matrix from `of` on.
+    /// Stores the results of one normalised row for all matrix rows in `beside`. `of` is the index in `to` of the first
+    /// of these matrix rows.
     #[inline(always)]
     fn store<const C: usize>(&mut self, of: usize, row: usize, beside: &Beside<'_, E, C>, sums: &[f64; C]) {
         let count = self.exponents.len();
@@ -139,7 +140,7 @@ struct Beside<'a, E, const C: usize> {
     count: usize,
     /// The rows. Those after the first `count` are empty.
     rows: [&'a [E]; C],
-    /// Rows in f64 whose products could overflow or underflow, multiplied by a power of two.
+    /// Copies of f64 rows, multiplied by a power of two because their products could overflow or underflow.
     scaled: [Vec<E>; C],
     exponents: [i32; C],
     biases: [f64; C],
@@ -208,13 +209,13 @@ impl<'a, E: Element, const C: usize> Beside<'a, E, C> {
     }
 }
 
-/// Sums of one tile of all normalised rows. It is the same code for all storage types.
+/// Kernel that sums the products of one tile, for all normalised rows. All storage types share this code.
 struct Tile<'a> {
     rows: &'a [f64],
     /// Number of tiles in a row.
     tiles: usize,
     tile: usize,
-    /// Columns of the tile of sixteen rows of the matrix.
+    /// The tile of sixteen matrix rows, transposed: one block for each column.
     matrix: &'a [[f64; BLOCK]; TILE],
     /// Lanes of the sum over tiles, for each normalised row.
     sums: &'a mut [[f64; BLOCK]],
@@ -225,7 +226,7 @@ impl Kernel for Tile<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
-        // The accumulators of as many rows as fit in registers hide the latency of additions.
+        // As many rows are summed together as have accumulators in registers. This hides the latency of additions.
         if I::REGISTERS >= 32 { self.all::<I, 4>(isa) } else { self.all::<I, 2>(isa) }
     }
 }
@@ -234,7 +235,8 @@ impl Tile<'_> {
     #[inline(always)]
     fn all<I: Isa, const R: usize>(&mut self, isa: I) {
         let rows = self.rows.len() / (self.tiles * TILE);
-        // If fewer than `R` rows are left, some rows before them are computed again, so that this code is compiled once.
+        // If fewer than `R` rows are left, some earlier rows are computed again, so that `some` is compiled for one `R`
+        // only.
         let mut done = 0;
         while done < rows {
             let first = done.min(rows.saturating_sub(R));
@@ -243,15 +245,15 @@ impl Tile<'_> {
         }
     }
 
-    /// Computes the tile's sums of the `R` rows that begin with row `first`. Adds a row's sum to a lane of its sum over
-    /// tiles, except for rows below `new`, which were computed before.
+    /// Computes the tile's sums for `R` rows, which begin with row `first`, and adds them to lanes of [`Tile::sums`].
+    /// Rows before `new` are not added, because an earlier call has added them.
     #[inline(always)]
     fn some<I: Isa, const R: usize>(&mut self, isa: I, first: usize, new: usize) {
         let mut rows = [&[0.0; TILE]; R];
         for (r, row) in rows.iter_mut().enumerate() {
             *row = &self.rows[((first + r) * self.tiles + self.tile) * TILE..].as_chunks().0[0];
         }
-        // Sums of 4, 8, 16 and 32 neighbouring lanes that wait for the sums of as many lanes after them.
+        // For each level, the sum of 4 * 2^level lanes, which waits for the sum of the next 4 * 2^level lanes.
         let mut waiting = [[isa.f64(0.0); R]; (SUM_LANES / 4).ilog2() as usize];
         for four in 0..SUM_LANES / 4 {
             // Four lanes are added in registers, because stores of 64 bytes are slow.

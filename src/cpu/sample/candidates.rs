@@ -98,7 +98,7 @@ impl<S: Element> Candidates<S> {
         });
     }
 
-    /// Marks the weights of all candidates as written, or as out of date.
+    /// Sets whether the weights of all candidates are up to date.
     pub fn set_weighed(&mut self, weighed: bool) {
         self.weighed = weighed;
     }

@@ -12,7 +12,7 @@ use crate::simd::{BLOCK, Isa, Kernel, Select, allocated};
 /// Reusable buffers of the filters.
 #[derive(Default)]
 pub struct Scraps {
-    /// Distance of each candidate's surprise from the entropy.
+    /// Distance of each candidate's surprise (its negative log-probability) from the entropy.
     off: Vec<f64>,
     places: Vec<Place>,
     crossing: Crossing,
@@ -134,7 +134,7 @@ impl<S: Element> Filtering<'_, S> {
         }
     }
 
-    /// Keeps the candidates for which `such` returns true, and always the first `min_keep`.
+    /// Keeps the candidates for which `such` returns true. Always keeps the first `min_keep` candidates.
     fn keep(&mut self, such: impl Fn(Candidate, f32) -> bool) {
         let Some(last) = self.candidates.last_of_first(self.min_keep) else { return };
         self.candidates.retain(|_, c, weight| such(c, weight) || Candidate::order(&c, &last).is_le());

@@ -58,8 +58,8 @@ pub struct ShardedRow<'a, S> {
 }
 
 impl<'a, S: SampleFloat> ShardedRow<'a, S> {
-    /// Creates the shard with the columns `columns` of a row, which has `all` columns. Applies the adjustments of the
-    /// request.
+    /// Creates the shard of a row from its columns in the range `columns`. `all` is the number of columns in the row.
+    /// Applies the adjustments of the request.
     ///
     /// The adjustments are computed in f64 for f64 logits and in f32 for others, regardless of the type `S`.
     pub fn new<E: Element>(
@@ -110,7 +110,7 @@ impl<'a, S: SampleFloat> ShardedRow<'a, S> {
         })
     }
 
-    /// Sums the counts of all ranks if `of` is 0, or the masses of all ranks if `of` is 1.
+    /// Sums one number over all ranks: the count of candidates if `of` is 0, their mass if `of` is 1.
     fn sum(&self, of: usize) -> u64 {
         self.census.iter().flatten().map(|rank| rank[of]).sum()
     }

@@ -11,7 +11,7 @@ fn order(a: &Place, b: &Place) -> std::cmp::Ordering {
     a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
 }
 
-/// Returns the last [`Place`] of the shortest prefix with enough mass. `is_enough` returns true for such a mass.
+/// Returns the last [`Place`] of the shortest prefix for whose mass `is_enough` returns true.
 ///
 /// `off` contains the distances. If no prefix has enough mass, the result is the last of all places.
 pub fn last(

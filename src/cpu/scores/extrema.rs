@@ -63,8 +63,8 @@ impl<I: Isa> Extremes<I> {
         Extremes { max: [max; 4], min: [min; 4], nan: max.lt(max), last: max }
     }
 
-    /// Updates the accumulators number `chain` with a block. Callers alternate between even and odd numbers, because a
-    /// call with an odd number looks for NaN in its block and in the block of the call before.
+    /// Updates the maximum and the minimum of chain number `chain` with a block. Callers alternate between even and odd
+    /// numbers, because a call with an odd number looks for NaN in its own block and in the block of the previous call.
     #[inline(always)]
     pub fn update(&mut self, chain: usize, v: I::F32) {
         self.max[chain] = v.max(self.max[chain]);

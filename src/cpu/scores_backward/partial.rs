@@ -68,7 +68,7 @@ pub fn largest_of_each<E: Element>(part: ShardInput<'_, E>, dy: Rows<'_, E>) -> 
     Ok(gained(part, dy, None)?.into_iter().map(|gained| gained.largest).collect())
 }
 
-/// Returns the terms of each row's shard; `largest` holds the largest magnitudes of the complete rows' upstream
+/// Returns the terms of each row's shard. For each complete row, `largest` holds the largest magnitude of the upstream
 /// gradients.
 pub fn terms_of_each<E: Element>(
     part: ShardInput<'_, E>,
@@ -87,7 +87,8 @@ fn gained<E: Element>(part: ShardInput<'_, E>, dy: Rows<'_, E>, largest: Option<
 struct Gaining<'a, E> {
     part: ShardInput<'a, E>,
     dy: Rows<'a, E>,
-    /// Largest magnitudes of the complete rows' upstream gradients; `None` in the round that computes them.
+    /// Largest magnitude of the upstream gradients of each complete row. `None` in the round that computes these
+    /// magnitudes.
     largest: Option<&'a [f64]>,
     first: usize,
     to: &'a mut [Gained],
@@ -213,8 +214,8 @@ struct Store<'a, E, F> {
     formula: PhantomData<F>,
 }
 
-/// Writes the gradients of the scores, from `dy`, the gradients of the results. Log-sum-exp does not read `dy`: its
-/// gradients of results are in `sums`.
+/// Writes the gradients of the scores. `dy` holds the gradients of the results, except for log-sum-exp, whose gradients
+/// of results are in `sums`.
 pub fn store<'a, E: Element>(
     part: ShardInput<'_, E>,
     dy: Rows<'_, E>,
@@ -294,7 +295,8 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
                     write::<F, I, E>(isa, &exps, &sums, derivatives, flags, span)
                 } else {
                     if self.part.of == SoftmaxOp::LogSumExp {
-                        // `sum` is the row's only upstream gradient. The span holds the scores, so it is not counted.
+                        // Counts `sum`, the row's only upstream gradient. The source of the span holds scores here
+                        // instead of upstream gradients.
                         guards.counts.nan += u64::from(sum.0.is_nan());
                         guards.counts.infinite += u64::from(sum.0.is_infinite());
                     } else {

@@ -14,9 +14,9 @@ pub struct MaskedStats {
     pub(super) fits: bool,
     /// Whether the bias is 0 or -inf throughout.
     pub(super) exact: bool,
-    /// Largest unmasked score, if the bias is 0 or -inf throughout; `None` if there is a NaN.
+    /// Largest unmasked score, computed only if the bias is 0 or -inf throughout. `None` means that there is a NaN.
     pub(super) score: Option<f32>,
-    /// Largest sum of a logit and its bias. `None` without a bias, or if there is a NaN.
+    /// Largest logit, computed only if there is a bias. `None` means that there is a NaN.
     pub(super) sums: Option<Sums>,
 }
 
