@@ -237,7 +237,8 @@ impl Shape {
         }
     }
 
-    /// Returns whether the kernels can read keys and values 16 bytes, `lanes` elements, at a time.
+    /// Returns whether the kernels can read keys and values by accesses of 16 bytes. Such an access reads `lanes`
+    /// elements.
     fn is_aligned(&self, memory: &Memory, lanes: usize) -> bool {
         let is_whole = |layout: PageLayout| {
             let PageLayout { features, page_stride, position_stride, head_stride, .. } = layout;

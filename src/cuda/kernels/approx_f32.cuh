@@ -72,8 +72,8 @@ struct HasSmallNumbers<BF16> {
 };
 
 // Returns a bound on the magnitude of a result that an instruction with `.ftz` replaced by zero. Returns 0 if such a
-// result rounds to zero in the 16-bit type anyway. In f16, it always rounds to zero. In bf16, the caller knows
-// (`rounds_to_zero`).
+// result rounds to zero in the 16-bit type anyway. This is always true of f16. For bf16, `rounds_to_zero` says whether
+// it is true.
 template <class S>
 DEVICE float flushed(bool rounds_to_zero) {
     return HasSmallNumbers<S>::VALUE && !rounds_to_zero ? 0x1p-125f : 0.0f;
@@ -121,8 +121,8 @@ DEVICE Interval near_expm1(float x) {
     return {is_small ? small.from : fmaf(v, by.below, -ABOVE_ONE), is_small ? small.to : fmaf(v, by.above, -BELOW_ONE)};
 }
 
-// Interval around a logarithm of x, which is `scale` times the base-2 logarithm. On both sides, it extends by `margin`
-// u times the larger of 1 and the base-2 logarithm's magnitude. If x is 1, both ends are 0.
+// Interval around a logarithm of x, which is `scale` times the base-2 logarithm. On both sides, the interval extends by
+// `margin` u times the larger of 1 and the base-2 logarithm's magnitude. If x is 1, both ends are 0.
 DEVICE Interval log_interval(float log2, float scale, float margin, bool is_one) {
     const float size = fminf(fmaxf(fabsf(log2), 1.0f), 256.0f);
     const float v = is_one ? 0.0f : log2 * scale, by = is_one ? 0.0f : margin * U;

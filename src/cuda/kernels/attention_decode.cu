@@ -27,7 +27,7 @@ struct DecodeShared {
     float partial[CHAINS][SUMMED][COLUMNS];
 };
 
-// Loads four elements, or `count` if that is less.
+// Loads four elements. If `count` is below 4, loads only `count` elements, and sets the other values to 0.
 template <class S, template <class> class By>
 DEVICE void load_four(const typename S::Bits* from, u32 count, float* values) {
     if constexpr (By<S>::COUNT == 1) {

@@ -87,8 +87,8 @@ struct PagePosition {
     }
 };
 
-// Results of a block of keys in f64. All threads have the same `max` and `sum`. `value` is the weighted sum of the
-// values in the feature that the thread computes.
+// Results of a block of keys in f64. All threads have the same `max` and `sum`. Each thread computes one feature of the
+// result: `value`, the weighted sum of this feature over the block's keys.
 struct WideBlock {
     // `max` is NaN or +inf if a logit has that value, and -inf if all keys are masked.
     double max, sum, value;

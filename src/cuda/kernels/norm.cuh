@@ -21,7 +21,7 @@ DEVICE u32 narrow_wide(double v) {
 // NaN is the largest.
 struct Magnitudes {
     u32 largest, least;
-    // Bits of the smallest nonzero magnitude, minus 1. All bits are set if there is no nonzero number.
+    // One less than the bits of the smallest nonzero magnitude. If all numbers are 0, this is the largest u32.
     u32 below;
 
     static DEVICE Magnitudes of_none() { return {0, bits_of(INFINITE), ~0u}; }
@@ -45,8 +45,8 @@ struct Magnitudes {
 
     // Reduces over a warp.
     DEVICE Magnitudes over_warp() const {
-        // Clears the sign bit of `below`, because the reduction compares signed integers. The bit is set only if there
-        // is no nonzero number.
+        // Clears the sign bit of `below`, because the reduction compares signed integers. This bit is set only if all
+        // numbers are 0.
         const u32 HIGHEST = 0x7fffffff;
         const u32 found = (u32)smallest_of_warp((int)(below & HIGHEST));
         return {(u32)largest_of_warp((int)largest), (u32)smallest_of_warp((int)least), found == HIGHEST ? ~0u : found};
@@ -139,7 +139,8 @@ struct OperandRange {
                 own.update(values[i]);
             }
         }
-        // `below` is the smallest nonzero magnitude minus 1, or the largest integer.
+        // `below` is one less than the bits of the smallest nonzero magnitude. If all numbers are 0, `below` is the
+        // largest u32.
         const bool has_limit = least > 0.0f;
         const u32 below_limit = bits_of(least) - 1;
         if (own.largest > bits_of(most) || (has_limit && own.below < below_limit)) {

@@ -188,7 +188,8 @@ struct SampleRow {
         });
     }
 
-    // Loads the bins of the parts. Returns the sum of the amounts of all tokens in these bins.
+    // Loads the bins that the kernels for parts of the row have filled. Returns the sum of the amounts of all tokens in
+    // these bins.
     DEVICE u64 load_bins(const Amount& amount) {
         for (u32 bin = threadIdx.x; bin < BINS; bin += THREADS) {
             shared.bins[bin] = work->bins[bin];
@@ -220,7 +221,8 @@ struct SampleRow {
         return base;
     }
 
-    // Loads the list of the parts. Returns the sum of the amounts of the tokens above the bins of this list.
+    // Loads the list that the kernels for parts of the row have made. The list has the tokens of some bins. Returns the
+    // sum of the amounts of the tokens above these bins.
     DEVICE u64 load_list(const Amount& amount) {
         const u32 listed = work->listed;
         for (u32 i = threadIdx.x; i < listed && i < MOST_LISTED; i += THREADS) {

@@ -7,7 +7,7 @@
 // number without changing the order in which the other terms are added.
 const u32 ORDERED = 64 * 256;
 
-// Shared memory of a block for `N` tiled sums over rows that `At` distributes.
+// Shared memory of a block for `N` tiled sums over a row. `At` assigns the row's elements to threads.
 template <class At, u32 N>
 struct OrderedSums {
     double tiles[N][At::TILES];

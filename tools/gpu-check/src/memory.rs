@@ -15,7 +15,8 @@ pub struct Placed<E> {
     len: usize,
 }
 
-/// Number of guard elements on each side. Memory is aligned to 256 bytes, and so are the numbers if their shift is 0.
+/// Number of guard elements on each side. 256 elements are a multiple of 256 bytes, so numbers with a shift of 0 are
+/// aligned to 256 bytes, as the device's memory is.
 const GUARD: usize = 256;
 
 fn poison<E: Number>() -> E {
@@ -36,7 +37,7 @@ impl<E: Number> Placed<E> {
         Self::of(stream, &vec![poison(); len], shift)
     }
 
-    /// Allocates `len` elements and fills them with repetitions of the block.
+    /// Allocates `len` elements and fills them with repetitions of `block`.
     pub fn repeated(stream: &Stream, block: &[E], len: usize) -> Result<Self> {
         // SAFETY: the code below writes all elements before anything reads them.
         let mut memory = unsafe { stream.alloc::<E>(len)? };

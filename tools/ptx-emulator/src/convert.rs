@@ -232,7 +232,8 @@ pub fn permute(a: u32, b: u32, selector: u32) -> u32 {
     result
 }
 
-/// Shifts the pair of `high` and `low`, and returns its upper half (left) or lower half (right).
+/// Shifts the 64-bit number whose halves are `high` and `low`. Returns the upper half of a left shift, or the lower
+/// half of a right shift.
 #[inline(always)]
 pub fn funnel(low: u32, high: u32, by: u32, left: bool, wrap: bool) -> u32 {
     let by = if wrap { by & 31 } else { by.min(32) };

@@ -26,7 +26,7 @@ pub fn bits32(v: f32) -> u32 {
     if v.is_nan() { NAN32 } else { v.to_bits() }
 }
 
-/// Returns the bits of a result in f64. If it is NaN, these are the bits of the first operand that is NaN, made quiet.
+/// Returns the bits of a result in f64. If the result is NaN, returns the first operand that is NaN, as a quiet NaN.
 #[inline(always)]
 pub fn bits64(v: f64, operands: [u64; 3]) -> u64 {
     if !v.is_nan() {

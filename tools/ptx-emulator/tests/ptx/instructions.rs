@@ -43,7 +43,7 @@ fn extremes_ignore_nan_and_order_zeros() {
         let [a, b] = [a, b].map(|bits| u64::from(bits) << 32);
         assert_eq!(eval("max.f64 %fd0, %fd1, %fd2;", &[], &[a, b]), 0);
     }
-    // Two bf16: 1 and NaN, and -0 and 2.
+    // The first operand has the bf16 numbers 1 and -0, the second has NaN and 2.
     assert_eq!(eval("max.NaN.bf16x2 %r10, %r11, %r12;", &[0x3f80_8000, 0x7fc1_4000], &[]), 0x7fff_4000);
     assert_eq!(eval("min.bf16x2 %r10, %r11, %r12;", &[0x3f80_8000, 0x7fc1_4000], &[]), 0x3f80_8000);
     assert_eq!(eval("max.NaN.f16x2 %r10, %r11, %r12;", &[0x3c00_8000, 0x7e01_0000], &[]), 0x7fff_0000);

@@ -45,7 +45,7 @@ impl Shapes {
         self.0.insert(shape.to_vec());
     }
 
-    /// Fails if there are fewer than [`LEAST_SHAPES`] shapes. `of` names them in the output.
+    /// Fails if there are fewer than [`LEAST_SHAPES`] shapes. `of` describes the cases in the output.
     pub fn are_enough(&self, of: impl std::fmt::Display) {
         println!("{of}: {} shapes", self.0.len());
         assert!(
@@ -56,15 +56,16 @@ impl Shapes {
     }
 }
 
-/// Checks the four numbers that a kernel counts: rows with NaN, rows with +inf, fully masked rows, and the first fully
-/// masked row, which is `u64::MAX` if there is none.
+/// Checks the four integers that a kernel updates: the numbers of rows with NaN, of rows with +inf and of fully masked
+/// rows, and the index of the first fully masked row. The index is `u64::MAX` if there is no such row.
 pub fn same_guards(guards: [u64; 4], counts: report::Counts, first: u64) -> Result<(), String> {
     let expected = [counts.nan, counts.infinite, counts.fully_masked, first];
     if guards == expected {
         return Ok(());
     }
     Err(format!(
-        "[rows with NaN, rows with +inf, fully masked rows, the first of them] must be {expected:?}, got {guards:?}"
+        "[rows with NaN, rows with +inf, fully masked rows, index of the first fully masked row]: expected {expected:?}, \
+         got {guards:?}"
     ))
 }
 
