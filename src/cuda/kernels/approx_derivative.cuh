@@ -114,10 +114,10 @@ DEVICE Interval near_gelu_tanh_derivative(float x) {
 }
 
 // Interval around the normal distribution function plus x times the density. With a = |x|, the value is e^(-a^2/2) h
-// for negative x, and 1 minus this product for others. Here h = tail - a / sqrt(2 pi), and `tail` is the distribution's
-// tail divided by the exponential. The margin is 5 u for the power of two, 9 u for the reciprocal, 5 u for P and 1 u
-// for the product (see `near_gelu`), 2 u for h and the product with the exponential, and 2 u for the ends. 1 minus the
-// product is below 1.13, so 3 roundings add less than 3.5 u.
+// for negative x, and 1 minus this product for other x. Here h = tail - a / sqrt(2 pi), and `tail` is the
+// distribution's tail divided by the exponential. The margin is 5 u for the power of two, 9 u for the reciprocal, 5 u
+// for P and 1 u for the product (see `near_gelu`), 2 u for h and the product with the exponential, and 2 u for the
+// ends. 1 minus the product is below 1.13, so 3 roundings add less than 3.5 u.
 DEVICE Interval near_gelu_derivative(float x) {
     const float DENSITY = 0x1.988454p-2f;
     x = min_or_nan(max_or_nan(x, -14.0f), 14.0f);

@@ -200,7 +200,7 @@ DEVICE Interval near_gelu(float x) {
     const float reciprocal = fast_reciprocal_ftz(a + 3.0f);
     const float tail = near_horner(reciprocal - TAIL_CENTRE, TAIL_NEAR) * (reciprocal * fast_exp2_ftz(t));
     const Factors by(24.25f, -0.875f, t);
-    // The factor is the tail for negative x, and 1 minus the tail for others.
+    // The factor is the tail for negative x, and 1 minus the tail for other x.
     const bool is_negative = x < 0.0f;
     const float low = flushed<S>(x < -13.7f), signed_tail = is_negative ? tail : -tail;
     const float from = fmaf(signed_tail, by.below, is_negative ? -low : ABOVE_ONE);

@@ -59,7 +59,7 @@ struct LayerNormRow {
     DEVICE LayerNormRow(const Bits* row, u32 cols, const Operand& weight, const Operand& bias)
         : held(row, cols), weight(weight), bias(bias) {}
 
-    // Writes the results that `result` returns for an element, its weight and its bias.
+    // Writes the results of the row. `result` computes a result from an element, its weight and its bias.
     template <class Result>
     DEVICE void write(Bits* to, Result result) {
         held.each([&](u32 column, const float* x) {
@@ -165,7 +165,7 @@ DEVICE void layer_norm_rows(const LayerNormArguments& a, LayerNormShared<S>& sha
                 Vectors<S>::store_words(to + offset, {words[0], words[1], words[2], words[3]});
             });
         } else {
-            // The computation in f64 needs the registers, so the row is read again.
+            // The computation in f64 needs the registers that hold the row, so the row is read again.
             const u64 start = index * a.cols;
             LayerNormRow<S, Vectors, 1> again((const Bits*)a.x + start, a.cols, weight, bias);
             again.write_wide(by, (Bits*)a.y + start);

@@ -204,7 +204,7 @@ DEVICE void rms_norm_rows(const RmsNormArguments& a, RmsNormShared<S>& shared, c
                 Vectors<S>::store_rounded(to + offset, values);
             });
         } else {
-            // The computation in f64 needs the registers, so the row is read again.
+            // The computation in f64 needs the registers that hold the row, so the row is read again.
             RmsNormRow<S, Vectors, 1> again(from, a.cols, weight);
             again.write_wide(scale, a.weight_offset, a.before_weight, (Bits*)a.y + start);
         }

@@ -310,8 +310,8 @@ struct SampleRow {
     }
 
     // Returns the logit at which the running sum of the kept tokens' amounts reaches `needed`. `reached` becomes the
-    // sum before this logit, and `at_end` the sum of the tokens with this logit. Reads the row once for each byte of
-    // `key_of`.
+    // sum over the tokens with larger logits, and `at_end` the sum over the tokens with this logit. Reads the row once
+    // for each byte of `key_of`.
     DEVICE float search(u64 needed, u64& reached, u64& at_end, const Amount& amount) {
         u64* const sums = shared.list;
         u32 digits = 0;

@@ -226,7 +226,7 @@ struct Part {
         return masses;
     }
 
-    // Computes the sums of the runs, or fills the bins.
+    // Computes the masses of the runs, or fills the bins, depending on the plan.
     DEVICE void measure() {
         if (plan.kind == NOTHING_PLANNED) {
             return;

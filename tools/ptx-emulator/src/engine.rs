@@ -52,7 +52,7 @@ fn planted(text: &str) -> Cow<'_, str> {
         && let Ok(line) = line.parse::<usize>()
         && let Some(from) = text[start..].lines().nth(line)
     {
-        // The line is a part of the text, so that its address gives its position.
+        // `from` is a slice of `text`, so its address gives its position in `text`.
         let at = from.as_ptr() as usize - text.as_ptr() as usize;
         return format!("{}{to}{}", &text[..at], &text[at + from.len()..]).into();
     }
@@ -131,7 +131,7 @@ pub extern "C" fn engine_freed(address: u64) {
     state().memory.remove(address);
 }
 
-/// Returns the text of the last fault, which is valid until the next one.
+/// Returns the text of the last fault, which is valid until the next fault.
 #[unsafe(no_mangle)]
 pub extern "C" fn engine_fault() -> *const c_char {
     state().fault.as_ref().map_or(c"no fault".as_ptr(), |fault| fault.as_ptr())
