@@ -162,7 +162,7 @@ pub fn attention_decode_into<E: DeviceElement>(
 /// Shape of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Layout of the queries. It has one token for each sequence.
+    /// Layout of the queries, with one token for each sequence.
     pub q: HeadLayout,
     /// Layout of the results.
     pub out: HeadLayout,

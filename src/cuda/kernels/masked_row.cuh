@@ -248,8 +248,8 @@ struct MaskedRow {
     }
 
     // Calls `f` for each piece that at least one thread of the warp reads, with the piece's index, first column, scores
-    // and biases. All threads of a warp call `f` together. With `ALL`, also calls `other` for each other piece of the
-    // warp, with the piece's index and first column.
+    // and biases. All threads of a warp call `f` together. With `ALL`, also calls `other` for each piece that no thread
+    // of the warp reads, with the piece's index and first column.
     template <bool ALL, class F, class Other>
     DEVICE void each_or(F f, Other other) {
         if (HELD > 0) {

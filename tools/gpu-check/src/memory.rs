@@ -24,7 +24,7 @@ fn poison<E: Number>() -> E {
 }
 
 impl<E: Number> Placed<E> {
-    /// Copies values to the device, starting `shift` elements past the alignment.
+    /// Copies values to the device. The values start `shift` elements after a multiple of 256 bytes.
     pub fn of(stream: &Stream, values: &[E], shift: usize) -> Result<Self> {
         let start = GUARD + shift;
         let mut all = vec![poison(); start + values.len() + GUARD];

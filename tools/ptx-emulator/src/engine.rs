@@ -75,7 +75,7 @@ pub unsafe extern "C" fn engine_unload(module: *mut c_void) {
 /// The module is a result of [`engine_module`], and the name ends with a NUL byte.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn engine_kernel(module: *const c_void, name: *const c_char) -> *const c_void {
-    // SAFETY: the caller guarantees both.
+    // SAFETY: the caller guarantees that the module and the name are valid.
     let (module, name) = unsafe { (&*module.cast::<Module>(), CStr::from_ptr(name).to_string_lossy()) };
     match module.kernel(&name) {
         Ok(kernel) => Box::into_raw(Box::new(kernel)).cast_const().cast(),

@@ -1,4 +1,4 @@
-//! Faults in softmax's kernels, and in the code that they share with others.
+//! Faults in softmax's kernels, and in the code that these kernels share with other kernels.
 
 use super::{Fault, Outcome, fault};
 use crate::support::softmax::case;

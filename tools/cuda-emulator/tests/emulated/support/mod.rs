@@ -127,7 +127,7 @@ pub fn with<E: Element>(values: &[E], at: usize, number: E) -> Vec<E> {
 /// Parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
-    /// Offset of the rows from 16-byte alignment, in elements.
+    /// Offset of the rows from a multiple of 16 bytes, in elements.
     pub shift: usize,
     /// Whether a single block processes all rows.
     pub one_block: bool,
@@ -162,7 +162,7 @@ impl<E: Element> Guarded<E> {
         E::from_wide(-7.0)
     }
 
-    /// Copies the values to memory that starts `shift` elements after 16-byte alignment.
+    /// Copies the values to memory that starts `shift` elements after a multiple of 16 bytes.
     pub fn of(values: &[E], shift: usize) -> Self {
         // The start moves by at most 16 elements: up to eight for the alignment, and up to eight for `shift`.
         let mut all = vec![Self::poison(); values.len() + 2 * GUARD + 16];
