@@ -109,9 +109,9 @@ DEVICE Interval near_exp2(float x) {
     return {v * (1.0f - 6.0f * U), fmaf(v, 1.0f + 6.0f * U, flushed<S>(x < -134.0f))};
 }
 
-// Interval around e^x - 1. Near zero, this is x (1 + x P). The margin is the sum of the errors: 0.6 u each for P and
-// for x P, and 1 u each for the sum, the product and the ends of the interval. Elsewhere, the ends of the interval
-// around e^x move by 2 u for the rounding of the difference.
+// Interval around e^x - 1. Near zero, the value is computed as x (1 + x P), with a polynomial P. The margin is the sum
+// of the errors: 0.6 u each for P and for x P, and 1 u each for the sum, the product and the ends of the interval.
+// Elsewhere, the ends of the interval around e^x move by 2 u for the rounding of the difference.
 template <class S>
 DEVICE Interval near_expm1(float x) {
     const Interval small = around(x * fmaf(x, near_horner(x, EXPM1_NEAR), 1.0f), 6.0f);
@@ -139,9 +139,9 @@ DEVICE Interval near_log(float x, float margin = 4.5f, float one = 1.0f) {
 // interval.
 DEVICE Interval near_log2(float x) { return log_interval(fast_log2(x), 1.0f, 5.25f, x == 1.0f); }
 
-// Interval around ln(1 + x). Near zero, this is x (1 + x P). The margin is 0.7 u for the fit, 0.6 u each for P and for
-// x P, and 1 u each for the sum, the product and the ends of the interval. Elsewhere, the margin is the margin of ln x
-// plus 1 u for the rounding of 1 + x.
+// Interval around ln(1 + x). Near zero, the value is computed as x (1 + x P), with a polynomial P. The margin is 0.7 u
+// for the fit, 0.6 u each for P and for x P, and 1 u each for the sum, the product and the ends of the interval.
+// Elsewhere, the margin is the margin of ln x plus 1 u for the rounding of 1 + x.
 DEVICE Interval near_log1p(float x) {
     const Interval small = around(x * fmaf(x, near_horner(x, LOG1P_AROUND_ZERO), 1.0f), 6.0f);
     const Interval large = log_interval(fast_log2(1.0f + x), LN2_NEAR, 5.5f, false);
@@ -205,8 +205,8 @@ DEVICE Interval near_gelu(float x) {
     const float low = flushed<S>(x < -13.7f), signed_tail = is_negative ? tail : -tail;
     const float from = fmaf(signed_tail, by.below, is_negative ? -low : ABOVE_ONE);
     const float to = fmaf(signed_tail, by.above, is_negative ? low : BELOW_ONE);
-    // `times_share` rounds up the product with its second factor. For positive x, this must be the larger factor,
-    // `from`.
+    // `times_share` rounds up the product with the second end of its interval. For positive x, the second end must be
+    // the larger one, `from`.
     return times_share(x, {to, from});
 }
 

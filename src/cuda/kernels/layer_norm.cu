@@ -23,7 +23,7 @@ struct LayerNormFactors {
     double mean, scale, shift;
     // The mean as a float-float pair.
     float high, low;
-    // Whether results may be computed in f32, if weights and biases allow it.
+    // Whether the row may be computed in f32, provided that the weights and biases allow f32 too.
     bool is_narrow;
 
     DEVICE LayerNormFactors(const RowMoments& moments, double eps) : mean(moments.mean) {
@@ -32,7 +32,8 @@ struct LayerNormFactors {
         high = (float)mean;
         const double rest = (mean - (double)high) + moments.low;
         low = (float)rest;
-        // The low part of the mean must be zero or a normal f32. Otherwise f32 does not represent it to full precision.
+        // The low part of the mean must be zero or a normal f32. Otherwise, f32 does not represent the low part to full
+        // precision.
         const bool keeps_low = rest == 0.0 || fabs(rest) >= 0x1p-126;
         is_narrow = keeps_low && has_room(moments.square, scale);
     }

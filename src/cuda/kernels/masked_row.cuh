@@ -374,7 +374,7 @@ struct ProductLogits {
     const SoftmaxExp exp;
     const LaneTables tables;
     // Score whose product with the scale is between 107 and 109 below the maximum. Lower scores are replaced by this
-    // one. This also keeps the low part of a product finite.
+    // score, which also keeps the low part of their products finite.
     const float lowest;
 
     // `max` is the largest logit, below 256 in magnitude.

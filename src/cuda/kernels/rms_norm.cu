@@ -1,4 +1,5 @@
-// RMSNorm of rows, as `src/ops/rms_norm.rs` defines it. With a residual, it normalises the rounded sum.
+// RMSNorm of rows, as `src/ops/rms_norm.rs` defines it. RMSNorm with a residual normalises the rounded sum of the row
+// and the residual.
 //
 // Each block holds one row in registers, so most rows are read once and written once. Three kinds of rows are read
 // again: longer rows, rows not aligned to 16 bytes, and rows multiplied in f64. f64, float-float pairs and f32 may give

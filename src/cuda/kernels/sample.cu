@@ -89,8 +89,8 @@ DEVICE float penalised(const SampleRequest& request, float z, u32 count) {
 }
 
 // Copies rows of logits to f32 and applies the penalties of their requests, as `src/sampler/adjust.rs` defines them.
-// Each block processes one row. The output row first holds an integer for each token: twice its number of counted
-// occurrences, plus 1 if it is in a prompt that is not counted.
+// Each block processes one row. The output row first holds an integer for each token: twice the number of the token's
+// counted occurrences, plus 1 if the token is in a prompt that is not counted.
 template <class S>
 DEVICE void adjust(const AdjustArguments& a) {
     const u32 THREADS = 256;

@@ -79,8 +79,8 @@ pub fn narrow_odd(v: f64) -> u32 {
 fn integer_of_float(to: Type, from: Type, round: Round, bits: u64) -> u64 {
     let v = widened(from, bits);
     if v.is_nan() {
-        // If the source or the destination has 64 bits, the result for NaN has only its highest bit set. Otherwise it
-        // is 0.
+        // If the source or the destination has 64 bits, the result for NaN has only its highest bit set. Otherwise, the
+        // result is 0.
         let zero = from != Type::F64 && to.bytes() < 8;
         return if zero { 0 } else { 1 << (8 * to.bytes() - 1) };
     }
