@@ -90,8 +90,8 @@ pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
     Ok(context)
 }
 
-/// Returns whether the driver's library can be loaded. Without the library, any use of `cudarc` panics. The check that
-/// `cudarc` has does not work in programs that link the driver, such as those that use candle's `cuda` feature.
+/// Returns whether the driver's library can be loaded. Without the library, any use of `cudarc` panics. `cudarc`'s own
+/// check does not work in programs that link the driver, as programs with candle's `cuda` feature do.
 fn has_driver() -> bool {
     let names: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
     // SAFETY: loading runs the library's initialisers, as any use of the driver does.

@@ -246,7 +246,7 @@ impl Rotation {
         Ok(())
     }
 
-    /// Returns whether the kernel can move 16 bytes, `lanes` elements, at a time.
+    /// Returns whether the kernel can move elements by accesses of 16 bytes. Such an access moves `lanes` elements.
     pub(super) fn is_aligned(&self, lanes: usize) -> bool {
         let [x, y] = self.layouts;
         let lengths = [self.rotated / 2, x.cols, x.token_stride, x.head_stride, y.token_stride, y.head_stride];

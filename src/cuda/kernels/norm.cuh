@@ -154,8 +154,8 @@ struct OperandRange {
         }
     }
 
-    // A smallest magnitude of `least` counts as too small if there is also a zero, or if the last block of the operand
-    // is padded, as in `src/cpu/moments.rs`.
+    // If the smallest nonzero magnitude equals `least`, the operand must not have a zero, and its last block must not
+    // be padded, as in `src/cpu/moments.rs`.
     DEVICE bool is_within(u32 cols) const { return !is_outside && !(is_at_limit && (has_zero || cols % 16 != 0)); }
 };
 

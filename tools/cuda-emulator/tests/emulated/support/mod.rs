@@ -64,8 +64,8 @@ pub fn same_guards(guards: [u64; 4], counts: report::Counts, first: u64) -> Resu
         return Ok(());
     }
     Err(format!(
-        "[rows with NaN, rows with +inf, fully masked rows, index of the first fully masked row]: expected {expected:?}, \
-         got {guards:?}"
+        "[rows with NaN, rows with +inf, fully masked rows, index of the first fully masked row]: \
+         expected {expected:?}, got {guards:?}"
     ))
 }
 
