@@ -162,7 +162,7 @@ pub fn attention_decode_into<E: DeviceElement>(
 /// Shape of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Layout of the queries. It has one token for each sequence.
+    /// Layout of the queries, with one token for each sequence.
     pub q: HeadLayout,
     /// Layout of the results.
     pub out: HeadLayout,
@@ -237,7 +237,8 @@ impl Shape {
         }
     }
 
-    /// Returns whether the kernels can read keys and values 16 bytes, `lanes` elements, at a time.
+    /// Returns whether the kernels can read keys and values by accesses of 16 bytes. Such an access reads `lanes`
+    /// elements.
     fn is_aligned(&self, memory: &Memory, lanes: usize) -> bool {
         let is_whole = |layout: PageLayout| {
             let PageLayout { features, page_stride, position_stride, head_stride, .. } = layout;

@@ -43,9 +43,9 @@ unsafe impl DeviceRepr for MaskedArguments {}
 /// Kernels and properties of the gradient of one op.
 struct Op {
     name: &'static str,
-    /// Kernel names by type. The first of a type's five kernels takes any row. The next three hold a row in registers:
-    /// 4 or 8 pieces of sixteen bytes in each of up to 256 threads, or 8 pieces in each of 512. The last takes longer
-    /// rows.
+    /// Kernel names by type. The first of a type's five kernels takes any row. The next three hold a row in registers,
+    /// in pieces of sixteen bytes: in up to 256 threads with 4 pieces each, in 256 threads with 8 pieces each, and in
+    /// 512 threads with 8 pieces each. The last takes longer rows.
     kernels: [[&'static str; 5]; 3],
     /// Number by which the kernels for masked rows select the op.
     of: u64,

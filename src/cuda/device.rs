@@ -90,8 +90,8 @@ pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
     Ok(context)
 }
 
-/// Returns whether the driver's library can be loaded. If it cannot, any use of `cudarc` panics. `cudarc` has a check
-/// of its own, but this check does not work in programs that link the driver, as candle's `cuda` feature does.
+/// Returns whether the driver's library can be loaded. Without the library, any use of `cudarc` panics. `cudarc`'s own
+/// check does not work in programs that link the driver, as programs with candle's `cuda` feature do.
 fn has_driver() -> bool {
     let names: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
     // SAFETY: loading runs the library's initialisers, as any use of the driver does.
@@ -174,7 +174,7 @@ pub(super) fn write<'v, T>(
     Ok(values.device_ptr_mut(stream))
 }
 
-/// Checks that memory allocated on one stream may be used on another: both must belong to the same context.
+/// Checks that memory allocated on one stream may be used on another: both streams must belong to the same context.
 fn check_device(op: &'static str, argument: &'static str, of: &CudaStream, stream: &CudaStream) -> Result<()> {
     let (of, runs_on) = (of.context(), stream.context());
     if of.cu_ctx() == runs_on.cu_ctx() {

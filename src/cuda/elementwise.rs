@@ -355,7 +355,7 @@ pub fn launch(
         Function::ClampedLog(options) => [options.checked(name, &limits)?, 0.0],
         Function::ClampedLogBackward(options) => [options.checked(name, &limits)?, f64::INFINITY],
         Function::SafeDiv(options) => [options.checked(&limits)?, limits.max],
-        // The kernels of gradients set the result to 0 outside a range of x. Here, no x is outside the range.
+        // The kernels of gradients set the result to 0 if x is outside of a range. Here, the range includes every x.
         function if function.is_gradient() => [f64::NEG_INFINITY, f64::INFINITY],
         _ => [0.0; 2],
     };

@@ -197,7 +197,7 @@ pub(super) struct Arguments {
     padding: u32,
 }
 
-/// Rotation of rows of heads: the addresses and layouts of the rows and of the results, and the table.
+/// Arguments of a rotation: the rows to rotate, their results, and the table with the cosines and sines.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation {
     /// Addresses of the rows, of the results, of the cosines and of the sines. Rows and results may be at the same
@@ -246,7 +246,7 @@ impl Rotation {
         Ok(())
     }
 
-    /// Returns whether the kernel can move 16 bytes, `lanes` elements, at a time.
+    /// Returns whether the kernel can move elements by accesses of 16 bytes. Such an access moves `lanes` elements.
     pub(super) fn is_aligned(&self, lanes: usize) -> bool {
         let [x, y] = self.layouts;
         let lengths = [self.rotated / 2, x.cols, x.token_stride, x.head_stride, y.token_stride, y.head_stride];
@@ -259,7 +259,7 @@ impl Rotation {
         self.addresses[0] == self.addresses[1] && self.layouts[0] == self.layouts[1]
     }
 
-    /// Returns the arguments of a kernel whose threads rotate `each` heads.
+    /// Returns the kernel's arguments. `each` is the number of heads that one thread rotates.
     pub(super) fn arguments(&self, each: usize) -> Arguments {
         let [x, y] = self.layouts;
         let [from, to, cos, sin] = self.addresses;

@@ -61,7 +61,8 @@ pub struct Columns {
 /// Number of rows that a thread block processes at a time in the kernels `norm_columns_*`. These kernels sum the
 /// gradients of weight and bias over rows.
 const TILE: usize = 256;
-/// Number of threads in such a block. `LOADS` is the number of neighbouring loads that a warp makes in a row.
+/// Number of threads in a block of the kernels `norm_columns_*`. `LOADS` is the number of neighbouring loads that a
+/// warp makes in each row of the matrix.
 const THREADS: usize = 256;
 const LOADS: usize = 32;
 const MOST_BLOCKS: usize = 1 << 20;

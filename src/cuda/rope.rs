@@ -224,8 +224,8 @@ pub fn launch(
     launch_heads(dtype, &Rotation::of_rows([x, y, cos, sin], (rows, cols), (positions, interleaved)), back)
 }
 
-/// Returns the kernel that rotates rows of heads, and its arguments; `None` if there are no elements. `back` rotates
-/// backwards, as for gradients.
+/// Returns the kernel that rotates rows of heads, and its arguments; `None` if there are no elements. If `back` is
+/// true, the kernel rotates backwards, as gradients require.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the layouts differ in a dimension, or if the number of rotated columns is odd or exceeds

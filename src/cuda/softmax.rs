@@ -97,7 +97,7 @@ pub fn softmax_into<E: DeviceElement>(
 ///
 /// If `guards` are given, the call counts rows in them, and the host never waits: under the policy
 /// [`FullyMasked::Error`](crate::FullyMasked::Error), a fully masked row gets the result of
-/// [`FullyMasked::Zeros`](crate::FullyMasked::Zeros), and [`Guards::take`] returns its count.
+/// [`FullyMasked::Zeros`](crate::FullyMasked::Zeros), and [`Guards::take`] returns the number of such rows.
 ///
 /// # Errors
 /// The errors of [`softmax_into`], including for a host mask in the options; also

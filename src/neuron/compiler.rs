@@ -1,4 +1,4 @@
-//! Neuron's compiler, `neuronx-cc`, run as a separate process. It needs no device.
+//! Neuron's compiler, `neuronx-cc`, which runs as a separate process. The compiler needs no device.
 
 #![forbid(unsafe_code)]
 

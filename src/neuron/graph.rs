@@ -97,7 +97,7 @@ impl Comparison {
 pub enum Operator {
     Parameter(usize),
     Constant(f32),
-    /// Broadcast to the node's shape. Entry `i` is the axis of the result that axis `i` of the operand becomes.
+    /// Broadcast to the node's shape. For each axis of the operand, the list has the index of this axis in the result.
     Broadcast(Vec<usize>),
     Reshape,
     Convert,
@@ -196,7 +196,7 @@ impl Graph {
         self.push(Operator::Broadcast(vec![1]), &[value], self.node(value).dtype, &[rows, cols])
     }
 
-    /// Broadcasts operands to the shape with the most axes among them.
+    /// Broadcasts all operands to the shape of the operand that has the most axes.
     fn alike<const N: usize>(&mut self, operands: [Value; N]) -> [Value; N] {
         let dims = operands.iter().map(|v| self.dims(*v)).max_by_key(|d| d.len()).unwrap_or_default().to_vec();
         operands.map(|value| self.broadcast(value, &dims))

@@ -1,5 +1,5 @@
-//! Interpreter that runs programs operator by operator in f32. If a program does something that devices must not do, it
-//! returns an error.
+//! Interpreter that runs programs operator by operator in f32. If a program does something that devices must not do,
+//! the interpreter returns an error.
 
 #![forbid(unsafe_code)]
 

@@ -7,7 +7,8 @@ use crate::error::fault::{Fault, Result};
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// Variable with the path of the runtime's library, which replaces the search under the usual names.
+/// Variable with the path of the runtime's library. If it is set, the library is not searched for under its usual
+/// names.
 pub(super) const LIBRARY: &str = "EVENKEEL_LIBNRT";
 /// Variable with the path of the compiler. By default, `neuronx-cc` on the PATH is used.
 pub(super) const COMPILER: &str = "EVENKEEL_NEURONX_CC";

@@ -72,8 +72,8 @@ DEVICE Interval near_logistic_derivative(float t, float scale) {
 DEVICE Interval near_sigmoid_derivative(float x) { return near_logistic_derivative(fabsf(x) * -LOG2_E, 1.0f); }
 DEVICE Interval near_tanh_derivative(float x) { return near_logistic_derivative(fabsf(x) * (-2.0f * LOG2_E), 4.0f); }
 
-// Returns an interval around the logistic function of x. It contains the value even if an instruction flushed it to
-// zero, because the factor that multiplies the interval may be large. `further` u are added to the margin.
+// Returns an interval around the logistic function of x. The interval contains the value even if an instruction flushed
+// the value to zero, because the factor that multiplies the interval may be large. `further` u are added to the margin.
 DEVICE Interval near_share(float x, float further) {
     const float t = max_or_nan(x, -200.0f) * -LOG2_E;
     const float v = fast_reciprocal_ftz(1.0f + fast_exp2_ftz(t));
@@ -114,10 +114,10 @@ DEVICE Interval near_gelu_tanh_derivative(float x) {
 }
 
 // Interval around the normal distribution function plus x times the density. With a = |x|, the value is e^(-a^2/2) h
-// for negative x, and 1 minus this product for others. Here h = tail - a / sqrt(2 pi), and `tail` is the distribution's
-// tail divided by the exponential. The margin is 5 u for the power of two, 9 u for the reciprocal, 5 u for P and 1 u
-// for the product (see `near_gelu`), 2 u for h and the product with the exponential, and 2 u for the ends. 1 minus the
-// product is below 1.13, so 3 roundings add less than 3.5 u.
+// for negative x, and 1 minus this product for other x. Here h = tail - a / sqrt(2 pi), and `tail` is the
+// distribution's tail divided by the exponential. The margin is 5 u for the power of two, 9 u for the reciprocal, 5 u
+// for P and 1 u for the product (see `near_gelu`), 2 u for h and the product with the exponential, and 2 u for the
+// ends. 1 minus the product is below 1.13, so 3 roundings add less than 3.5 u.
 DEVICE Interval near_gelu_derivative(float x) {
     const float DENSITY = 0x1.988454p-2f;
     x = min_or_nan(max_or_nan(x, -14.0f), 14.0f);

@@ -72,8 +72,8 @@ struct HasSmallNumbers<BF16> {
 };
 
 // Returns a bound on the magnitude of a result that an instruction with `.ftz` replaced by zero. Returns 0 if such a
-// result rounds to zero in the 16-bit type anyway. In f16, it always rounds to zero. In bf16, the caller knows
-// (`rounds_to_zero`).
+// result rounds to zero in the 16-bit type anyway. This is always true of f16. For bf16, `rounds_to_zero` says whether
+// it is true.
 template <class S>
 DEVICE float flushed(bool rounds_to_zero) {
     return HasSmallNumbers<S>::VALUE && !rounds_to_zero ? 0x1p-125f : 0.0f;
@@ -109,9 +109,9 @@ DEVICE Interval near_exp2(float x) {
     return {v * (1.0f - 6.0f * U), fmaf(v, 1.0f + 6.0f * U, flushed<S>(x < -134.0f))};
 }
 
-// Interval around e^x - 1. Near zero, this is x (1 + x P). The margin is the sum of the errors: 0.6 u each for P and
-// for x P, and 1 u each for the sum, the product and the ends of the interval. Elsewhere, the ends of the interval
-// around e^x move by 2 u for the rounding of the difference.
+// Interval around e^x - 1. Near zero, the value is computed as x (1 + x P), with a polynomial P. The margin is the sum
+// of the errors: 0.6 u each for P and for x P, and 1 u each for the sum, the product and the ends of the interval.
+// Elsewhere, the ends of the interval around e^x move by 2 u for the rounding of the difference.
 template <class S>
 DEVICE Interval near_expm1(float x) {
     const Interval small = around(x * fmaf(x, near_horner(x, EXPM1_NEAR), 1.0f), 6.0f);
@@ -121,8 +121,8 @@ DEVICE Interval near_expm1(float x) {
     return {is_small ? small.from : fmaf(v, by.below, -ABOVE_ONE), is_small ? small.to : fmaf(v, by.above, -BELOW_ONE)};
 }
 
-// Interval around a logarithm of x, which is `scale` times the base-2 logarithm. On both sides, it extends by `margin`
-// u times the larger of 1 and the base-2 logarithm's magnitude. If x is 1, both ends are 0.
+// Interval around a logarithm of x, which is `scale` times the base-2 logarithm. On both sides, the interval extends by
+// `margin` u times the larger of 1 and the base-2 logarithm's magnitude. If x is 1, both ends are 0.
 DEVICE Interval log_interval(float log2, float scale, float margin, bool is_one) {
     const float size = fminf(fmaxf(fabsf(log2), 1.0f), 256.0f);
     const float v = is_one ? 0.0f : log2 * scale, by = is_one ? 0.0f : margin * U;
@@ -139,9 +139,9 @@ DEVICE Interval near_log(float x, float margin = 4.5f, float one = 1.0f) {
 // interval.
 DEVICE Interval near_log2(float x) { return log_interval(fast_log2(x), 1.0f, 5.25f, x == 1.0f); }
 
-// Interval around ln(1 + x). Near zero, this is x (1 + x P). The margin is 0.7 u for the fit, 0.6 u each for P and for
-// x P, and 1 u each for the sum, the product and the ends of the interval. Elsewhere, the margin is the margin of ln x
-// plus 1 u for the rounding of 1 + x.
+// Interval around ln(1 + x). Near zero, the value is computed as x (1 + x P), with a polynomial P. The margin is 0.7 u
+// for the fit, 0.6 u each for P and for x P, and 1 u each for the sum, the product and the ends of the interval.
+// Elsewhere, the margin is the margin of ln x plus 1 u for the rounding of 1 + x.
 DEVICE Interval near_log1p(float x) {
     const Interval small = around(x * fmaf(x, near_horner(x, LOG1P_AROUND_ZERO), 1.0f), 6.0f);
     const Interval large = log_interval(fast_log2(1.0f + x), LN2_NEAR, 5.5f, false);
@@ -200,13 +200,13 @@ DEVICE Interval near_gelu(float x) {
     const float reciprocal = fast_reciprocal_ftz(a + 3.0f);
     const float tail = near_horner(reciprocal - TAIL_CENTRE, TAIL_NEAR) * (reciprocal * fast_exp2_ftz(t));
     const Factors by(24.25f, -0.875f, t);
-    // The factor is the tail for negative x, and 1 minus the tail for others.
+    // The factor is the tail for negative x, and 1 minus the tail for other x.
     const bool is_negative = x < 0.0f;
     const float low = flushed<S>(x < -13.7f), signed_tail = is_negative ? tail : -tail;
     const float from = fmaf(signed_tail, by.below, is_negative ? -low : ABOVE_ONE);
     const float to = fmaf(signed_tail, by.above, is_negative ? low : BELOW_ONE);
-    // `times_share` rounds up the product with its second factor. For positive x, this must be the larger factor,
-    // `from`.
+    // `times_share` rounds up the product with the second end of its interval. For positive x, the second end must be
+    // the larger one, `from`.
     return times_share(x, {to, from});
 }
 

@@ -27,7 +27,7 @@ struct DecodeShared {
     float partial[CHAINS][SUMMED][COLUMNS];
 };
 
-// Loads four elements, or `count` if that is less.
+// Loads four elements. If accesses move one element, loads only `count` of them, and sets the other values to 0.
 template <class S, template <class> class By>
 DEVICE void load_four(const typename S::Bits* from, u32 count, float* values) {
     if constexpr (By<S>::COUNT == 1) {
@@ -44,7 +44,7 @@ DEVICE void load_four(const typename S::Bits* from, u32 count, float* values) {
     }
 }
 
-// Loads neighbouring weights, four at a time if possible. In that case, `from` is a multiple of 16 bytes.
+// Loads neighbouring weights. If `N` is a multiple of 4, loads four at a time, and `from` must be aligned to 16 bytes.
 template <u32 N>
 DEVICE void load_weights(const float* from, float (&weights)[N]) {
     if constexpr (N % 4 == 0) {
@@ -247,8 +247,8 @@ struct Decode {
         }
     }
 
-    // Adds the sums of the chains, in order. The results are for the rows in `shared.partial`, in `COLUMNS` columns
-    // from `base` on.
+    // Adds the sums of a row's chains in order, for each of the rows in `shared.partial`. Stores the results in
+    // `COLUMNS` columns from `base` on.
     DEVICE void add_chains(u32 slot, u32 row, u32 base, u32 chains) const {
         ROLLED
         for (u32 i = threadIdx.x; i < shared.SUMMED * COLUMNS; i += KEYS) {

@@ -87,8 +87,8 @@ struct PagePosition {
     }
 };
 
-// Results in f64 of a block of keys. All threads have the same `max` and `sum`. Each thread computes one feature:
-// `value` is the weighted sum of this feature over the values V of the block.
+// Results of a block of keys in f64. All threads have the same `max` and `sum`. Each thread computes one feature of the
+// result: `value`, the weighted sum of this feature over the block's keys.
 struct WideBlock {
     // `max` is NaN or +inf if a logit has that value, and -inf if all keys are masked.
     double max, sum, value;

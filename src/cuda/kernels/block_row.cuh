@@ -55,7 +55,7 @@ struct Results {
     }
 };
 
-// Row in memory, for rarely used code. `each` reads it again.
+// Row in memory, for rarely used code. Each call of `each` reads the row again.
 template <class S, u32 WARPS>
 struct EdgedRow {
     typedef typename S::Bits Bits;

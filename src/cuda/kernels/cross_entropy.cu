@@ -29,7 +29,7 @@ struct CrossEntropyRow {
     // Logit of the target, read before the gradient may overwrite it.
     const float logit;
     Held<S, By, WARPS, 0> held;
-    // The same row, for label smoothing. Loops over this copy are not unrolled.
+    // Second view of the row, used for label smoothing. Loops over this view are not unrolled.
     Held<S, Rolled, WARPS, 0> rolled;
     SoftmaxExp exp;
 

@@ -24,7 +24,7 @@ DEVICE Wide exp2_derivative(double x) {
 DEVICE Wide erf_derivative(double x) {
     // The limit is the square root of `FAR`.
     x = within(x, 0x1.1520cd1372febp+4);
-    // The square of an f32 is exact. At the limit, its error does not matter.
+    // x * x is exact if x is an f32. If x was clamped to the limit, x * x has an error that does not matter.
     const Wide e = exp_derivative(x * -x, 0.0);
     const Sum value = product({e.hi, e.lo}, {0x1.20dd750429b6dp+0, 0x1.1ae3a914fed80p-56});
     return {value.hi, value.lo, e.exponent};

@@ -90,7 +90,7 @@ struct Piece {
 template <class S>
 DEVICE u32 with_own_nan(u32 word) {
     // Of a value and -inf, the larger number is the value, or -inf if the value is NaN. So the low bits of a NaN are
-    // replaced by those of -inf. These bits are zeros, as in `NOT_A_NUMBER`.
+    // replaced by the low bits of -inf, which are zeros, as in `NOT_A_NUMBER`.
     const u32 LOW_BITS = (0x7fff ^ S::NOT_A_NUMBER) * 0x10001;
     return word ^ ((word ^ S::larger_number(word, S::INFINITE_WORD | S::SIGNS)) & LOW_BITS);
 }

@@ -7,7 +7,7 @@ DEVICE double from_zero_on(double x) { return 0.0 <= x ? fabs(x) : NOT_A_NUMBER;
 
 // Multiplies a gradient by -1/2 x^(-3/2), for x >= 0.
 DEVICE double times_rsqrt_derivative(double dy, double x) {
-    // The CPU scales tiny gradients up. This is omitted here, because only f64 gradients need it.
+    // The CPU scales tiny gradients up. Only f64 gradients need this step, so it is omitted here.
     const Sum root = rsqrt_wide(x);
     const Sum p = product({dy * -0.5, 0.0}, root);
     const double q = p.hi / x;

@@ -9,7 +9,8 @@ FUNCTION(Reciprocal, (Sum{1.0 / x, -0.0}), near_reciprocal<S>(x))
 
 FUNCTION(Rsqrt, rsqrt_wide(x), near_rsqrt(x))
 
-// Computes x / d. |d| is raised to at least eps, and the result is limited to the largest value of the type.
+// Computes x / d. If |d| is below eps, eps with the sign of d replaces d. The result is limited to the largest value of
+// the type.
 struct SafeDiv {
     static const bool OF_TWO = true, HAS_NEAR = false, HAS_PAIR = false;
     const double eps, largest;

@@ -27,8 +27,8 @@ DEVICE double swiglu_wide(double gate, double up) {
     return gate == -INFINITE ? -0.0 * up : most == 0.0 ? most : y;
 }
 
-// silu(gate) * up, computed in f32, and whether the CPU uses it (`serves`). The CPU uses f64 if an intermediate value
-// may underflow or overflow.
+// silu(gate) * up, computed in f32. `serves` says whether the CPU returns this f32 value. The CPU uses f64 if an
+// intermediate value may underflow or overflow.
 struct NarrowProduct {
     float y;
     bool serves;
@@ -72,7 +72,7 @@ struct Swiglu {
     static const bool OF_TWO = true, HAS_NEAR = true, HAS_PAIR = true;
     DEVICE Swiglu(const ElementwiseArguments&) {}
 
-    // Returns the CPU's value. For f32, this is only called if the pair does not serve.
+    // Returns the CPU's value. For f32, this function is only called if the result of `narrow_pair` does not serve.
     DEVICE double operator()(double gate, double up) const {
         if (sizeof(typename S::Bits) == 2) {
             const NarrowProduct found = narrow_single((float)gate, (float)up);
@@ -94,7 +94,7 @@ struct Swiglu {
         return {from, with_flipped_sign(with_flipped_sign(to, gate), up)};
     }
 
-    // Returns the same value for both sides. Its bits are those of the CPU's value, so no rounding test is needed.
+    // Returns the CPU's value, bit for bit, as the bound on either side. Therefore, no rounding test is needed.
     DEVICE Sides sides(const PairTables& tables, float gate, float up) const {
         const NarrowProduct found = narrow_pair(tables, gate, up);
         return {found.y, found.y, found.serves};

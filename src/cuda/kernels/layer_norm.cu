@@ -23,7 +23,7 @@ struct LayerNormFactors {
     double mean, scale, shift;
     // The mean as a float-float pair.
     float high, low;
-    // Whether results may be computed in f32, if weights and biases allow it.
+    // Whether the row may be computed in f32, provided that the weights and biases allow f32 too.
     bool is_narrow;
 
     DEVICE LayerNormFactors(const RowMoments& moments, double eps) : mean(moments.mean) {
@@ -32,7 +32,8 @@ struct LayerNormFactors {
         high = (float)mean;
         const double rest = (mean - (double)high) + moments.low;
         low = (float)rest;
-        // The low part of the mean must be zero or a normal f32. Otherwise f32 does not represent it to full precision.
+        // The low part of the mean must be zero or a normal f32. Otherwise, f32 does not represent the low part to full
+        // precision.
         const bool keeps_low = rest == 0.0 || fabs(rest) >= 0x1p-126;
         is_narrow = keeps_low && has_room(moments.square, scale);
     }
@@ -59,7 +60,7 @@ struct LayerNormRow {
     DEVICE LayerNormRow(const Bits* row, u32 cols, const Operand& weight, const Operand& bias)
         : held(row, cols), weight(weight), bias(bias) {}
 
-    // Writes the results that `result` returns for an element, its weight and its bias.
+    // Writes the results of the row. `result` computes a result from an element, its weight and its bias.
     template <class Result>
     DEVICE void write(Bits* to, Result result) {
         held.each([&](u32 column, const float* x) {
@@ -165,7 +166,7 @@ DEVICE void layer_norm_rows(const LayerNormArguments& a, LayerNormShared<S>& sha
                 Vectors<S>::store_words(to + offset, {words[0], words[1], words[2], words[3]});
             });
         } else {
-            // The computation in f64 needs the registers, so the row is read again.
+            // The computation in f64 needs the registers that hold the row, so the row is read again.
             const u64 start = index * a.cols;
             LayerNormRow<S, Vectors, 1> again((const Bits*)a.x + start, a.cols, weight, bias);
             again.write_wide(by, (Bits*)a.y + start);

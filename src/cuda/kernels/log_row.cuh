@@ -11,9 +11,9 @@ struct LogRowShared {
     Tables tables;
 };
 
-// Sums the exponentials e^(x - max) of a row. `found` holds its extremes. The maximum must be finite. Some rows are
-// read from memory again, so that the code for them needs no further registers: long rows, and rows with a wide range
-// or a dominant exponential.
+// Sums the exponentials e^(x - max) of a row. `found` has the row's minimum and maximum, which must be finite. Long
+// rows, and rows with a wide range or a dominant exponential, are read from memory again, so that the code for these
+// rows needs no further registers.
 template <class S, u32 HELD, u32 BATCH>
 DEVICE Powers powers_of(BlockRow<S, HELD, BATCH>& row, const Extremes& found, LogRowShared& shared) {
     const u32 cols = row.parts.cols;

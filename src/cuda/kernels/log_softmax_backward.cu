@@ -24,7 +24,7 @@ struct OfLogSoftmax {
 
         DEVICE float of(float e, float dy, float& least) const {
             const float near = fmaf(-e, low, fmaf(-e, high, dy));
-            // This is at least `enough` only if |dy| is at most 2^19 times |near|.
+            // 2^19 |near| - |dy| is at least `enough` only if |dy| is at most 2^19 |near|.
             least = fminf(least, fmaf(fabsf(near), 0x1p19f, -fabsf(dy)));
             return near;
         }

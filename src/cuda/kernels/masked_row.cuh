@@ -9,8 +9,8 @@
 // Sets the top bit of each byte that is not 0.
 DEVICE u32 nonzero_bytes(u32 bytes) { return ((bytes & 0x7f7f7f7f) + 0x7f7f7f7f) | bytes; }
 
-// Returns a word in which each byte repeats the top bit of one byte of `bytes`. Byte i repeats the top bit of the byte
-// whose index is nibble i of `selector` minus 8.
+// Returns a word in which each byte repeats the top bit of one byte of `bytes`. Nibble i of `selector` is 8 plus the
+// index of the byte whose top bit byte i repeats.
 DEVICE u32 top_bits(u32 bytes, u32 selector) {
     u32 word;
 #ifdef __CUDACC__
@@ -248,8 +248,8 @@ struct MaskedRow {
     }
 
     // Calls `f` for each piece that at least one thread of the warp reads, with the piece's index, first column, scores
-    // and biases. All threads of a warp call `f` together. With `ALL`, also calls `other` for each other piece of the
-    // warp, with the piece's index and first column.
+    // and biases. All threads of a warp call `f` together. With `ALL`, also calls `other` for each piece that no thread
+    // of the warp reads, with the piece's index and first column.
     template <bool ALL, class F, class Other>
     DEVICE void each_or(F f, Other other) {
         if (HELD > 0) {
@@ -373,8 +373,8 @@ struct ProductLogits {
     const Products products;
     const SoftmaxExp exp;
     const LaneTables tables;
-    // Score whose product with the scale is between 107 and 109 below the maximum. Lower scores are clamped to it,
-    // which also keeps the low part of a product finite.
+    // Score whose product with the scale is between 107 and 109 below the maximum. Lower scores are replaced by this
+    // score, which also keeps the low part of their products finite.
     const float lowest;
 
     // `max` is the largest logit, below 256 in magnitude.

@@ -2,8 +2,8 @@
 // once.
 //
 // An f32 approximation g of the expression has a known relative error. If both ends of the interval g (1 +- MARGIN)
-// round to the same 16-bit number, the expression rounds to that number too. This holds for all but about one element
-// in 1,000 of f16 and in 8,000 of bf16. The others are computed in f64.
+// round to the same 16-bit number, the expression rounds to that number too. The test fails for about one f16 element
+// in 1,000, and for one bf16 element in 8,000. These elements are computed in f64.
 //
 // A formula in f32 is a class with these members:
 // - `MARGIN`: more than the relative error of an approximation, plus 2^-24 for the rounding of an end of the interval;

@@ -21,7 +21,7 @@ DEVICE u32 narrow_wide(double v) {
 // NaN is the largest.
 struct Magnitudes {
     u32 largest, least;
-    // Bits of the smallest nonzero magnitude, minus 1. All bits are set if there is no nonzero number.
+    // One less than the bits of the smallest nonzero magnitude. If all numbers are 0, this is the largest u32.
     u32 below;
 
     static DEVICE Magnitudes of_none() { return {0, bits_of(INFINITE), ~0u}; }
@@ -45,8 +45,8 @@ struct Magnitudes {
 
     // Reduces over a warp.
     DEVICE Magnitudes over_warp() const {
-        // Clears the sign bit of `below`, because the reduction compares signed integers. The bit is set only if there
-        // is no nonzero number.
+        // Clears the sign bit of `below`, because the reduction compares signed integers. This bit is set only if all
+        // numbers are 0.
         const u32 HIGHEST = 0x7fffffff;
         const u32 found = (u32)smallest_of_warp((int)(below & HIGHEST));
         return {(u32)largest_of_warp((int)largest), (u32)smallest_of_warp((int)least), found == HIGHEST ? ~0u : found};
@@ -139,8 +139,8 @@ struct OperandRange {
                 own.update(values[i]);
             }
         }
-        // `below` is the bits of the smallest nonzero magnitude, minus 1. If all elements are zero, it is the largest
-        // integer.
+        // `below` is one less than the bits of the smallest nonzero magnitude. If all numbers are 0, `below` is the
+        // largest u32.
         const bool has_limit = least > 0.0f;
         const u32 below_limit = bits_of(least) - 1;
         if (own.largest > bits_of(most) || (has_limit && own.below < below_limit)) {
@@ -154,8 +154,8 @@ struct OperandRange {
         }
     }
 
-    // A smallest magnitude of `least` counts as too small if there is also a zero, or if the last block of the operand
-    // is padded, as in `src/cpu/moments.rs`.
+    // If the smallest nonzero magnitude equals `least`, the operand must not have a zero, and its last block must not
+    // be padded, as in `src/cpu/moments.rs`.
     DEVICE bool is_within(u32 cols) const { return !is_outside && !(is_at_limit && (has_zero || cols % 16 != 0)); }
 };
 

@@ -126,7 +126,7 @@ DEVICE void norm_backward_rows(const NormBackwardArguments& a, NormBackwardShare
                 Vectors<S>::store_words(to + offset, {words[0], words[1], words[2], words[3]});
             });
         } else {
-            // The computation in f64 needs the registers, so the row is read again.
+            // The computation in f64 needs the registers that hold the row, so the row is read again.
             const u64 start = index * a.cols;
             Held<S, Vectors, 1, 0> again((const Bits*)a.x + start, a.cols);
             of_warp.write<S>(again, (const Bits*)a.dy + start, weight, (Bits*)a.dx + start);

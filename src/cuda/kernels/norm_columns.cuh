@@ -1,8 +1,8 @@
 // Tiled sums over the rows of a matrix, for each column: the gradients of the norms' weights and biases.
 //
-// A block sums a tile of 256 rows, or all tiles, for 32 or 64 columns. Each of its eight warps computes eight
-// neighbouring lanes of the tiled sum, for the same columns, and folds them. The sums of the warps are then folded in
-// shared memory.
+// In the first kernel, a block sums a tile of 256 rows, for 32 or 64 columns. In the second kernel, a block adds the
+// sums of all tiles, for 32 columns. In both kernels, each of the block's eight warps computes eight neighbouring lanes
+// of the tiled sum, and folds these lanes. The sums of the warps are then folded in shared memory.
 #pragma once
 #include "norm.cuh"
 #include "norm_backward.cuh"

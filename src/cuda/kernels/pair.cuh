@@ -152,8 +152,8 @@ DEVICE Sides sigmoid_sides(const Tables& tables, float x) {
     return sides(q.hi, q.lo, q.hi, LOGISTIC_UNCERTAINTY, -PAIR_LARGEST < x);
 }
 
-// Multiplies x by a pair. The result's `serves` is false if x is infinite or NaN, at most -`PAIR_LARGEST`, or so small
-// that the low part of the product could underflow.
+// Multiplies x by a pair. The result's `serves` is false if x is infinite, NaN or at most -`PAIR_LARGEST`. It is also
+// false if x is so small that the low part of the product could underflow.
 DEVICE Sides times_sides(float x, FloatSum q, bool serves) {
     const float hi = x * q.hi;
     const float lo = fmaf(x, q.lo, fmaf(x, q.hi, 0.0f - hi));

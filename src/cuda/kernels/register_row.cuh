@@ -1,6 +1,6 @@
-// Row in the registers of a block's threads, like `Held`, for kernels in which every instruction counts. It keeps the
-// words as they were read, and uses one address for all loads. In most warps, the pieces of all threads are within the
-// row. Such a warp does not check each piece.
+// Row in the registers of a block's threads, like `Held`, for kernels in which every instruction counts. The row keeps
+// its words as they were read, and uses one address for all loads. In most warps, the pieces of all threads are within
+// the row. Such a warp does not check each piece.
 #pragma once
 #include "common.cuh"
 

@@ -1,4 +1,5 @@
-// RMSNorm of rows, as `src/ops/rms_norm.rs` defines it. With a residual, it normalises the rounded sum.
+// RMSNorm of rows, as `src/ops/rms_norm.rs` defines it. RMSNorm with a residual normalises the rounded sum of the row
+// and the residual.
 //
 // Each block holds one row in registers, so most rows are read once and written once. Three kinds of rows are read
 // again: longer rows, rows not aligned to 16 bytes, and rows multiplied in f64. f64, float-float pairs and f32 may give
@@ -204,7 +205,7 @@ DEVICE void rms_norm_rows(const RmsNormArguments& a, RmsNormShared<S>& shared, c
                 Vectors<S>::store_rounded(to + offset, values);
             });
         } else {
-            // The computation in f64 needs the registers, so the row is read again.
+            // The computation in f64 needs the registers that hold the row, so the row is read again.
             RmsNormRow<S, Vectors, 1> again(from, a.cols, weight);
             again.write_wide(scale, a.weight_offset, a.before_weight, (Bits*)a.y + start);
         }

@@ -1,6 +1,6 @@
 // Rotary embedding of the rows of heads, as `src/cpu/rope.rs` defines it.
 //
-// A thread loads a piece of a position's cosines and sines, and rotates `each` heads with it.
+// A thread loads a piece of a position's cosines and sines, and uses the piece to rotate several heads.
 #include "rope.cuh"
 
 struct RopeArguments {

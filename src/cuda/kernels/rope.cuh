@@ -9,11 +9,12 @@
 // factors c and s, of the product b s, of the sum, and of the sum plus the bound. A fifth error of 2^-24 covers terms
 // of higher order.
 const float TURN_UNCERTAINTY = 5.0f / (1 << 24);
-// The bound holds if the factor and |a c| + |b s| are at least this number. Below it, products may be subnormal.
+// The bound holds if the factor and |a c| + |b s| are at least this number. Below this number, products may be
+// subnormal.
 const float LEAST_TURN = 0x1p-100f;
 
-// Cosines and sines of the pairs that one access moves. The elements of a pair are neighbours, or at the same index of
-// the row's two halves.
+// Cosines and sines of the pairs that one access moves. If `NEIGHBOURS` is true, the two elements of a pair are
+// neighbours. Otherwise, they are half a row apart.
 template <class S, template <class> class By, bool NEIGHBOURS>
 struct Turn {
     typedef typename S::Bits Bits;
@@ -128,14 +129,14 @@ struct Heads {
     u32 wide_ids;       // Whether the ids are i64 instead of u32
     u32 padding;
 
-    // Returns the token's row in the table, or `positions` if it has none.
+    // Returns the token's row in the table. If the table has no such row, returns `positions`.
     DEVICE u64 position(u64 token) const {
         const u64 id = !ids ? token : wide_ids ? ((const u64*)ids)[token] : ((const u32*)ids)[token];
         return id < positions ? id : positions;
     }
 };
 
-// Writes NaN to a piece of each half of a row, or to two neighbouring pieces.
+// Writes NaN to the two pieces that hold the pairs. The second piece begins `apart` elements after the first.
 template <class S, template <class> class By>
 DEVICE void spoil_pair(typename S::Bits* to, u64 apart) {
     u32 bits[By<S>::COUNT];

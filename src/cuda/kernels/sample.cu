@@ -1,6 +1,6 @@
 // Samples a token of each row of logits, as `src/cpu/sample.rs` defines it. Masses are integers, so the order of a sum
-// does not matter. A block processes a short row alone. Three kernels read a long row with several blocks each, and a
-// block of a fourth kernel completes it.
+// does not matter. A block processes a short row alone. For a long row, three kernels run, in each of which several
+// blocks read the row. A block of a fourth kernel then completes the row.
 #include "sample_filters.cuh"
 
 // Returns whether a penalised token is outside the vocabulary.
@@ -73,8 +73,8 @@ DEVICE float changed(float z, double to) {
     return fabsf(z) < INFINITE ? (float)to : z;
 }
 
-// Returns the logit of a token that occurred. `count` is the number of occurrences of the token that the penalties
-// count.
+// Applies the penalties to z, the logit of a token of the history. `count` says how many of the token's occurrences are
+// counted.
 DEVICE float penalised(const SampleRequest& request, float z, u32 count) {
     z = changed(z, z > 0.0f ? (double)z / request.repetition : (double)z * request.repetition);
     const float frequency = changed(0.0f, (double)count * request.frequency);
@@ -89,8 +89,8 @@ DEVICE float penalised(const SampleRequest& request, float z, u32 count) {
 }
 
 // Copies rows of logits to f32 and applies the penalties of their requests, as `src/sampler/adjust.rs` defines them.
-// Each block processes one row. The output row first holds an integer for each token: twice its number of counted
-// occurrences, plus 1 if it is in a prompt that is not counted.
+// Each block processes one row. The output row first holds an integer for each token: twice the number of the token's
+// counted occurrences, plus 1 if the token is in a prompt that is not counted.
 template <class S>
 DEVICE void adjust(const AdjustArguments& a) {
     const u32 THREADS = 256;

@@ -148,7 +148,7 @@ struct Masses {
     DEVICE bool is_long() const { return ::is_long(cols); }
     DEVICE u64 one() const { return (u64)1 << (is_long() ? 42 : 45); }
 
-    // Returns the mass of a token; `below` is its logit minus the largest.
+    // Returns the mass of a token; `below` is the token's logit minus the largest logit.
     DEVICE u64 below(double below, double inverse) const {
         const float e = weight_of(tables, below * inverse);
         const double SHIFTER = 4503599627370496.0; // 2^52

@@ -2,7 +2,8 @@
 #pragma once
 #include "sample_row.cuh"
 
-// Quantity that a filter sums over tokens: masses at 1 / temperature = `inverse`, or counts.
+// Quantity that a filter sums over tokens. If `is_mass` is true, a token contributes its mass at 1 / temperature =
+// `inverse`. Otherwise, it contributes 1.
 struct Amount {
     bool is_mass;
     double inverse;
@@ -26,9 +27,9 @@ struct Bins {
     }
 
     // Finds the bins in which the running sum of the amounts may reach the sum that a filter needs. Running sums are
-    // estimated from the bins' counts. `needed` gets the estimated total, and sets a lower and an upper bound of the
-    // needed sum. If all tokens up to the last of these bins fit in a list, the range starts at bin 0 instead. The
-    // caller needs a barrier before it uses `range` or `sums` again.
+    // estimated from the bins' counts. The function `needed` receives the estimated sum over all bins, and sets a lower
+    // and an upper bound of the sum that the filter needs. If all tokens up to the last of these bins fit in a list,
+    // the range starts at bin 0 instead. The caller needs a barrier before it uses `range` or `sums` again.
     template <u32 WARPS, class Needed>
     DEVICE BinRange range_of(const u32* counts, const Amount& amount, const Masses& masses, Needed needed,
                              BinRange& range, u64* sums) const {
@@ -82,7 +83,7 @@ struct Bins {
 // Results that the kernels for parts of a row prepare for the block that completes the row.
 enum PlanKind { NOTHING_PLANNED, SUMS_OF_RUNS, LIST_FROM_BINS };
 
-// Plan for the kernels that read parts of a row: the results that they prepare for a request, and the tokens that the
+// Plan for the kernels that read parts of a row. They prepare the results that `kind` names, for the tokens that the
 // filters before filter `lead` keep.
 struct SamplePlan {
     u32 kind = NOTHING_PLANNED;
@@ -93,7 +94,7 @@ struct SamplePlan {
     // Returns whether the filter keeps all tokens of at least a known mass, so that it needs no sum.
     static DEVICE bool is_bound(const SampleFilter& filter) { return filter.kind == MIN_P && filter.value <= 1.0; }
 
-    // Chooses the kind of work and its filter.
+    // Chooses the kind of results to prepare, and the filter that needs them.
     DEVICE void choose(const SampleRequest& request) {
         lead = 0;
         while (lead < request.filters && (request.filter[lead].kind == TEMPERATURE || is_bound(request.filter[lead]))) {

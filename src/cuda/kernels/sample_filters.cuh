@@ -31,8 +31,8 @@ struct SampleRow {
     // Kept prefix: all logits above `least`, and those equal to `least` at indices `first..=last`.
     float least;
     u32 first, last;
-    // `is_listed`: the list holds every kept token. `has_outside`: for the kept tokens outside the list, `outside` is
-    // their number, and `shared.runs` are the masses of the runs at 1 / temperature = `outside_inverse`.
+    // `is_listed`: the list holds every kept token. `has_outside`: the kept tokens outside of the list are counted.
+    // `outside` is their number, and `shared.runs` has the masses of the runs at 1 / temperature = `outside_inverse`.
     bool is_listed, has_outside;
     double outside_inverse;
     u64 outside;
@@ -188,7 +188,8 @@ struct SampleRow {
         });
     }
 
-    // Loads the bins of the parts. Returns the sum of the amounts of all tokens in these bins.
+    // Loads the bins that the kernels for parts of the row have filled. Returns the sum of the amounts of all tokens in
+    // these bins.
     DEVICE u64 load_bins(const Amount& amount) {
         for (u32 bin = threadIdx.x; bin < BINS; bin += THREADS) {
             shared.bins[bin] = work->bins[bin];
@@ -220,7 +221,8 @@ struct SampleRow {
         return base;
     }
 
-    // Loads the list of the parts. Returns the sum of the amounts of the tokens above the bins of this list.
+    // Loads the list that the kernels for parts of the row have made. The list has the tokens of some bins. Returns the
+    // sum of the amounts of the tokens above these bins.
     DEVICE u64 load_list(const Amount& amount) {
         const u32 listed = work->listed;
         for (u32 i = threadIdx.x; i < listed && i < MOST_LISTED; i += THREADS) {
@@ -308,8 +310,8 @@ struct SampleRow {
     }
 
     // Returns the logit at which the running sum of the kept tokens' amounts reaches `needed`. `reached` becomes the
-    // sum before this logit, and `at_end` the sum of the tokens with this logit. Reads the row once for each byte of
-    // `key_of`.
+    // sum over the tokens with larger logits, and `at_end` the sum over the tokens with this logit. Reads the row once
+    // for each byte of `key_of`.
     DEVICE float search(u64 needed, u64& reached, u64& at_end, const Amount& amount) {
         u64* const sums = shared.list;
         u32 digits = 0;

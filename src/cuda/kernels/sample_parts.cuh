@@ -78,8 +78,8 @@ struct KeptWeights {
         least = fmaxf(deep, kept);
     }
 
-    // Adds the mass of a token to `all`, and also to `part` if `in_part`. All lanes of the warp make this call
-    // together.
+    // Adds the mass of a token to the sum `all`. If `in_part` is true, also adds the mass to the sum `part`. All lanes
+    // of the warp make this call together.
     DEVICE void add(float z, MassSum& all, MassSum& part, bool in_part) const {
         const double x = ((double)z - max) * inverse;
         const float SHIFTER = 12582912.0f;
@@ -226,7 +226,7 @@ struct Part {
         return masses;
     }
 
-    // Computes the sums of the runs, or fills the bins.
+    // Computes the masses of the runs, or fills the bins, depending on the plan.
     DEVICE void measure() {
         if (plan.kind == NOTHING_PLANNED) {
             return;
@@ -273,7 +273,7 @@ struct Part {
         }
     }
 
-    // Lists the tokens in the bins where the planned filter may end, and computes the masses of the others.
+    // Lists the tokens in the bins where the planned filter may end, and computes the masses of the other tokens.
     DEVICE void list() {
         if (plan.kind != LIST_FROM_BINS) {
             return;

@@ -38,8 +38,8 @@ DEVICE u64 sum_before(u64 own, u64* partial, u64& total) {
     return before + upto - own;
 }
 
-// Finds the byte at which the running sum reaches `needed`. The running sum starts at `reached`, and adds the `sums` of
-// all bytes from 255 down. Only the first warp searches.
+// Finds the byte at which the running sum reaches `needed`. `sums` has a sum for each byte. The running sum starts at
+// `reached`, and adds the bytes' sums from byte 255 down to byte 0. Only the first warp searches.
 template <u32 WARPS>
 DEVICE void find_digit(SampleShared<WARPS>& shared, const u64* sums, u64 needed, u64 reached) {
     if (threadIdx.x >= WARP) {

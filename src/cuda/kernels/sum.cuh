@@ -7,7 +7,7 @@
 // number without changing the order in which the other terms are added.
 const u32 ORDERED = 64 * 256;
 
-// Shared memory of a block for `N` tiled sums over rows that `At` distributes.
+// Shared memory of a block for `N` tiled sums over a row. `At` assigns the row's elements to threads.
 template <class At, u32 N>
 struct OrderedSums {
     double tiles[N][At::TILES];
@@ -102,7 +102,8 @@ DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, 
     }
 }
 
-// Computes `N` tiled sums over single elements. `add` is called with a column, its element, and the sums of its lane.
+// Computes `N` tiled sums over single elements. `add` is called with a column, the column's element, and the sums of
+// the element's lane.
 template <u32 N, class S, template <class> class By, u32 WARPS, u32 HELD, class Add>
 DEVICE void sum_ordered(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, WARPS>, N>& shared, double (&sums)[N],
                         Add add) {
@@ -121,7 +122,7 @@ struct TermSums {
 };
 
 // Computes `N` tiled sums over `count` terms. Every thread gets the results. `add` is called with the index of a term
-// and the sums of its lane. Each warp sums one tile at a time.
+// and the sums of the term's lane. Each warp sums one tile at a time.
 template <u32 WARPS, u32 N, class Add>
 DEVICE void sum_terms(u64 count, TermSums<WARPS, N>& shared, double (&sums)[N], Add add) {
     static_assert(WARPS <= WARP, "each tile of a step needs a thread of the first warp");

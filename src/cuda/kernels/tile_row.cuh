@@ -96,9 +96,9 @@ template <class S, u32 N>
 struct TileSums {
     double tiles[2][N][TileRow<S>::TILES];
 
-    // Computes `N` sums over the tile that the thread's group holds, and stores them in set `turn`. The caller needs a
+    // Each group of threads computes `N` sums over its tile, and stores the sums in set `turn`. The caller needs a
     // barrier before it calls `total`. `add` receives the index of a piece, the index of a word in the piece, and `N`
-    // sums for each element of the word, to which it adds.
+    // sums for each element of the word. `add` adds the elements' terms to these sums.
     template <class Add>
     DEVICE void store(u32 turn, Add add) {
         typedef TileRow<S> Row;

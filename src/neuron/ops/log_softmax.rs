@@ -19,7 +19,8 @@ const OP: &str = "log_softmax";
 /// Returns the program of [`log_softmax`](crate::log_softmax()). Inputs, outputs and errors are as for
 /// [`softmax`](super::softmax::program).
 ///
-/// The last operation multiplies by 2. For masked elements, it overflows to -inf, which is their result.
+/// The last operation multiplies by 2. For a masked element, the product overflows to -inf, which is the correct
+/// result.
 pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) -> Result<Program> {
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let mut g = Graph::default();

@@ -1,8 +1,8 @@
 //! Evenkeel's CUDA kernels on a CPU: the same sources, compiled with an emulated device.
 //!
 //! Threads of a block are fibers that switch where they synchronise, in a selectable order. This detects results that
-//! depend on the order, and threads that wait forever. It does not detect races within a warp, nor effects that occur
-//! only on a device.
+//! depend on the order, and threads that wait forever. The emulator does not detect races within a warp, nor effects
+//! that occur only on a device.
 
 use evenkeel::cuda::Launch;
 use std::ffi::{CString, c_char, c_int, c_void};

@@ -224,8 +224,8 @@ fn same<E: Number>(what: &str, expected: &[E], got: &[E]) -> std::result::Result
 /// Block of rows that is repeated until there are more elements than 32 bits can count.
 const BLOCK: Shape = Shape { rows: 256, cols: 4096 };
 
-/// Runs an op on all repetitions of the block, and compares the results for the first, the middle and the last
-/// repetition with the CPU's.
+/// Runs an op on repetitions of a block of rows ([`BLOCK`]). Compares the results of the first, the middle and the last
+/// block with the CPU's.
 fn beyond<O: Op>(plan: &Plan, check: &mut Check, stream: Option<&Stream>) -> Result<()> {
     let Some(stream) = stream else { return Ok(()) };
     let whole = Shape { rows: plan.blocks * BLOCK.rows, ..BLOCK };

@@ -62,7 +62,7 @@ enum What {
     Report {
         /// Folder of the run, with any of check.json, time.json, peers.json, digest.json and steps.tsv.
         run: PathBuf,
-        /// Folder for both files, which are named after the device and the date.
+        /// Folder for the page and the data file, which are named after the device and the date.
         #[arg(long)]
         docs: PathBuf,
         /// Date of the run.

@@ -15,8 +15,8 @@ pub struct Placed<E> {
     len: usize,
 }
 
-/// Number of guard elements before and after the numbers. With this number, the numbers are aligned to 256 bytes, like
-/// the memory, unless a case shifts them.
+/// Number of guard elements on each side. 256 elements are a multiple of 256 bytes, so numbers with a shift of 0 are
+/// aligned to 256 bytes, as the device's memory is.
 const GUARD: usize = 256;
 
 fn poison<E: Number>() -> E {
@@ -24,7 +24,7 @@ fn poison<E: Number>() -> E {
 }
 
 impl<E: Number> Placed<E> {
-    /// Copies values to the device, starting `shift` elements past the alignment.
+    /// Copies values to the device. The values start `shift` elements after a multiple of 256 bytes.
     pub fn of(stream: &Stream, values: &[E], shift: usize) -> Result<Self> {
         let start = GUARD + shift;
         let mut all = vec![poison(); start + values.len() + GUARD];
@@ -37,7 +37,7 @@ impl<E: Number> Placed<E> {
         Self::of(stream, &vec![poison(); len], shift)
     }
 
-    /// Allocates `len` elements and fills them with repetitions of the block.
+    /// Allocates `len` elements and fills them with repetitions of `block`.
     pub fn repeated(stream: &Stream, block: &[E], len: usize) -> Result<Self> {
         // SAFETY: the code below writes all elements before anything reads them.
         let mut memory = unsafe { stream.alloc::<E>(len)? };

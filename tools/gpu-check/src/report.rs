@@ -291,7 +291,7 @@ mod tests {
              - left out, because no time was left: 2 cases of torch\n",
             "\n| check | failed (1) | 12 |\n| compute-sanitizer racecheck | missing (127) | 0 |\n",
         ] {
-            assert!(text.contains(line), "the page must have {line:?}, got\n{text}");
+            assert!(text.contains(line), "the page must contain {line:?}, got\n{text}");
         }
         let whole: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
         assert_eq!(whole["checks"]["checks"][1]["mismatches"], 1);

@@ -79,7 +79,8 @@ pub fn narrow_odd(v: f64) -> u32 {
 fn integer_of_float(to: Type, from: Type, round: Round, bits: u64) -> u64 {
     let v = widened(from, bits);
     if v.is_nan() {
-        // NaN becomes 0. If the source or the destination has 64 bits, NaN becomes the highest bit of the destination.
+        // If the source or the destination has 64 bits, the result for NaN has only its highest bit set. Otherwise, the
+        // result is 0.
         let zero = from != Type::F64 && to.bytes() < 8;
         return if zero { 0 } else { 1 << (8 * to.bytes() - 1) };
     }
@@ -152,7 +153,8 @@ pub fn pair(to: Type, upper: u32, lower: u32) -> u32 {
     }
 }
 
-/// Computes an integer operation on values of `bits` bits. Shifts by `bits` or more give 0, or copies of the sign.
+/// Computes an integer operation on values of `bits` bits. Shifts by `bits` or more give 0, except that signed right
+/// shifts give copies of the sign.
 #[inline(always)]
 pub fn integer(op: Int, a: u64, b: u64, bits: u32) -> u64 {
     let unused = 64 - bits;
@@ -225,14 +227,15 @@ pub fn permute(a: u32, b: u32, selector: u32) -> u32 {
     for i in 0..4 {
         let select = selector >> (4 * i);
         let byte = (bytes >> (8 * (select & 7))) as u32 & 0xff;
-        // The fourth bit of a selector replaces the byte by copies of its sign.
+        // If the fourth bit of a selector is set, copies of the byte's highest bit replace the byte.
         let byte = if select & 8 == 0 { byte } else { (byte >> 7) * 0xff };
         result |= byte << (8 * i);
     }
     result
 }
 
-/// Shifts the pair of `high` and `low`, and returns its upper half (left) or lower half (right).
+/// Shifts the 64-bit number whose halves are `high` and `low`. Returns the upper half of a left shift, or the lower
+/// half of a right shift.
 #[inline(always)]
 pub fn funnel(low: u32, high: u32, by: u32, left: bool, wrap: bool) -> u32 {
     let by = if wrap { by & 31 } else { by.min(32) };

@@ -52,7 +52,7 @@ fn planted(text: &str) -> Cow<'_, str> {
         && let Ok(line) = line.parse::<usize>()
         && let Some(from) = text[start..].lines().nth(line)
     {
-        // The line is a part of the text, so that its address gives its position.
+        // `from` is a slice of `text`, so its address gives its position in `text`.
         let at = from.as_ptr() as usize - text.as_ptr() as usize;
         return format!("{}{to}{}", &text[..at], &text[at + from.len()..]).into();
     }
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn engine_unload(module: *mut c_void) {
 /// The module is a result of [`engine_module`], and the name ends with a NUL byte.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn engine_kernel(module: *const c_void, name: *const c_char) -> *const c_void {
-    // SAFETY: the caller guarantees both.
+    // SAFETY: the caller guarantees that the module and the name are valid.
     let (module, name) = unsafe { (&*module.cast::<Module>(), CStr::from_ptr(name).to_string_lossy()) };
     match module.kernel(&name) {
         Ok(kernel) => Box::into_raw(Box::new(kernel)).cast_const().cast(),
@@ -131,7 +131,7 @@ pub extern "C" fn engine_freed(address: u64) {
     state().memory.remove(address);
 }
 
-/// Returns the text of the last fault, which is valid until the next one.
+/// Returns the text of the last fault, which is valid until the next fault.
 #[unsafe(no_mangle)]
 pub extern "C" fn engine_fault() -> *const c_char {
     state().fault.as_ref().map_or(c"no fault".as_ptr(), |fault| fault.as_ptr())

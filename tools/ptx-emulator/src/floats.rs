@@ -26,7 +26,7 @@ pub fn bits32(v: f32) -> u32 {
     if v.is_nan() { NAN32 } else { v.to_bits() }
 }
 
-/// Returns the bits of a result in f64. If it is NaN, these are the bits of the first operand that is NaN, made quiet.
+/// Returns the bits of a result in f64. If the result is NaN, returns the first operand that is NaN, as a quiet NaN.
 #[inline(always)]
 pub fn bits64(v: f64, operands: [u64; 3]) -> u64 {
     if !v.is_nan() {
@@ -160,8 +160,7 @@ pub fn narrow_bf16(v: f32) -> u32 {
     (bits + 0x7fff + (bits >> 16 & 1)) >> 16
 }
 
-/// Returns the rounding of an exact value, given the nearest f32 `v`. `error` has the sign of the exact value minus
-/// `v`.
+/// Rounds an exact value to f32, given the nearest f32 `v`. `error` has the sign of the exact value minus `v`.
 fn step32(v: f32, error: f64, round: Round) -> f32 {
     if error == 0.0 || v.is_nan() {
         return v;

@@ -1,7 +1,7 @@
 //! An interpreter of PTX, the code that Evenkeel ships for CUDA devices.
 //!
-//! It runs a warp's lanes together. It reports races in shared memory, accesses outside of the memory that a kernel may
-//! access or in a wrong state space, misaligned accesses, and threads that never arrive at a barrier or at an operation
+//! It runs a warp's lanes together. It reports races in shared memory, accesses to memory that a kernel may not access,
+//! accesses in a wrong state space, misaligned accesses, and threads that never arrive at a barrier or at an operation
 //! of their warp.
 
 mod access;

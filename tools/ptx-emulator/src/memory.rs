@@ -22,7 +22,7 @@ impl Memory {
         Memory { ranges: Vec::new() }
     }
 
-    /// Adds a range. Overlapping ranges are removed, because their memory must have been freed.
+    /// Adds a range. Older ranges that overlap this one are removed, because their memory must have been freed.
     pub fn add(&mut self, start: u64, bytes: usize, writable: bool) {
         if bytes == 0 {
             return;

@@ -1,4 +1,4 @@
-//! Shared memory of a block, which finds races between its threads.
+//! Shared memory of a block. It detects races between the block's threads.
 
 use crate::kernel::SHARED_START;
 use crate::problem::Problem;
@@ -9,7 +9,7 @@ struct Cell {
     /// Interval of the last write, or 0 if there was none. Barriers of the block separate the intervals.
     written_in: u32,
     writer: u32,
-    /// Number of warp barriers that the writer's warp had passed.
+    /// Number of warp barriers that the writer's warp had passed at the last write.
     written_in_warp: u32,
     /// Whether the last write was atomic.
     atomic: bool,
@@ -118,9 +118,9 @@ impl Shared {
 }
 
 impl Cell {
-    /// Records an access. If another thread's access races with it, returns an error. The error holds the other thread,
-    /// or the first thread of that thread's warp, and whether the other thread wrote. Writes of the same value do not
-    /// race (`is_same`).
+    /// Records an access. If another thread's access races with this one, returns an error: the other thread, and
+    /// whether it wrote. If the cell only knows the other thread's warp, the error holds the first thread of that warp.
+    /// Writes of the same value do not race (`is_same`).
     #[inline(always)]
     fn access(&mut self, interval: u32, by: By, kind: Kind, is_same: bool) -> Result<(), (u32, bool)> {
         let warp = by.thread / 32;

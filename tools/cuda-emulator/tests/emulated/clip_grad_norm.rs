@@ -36,7 +36,7 @@ fn one_tensor_of_every_length_and_type() {
     for (i, &len) in COLS.iter().enumerate() {
         for dtype in 0..3 {
             for shift in [0, 1 + i % 7] {
-                // The second tensor starts `shift` elements past 16-byte alignment.
+                // The second tensor starts `shift` elements after a multiple of 16 bytes.
                 let kind = KINDS[(i + dtype) % 5];
                 let before = (i + dtype) % 3;
                 let grads = [gradient(&mut rng, kind, before, dtype + 1), gradient(&mut rng, kind, len, dtype)];

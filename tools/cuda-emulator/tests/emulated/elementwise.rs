@@ -15,7 +15,8 @@ fn check<E: DeviceElement>(function: &Function, inputs: &Inputs<'_, E>, how: How
     case(&Emulator::linked(), function, inputs, how).unwrap_or_else(|found| panic!("{found}"));
 }
 
-/// Offsets of the two inputs and the output from the alignment, in elements: all aligned, all shifted, or one shifted.
+/// Offsets of the two inputs and the output from multiples of 16 bytes, in elements: all aligned, all shifted, or one
+/// shifted.
 const SHIFTS: [[usize; 3]; 5] = [[0, 0, 0], [1, 1, 1], [3, 0, 0], [0, 2, 0], [0, 0, 1]];
 
 fn slices_of_every_length<E: DeviceElement>() {

@@ -1,4 +1,5 @@
-//! The sampler's kernels draw the CPU's tokens, keep as many tokens as the CPU, and refuse the same requests.
+//! The sampler's kernels draw the CPU's tokens, keep as many tokens as the CPU, and refuse the requests that the CPU
+//! refuses.
 
 use crate::support::sample::{Asked, LOGITS, case, config, logits, with_penalties};
 use crate::support::{How, Shapes};

@@ -198,8 +198,9 @@ pub trait Op {
     const IS_OF_ROWS: bool = true;
     /// Names of the ways to call the op, such as with an option or without weights.
     const WAYS: &'static [&'static str] = &["plain"];
-    /// A check that is limited to small shapes, as for interpreted kernels, takes one case in this many. Slow ops have
-    /// a larger number. The number has no common divisor with the number of ways, so that the check covers all ways.
+    /// n, if a check that is limited to small shapes runs every n-th case. Kernels that an interpreter runs are checked
+    /// in this way. Slow ops have a larger n. n and the number of ways have no common divisor, so that the check covers
+    /// all ways.
     const SMALL_CASE_STEP: usize = 1;
 
     /// Returns the nearest shape that the op accepts.

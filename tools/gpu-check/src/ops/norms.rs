@@ -166,7 +166,7 @@ impl Op for LayerNormBackward {
     fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
         let wide = wide(shape.cols);
         let (x, dy) = (rows(&read[0], shape)?, rows(&read[2], shape)?);
-        // Only the presence of a bias matters to the gradients, not its values.
+        // The gradients depend on whether there is a bias, but not on the bias's values.
         let made = evenkeel::layer_norm_backward(x, dy, &layer_norm(way, (&read[1], &read[1]), &wide))?;
         Ok(vec![made.dx, made.dweight.unwrap_or_default(), made.dbias.unwrap_or_default()].into())
     }

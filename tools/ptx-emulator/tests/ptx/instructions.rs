@@ -43,7 +43,7 @@ fn extremes_ignore_nan_and_order_zeros() {
         let [a, b] = [a, b].map(|bits| u64::from(bits) << 32);
         assert_eq!(eval("max.f64 %fd0, %fd1, %fd2;", &[], &[a, b]), 0);
     }
-    // Each register holds two bf16: the first register 1 and -0, the second NaN and 2.
+    // The first operand has the bf16 numbers 1 and -0, the second has NaN and 2.
     assert_eq!(eval("max.NaN.bf16x2 %r10, %r11, %r12;", &[0x3f80_8000, 0x7fc1_4000], &[]), 0x7fff_4000);
     assert_eq!(eval("min.bf16x2 %r10, %r11, %r12;", &[0x3f80_8000, 0x7fc1_4000], &[]), 0x3f80_8000);
     assert_eq!(eval("max.NaN.f16x2 %r10, %r11, %r12;", &[0x3c00_8000, 0x7e01_0000], &[]), 0x7fff_0000);
@@ -206,8 +206,8 @@ fn approximations_are_within_their_bounds_and_not_exact() {
 
 #[test]
 fn shuffles_votes_and_reductions() {
-    // Each of 32 lanes shifts the received value left by twice its lane number, and adds it to the output's first
-    // element.
+    // Each of 32 lanes shifts the value that it received left by twice the lane's number. The lane adds the shifted
+    // value to the output's first element.
     let sums = |instruction: &str| {
         let statements = format!(
             "mov.u32 %r2, %laneid;\n{instruction}\ncvt.u64.u32 %rd5, %r3;\nmul.wide.u32 %rd6, %r2, 2;\n\

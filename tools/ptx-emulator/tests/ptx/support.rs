@@ -45,9 +45,9 @@ pub fn refusal(statements: &str) -> ModuleError {
     Module::parse(&text(statements)).unwrap().kernel("k").unwrap_err()
 }
 
-/// Runs one instruction. Its operands are `%r11`, `%r12` and so on, or `%f1`, `%rs1`, from `words`, and `%rd11` or
-/// `%fd1` from `wides`. The result is the register that the instruction writes: `%r10`, `%f0`, `%rs0`, `%rd10`, `%fd0`
-/// or `%p0`.
+/// Runs one instruction, and returns its result. The first of `words` is in `%r11`, `%f1`, `%rs1` and `%p1`, the second
+/// in `%r12`, `%f2`, `%rs2` and `%p2`, and so on. The first of `wides` is in `%rd11` and `%fd1`. The instruction must
+/// write its result to `%r10`, `%f0`, `%rs0`, `%rd10`, `%fd0` or `%p0`.
 pub fn eval(instruction: &str, words: &[u32], wides: &[u64]) -> u64 {
     let mut statements = String::new();
     for (i, word) in (1..).zip(words) {

@@ -130,16 +130,16 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Outcome {
     let near = x[..16 * 1024].iter().map(|x| x.widen().exp() * rng.random_range(0.0098..0.0102));
     let dy: Vec<E> = near.map(E::from_wide).collect();
     case(emulator, op, [&x[..dy.len()], &dy], (16, 1024), how)?;
-    // The first two gradients of softmax are 2^-153 below a tie: half of the smallest bf16, or its negative. The
-    // nearest f32 is the tie itself.
+    // The smallest bf16 is 2^-133, so 2^-134 and -2^-134 are ties. The first two gradients of softmax are each 2^-153
+    // below one of these ties, and the nearest f32 is the tie itself.
     let mut dy = vec![E::ZERO; 1024];
     for (i, v) in [2f64.powi(-124), -2f64.powi(-124), 2f64.powi(-133)].into_iter().enumerate() {
         dy[i] = E::from_wide(v);
     }
     case(emulator, op, [&[E::ZERO; 1024], &dy], (1, 1024), how)?;
     let how = How { one_block: true, ..how };
-    // All dy are 1, so the exact gradients of softmax are 0. In f32, their differences from the mean are rounding
-    // errors.
+    // All dy are 1, so the exact gradients of softmax are 0. In f32, the differences between the dy and their mean are
+    // rounding errors.
     case(emulator, op, [&x[..64], &[E::from_wide(1.0); 64]], (1, 64), how)?;
     // dy is 1 everywhere and the scores are equal, so every probability is 1/3. The exact gradients of softmax and
     // log_softmax are 0, so a result that is not 0 is the rounding error of a product.

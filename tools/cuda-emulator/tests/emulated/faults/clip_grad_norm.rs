@@ -74,7 +74,7 @@ pub fn look(emulator: &Emulator) -> Outcome {
     // longer sum could round the error away.
     let tiles: Vec<Gradient> = (0..40).map(|_| Gradient::F32(row(&mut rng, Kind::Normal, 256))).collect();
     case(emulator, &tiles, &ClipGradNorm::new(1.0), How { shift: 0, ..how })?;
-    // The norm of (3, 4) is 5, which equals the limit or is close to it. The last norm is infinite.
+    // The norm of (3, 4) is 5. The limit is 5 or slightly above 5. In the last case, the norm is infinite.
     let simple = |last: f32| [Gradient::F32(vec![3.0]), Gradient::F32(vec![last])];
     for mode in [ClipMode::Exact, ClipMode::Torch] {
         for (limit, last) in [(5.0, 4.0), (5.0000005, 4.0), (1.0, f32::INFINITY)] {

@@ -106,7 +106,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
         for (k, kind) in [RowKind::Normal, RowKind::Offset, RowKind::Cancelling].into_iter().enumerate() {
             let x: Vec<E> = (0..2).flat_map(|_| row_of(&mut rng, kind, cols)).collect();
             let (weight, bias) = (operand(&mut rng, E::DTYPE, cols), operand(&mut rng, E::DTYPE, cols));
-            // The mean of numbers that cancel is as small as a rounding error. A bias would hide it.
+            // The mean of numbers that cancel is as small as a rounding error. A bias would hide such a small mean.
             let bias = bias.filter(|_| !matches!(kind, RowKind::Cancelling));
             for shift in [0, 1] {
                 let how = How { shift, one_block: true, order: Order::ALL[(i + k) % 3] };

@@ -109,7 +109,7 @@ fn inputs<E: DeviceElement>(mut each: impl FnMut(&[E], (usize, usize), FullyMask
 /// Checks rows of log_softmax in a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     inputs::<E>(|x, shape, policy, how| case(emulator, x, shape, &Softmax::default().fully_masked(policy), how))?;
-    // The logarithm of this length changes if it is rounded to f32 before it is rounded to the type.
+    // Rounding the logarithm of this length to f32 first changes its rounding to the type.
     let how = How { shift: 1, one_block: true, order: Order::Forward };
     let cols = (1..300_000usize).find(|&cols| is_rounded_twice::<E>(-(cols as f64).ln()));
     if let Some(cols) = cols {
@@ -141,7 +141,7 @@ fn look_at_sums_of<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     inputs::<E>(case)?;
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     case(&[], (3, 0), FullyMasked::Zeros, how)?;
-    // The log-sum-exp of these rows changes if it is rounded to f32 before it is rounded to the type.
+    // Rounding the log-sum-exp of these rows to f32 first changes its rounding to the type.
     let mut rng = StdRng::seed_from_u64(7);
     let rows = (0..600_000).map(|_| [(); 2].map(|()| E::from_wide(rng.random_range(-3.0..3.0))));
     let sum = |row: &[E; 2]| row.iter().map(|z| z.widen().exp()).sum::<f64>().ln();

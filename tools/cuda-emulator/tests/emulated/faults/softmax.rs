@@ -1,4 +1,4 @@
-//! Faults in softmax's kernels, and in the code that they share with others.
+//! Faults in softmax's kernels, and in the code that these kernels share with other kernels.
 
 use super::{Fault, Outcome, fault};
 use crate::support::softmax::case;
@@ -150,8 +150,8 @@ pub const FAULTS: &[Fault] = &[
 
 pub fn look(emulator: &Emulator) -> Outcome {
     look_at::<f32>(emulator).and(look_at::<f16>(emulator)).and(look_at::<bf16>(emulator))?;
-    // Each thread sums 512 terms, nearly all of them 1. The row has a wide range, so its sums are collected by other
-    // code than those of most rows.
+    // Each thread sums 512 terms, nearly all of them 1. The row has a wide range. Such rows have their own code that
+    // collects the sums.
     let mut wide = vec![1.0f32; 1 << 18];
     wide[0] = -200.0;
     let how = How { shift: 1, one_block: true, order: Order::Forward };

@@ -113,7 +113,7 @@ fn on_cpu<E: DeviceElement>(function: &Function, x: &[E], other: &[E]) -> Vec<E>
     made.unwrap()
 }
 
-/// Operands of a function, and their offsets from 16-byte alignment in elements.
+/// Operands of a function, and the operands' offsets from multiples of 16 bytes, in elements.
 pub struct Inputs<'a, E> {
     pub x: &'a [E],
     /// Second operand, of the same length. Functions of one operand do not read it.

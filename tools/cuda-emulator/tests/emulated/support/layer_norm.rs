@@ -52,7 +52,7 @@ fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     })
 }
 
-/// Row, its weights and biases, and the offset of all three from 16-byte alignment, in elements.
+/// Row, its weights and biases, and the offset of all three from multiples of 16 bytes, in elements.
 pub type Limit<E> = (Vec<E>, [Vec<f32>; 2], usize);
 
 /// Returns rows of a 16-bit type and operands at the limits within which f32 suffices. The results show whether a

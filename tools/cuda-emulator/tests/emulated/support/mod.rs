@@ -45,7 +45,7 @@ impl Shapes {
         self.0.insert(shape.to_vec());
     }
 
-    /// Fails if there are fewer than [`LEAST_SHAPES`] shapes. `of` names them in the output.
+    /// Fails if there are fewer than [`LEAST_SHAPES`] shapes. `of` describes the cases in the output.
     pub fn are_enough(&self, of: impl std::fmt::Display) {
         println!("{of}: {} shapes", self.0.len());
         assert!(
@@ -56,16 +56,16 @@ impl Shapes {
     }
 }
 
-/// Checks the four numbers that a kernel counts: rows with NaN, rows with +inf, fully masked rows, and the first fully
-/// masked row, which is `u64::MAX` if there is none.
+/// Checks the four integers that a kernel updates: the numbers of rows with NaN, of rows with +inf and of fully masked
+/// rows, and the index of the first fully masked row. The index is `u64::MAX` if there is no such row.
 pub fn same_guards(guards: [u64; 4], counts: report::Counts, first: u64) -> Result<(), String> {
     let expected = [counts.nan, counts.infinite, counts.fully_masked, first];
     if guards == expected {
         return Ok(());
     }
     Err(format!(
-        "the numbers of rows with NaN, rows with +inf and fully masked rows, and the index of the first fully masked \
-         row, must be {expected:?}, got {guards:?}"
+        "[rows with NaN, rows with +inf, fully masked rows, index of the first fully masked row]: \
+         expected {expected:?}, got {guards:?}"
     ))
 }
 
@@ -127,7 +127,7 @@ pub fn with<E: Element>(values: &[E], at: usize, number: E) -> Vec<E> {
 /// Parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
-    /// Offset of the rows from 16-byte alignment, in elements.
+    /// Offset of the rows from a multiple of 16 bytes, in elements.
     pub shift: usize,
     /// Whether a single block processes all rows.
     pub one_block: bool,
@@ -162,7 +162,7 @@ impl<E: Element> Guarded<E> {
         E::from_wide(-7.0)
     }
 
-    /// Copies the values to memory that starts `shift` elements after 16-byte alignment.
+    /// Copies the values to memory that starts `shift` elements after a multiple of 16 bytes.
     pub fn of(values: &[E], shift: usize) -> Self {
         // The start moves by at most 16 elements: up to eight for the alignment, and up to eight for `shift`.
         let mut all = vec![Self::poison(); values.len() + 2 * GUARD + 16];

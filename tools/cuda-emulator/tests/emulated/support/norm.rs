@@ -44,7 +44,7 @@ impl Operand {
         }
     }
 
-    /// Copies the operand to memory that starts `shift` elements after 16-byte alignment.
+    /// Copies the operand to memory that starts `shift` elements after a multiple of 16 bytes.
     pub fn placed(&self, shift: usize) -> Placed {
         match self {
             Operand::F32(values) => Placed::F32(Guarded::of(values, shift)),

@@ -55,8 +55,8 @@ fn scale_of<E: DeviceElement>(x: &[E]) -> f64 {
     1.0 / (tiled_sum(&squares) / x.len() as f64).sqrt()
 }
 
-/// Returns weights for a row. One of them gives different results in f32 and in f64 arithmetic. It is neither in the
-/// first two columns nor in the last.
+/// Returns weights for a row. One weight gives different results in f32 and in f64 arithmetic. This weight is neither
+/// in the first two columns nor in the last.
 fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     let scale = scale_of(x);
     let high = scale as f32;
@@ -77,7 +77,7 @@ fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     })
 }
 
-/// Row, its weights, and the offset of both from 16-byte alignment, in elements.
+/// Row, its weights, and the offset of both from multiples of 16 bytes, in elements.
 pub type Limit<E> = (Vec<E>, Vec<f32>, usize);
 
 /// Returns rows and weights at the limits within which f32 suffices. The results show whether a kernel computed in f32
