@@ -23,7 +23,8 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Mask>) -> Res
 /// Draws a token for each stream from logits `[batch, tokens]`. `steps` has the number of tokens that each stream has
 /// drawn so far. An error concerns only its own stream.
 pub fn sample(logits: &Tensor, temperature: f64, steps: &[usize]) -> Result<Vec<evenkeel::Result<u32>>> {
-    let sampler = SamplerConfig::default().temperature(temperature.max(0.0)).validate()?;
+    let temperature = if temperature <= 0.0 { 0.0 } else { temperature };
+    let sampler = SamplerConfig::default().temperature(temperature).validate()?;
     let draws: Vec<_> = steps.iter().map(|&step| Draw { seed: SEED, row: 0, draw: step as u64 }).collect();
     let sampled = guarded::sample_rows(logits, &sampler, None, &draws)?;
     Ok(sampled.into_iter().map(|sampled| sampled.map(|sampled| sampled.token)).collect())
