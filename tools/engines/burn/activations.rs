@@ -5,5 +5,6 @@ use burn_tensor::Tensor;
 type FloatElem = f32;
 type TestTensor<const D: usize> = Tensor<D>;
 
+#[rustfmt::skip]
 #[path = "../../burn-backend-tests/tests/tensor/float/activation/mod.rs"]
 mod activation;

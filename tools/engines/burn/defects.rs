@@ -7,7 +7,7 @@ const INF: f32 = f32::INFINITY;
 
 /// Elements of a result, as f32.
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.cast(DType::F32).into_data().to_vec().unwrap()
+    tensor.cast(DType::F32).into_data().try_to_vec().unwrap()
 }
 
 #[test]

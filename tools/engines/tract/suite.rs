@@ -1,8 +1,10 @@
 //! The engine's suites of the masked softmax and of attention, by its own source files. Its package of all suites
 //! takes long to build.
 
+#[rustfmt::skip]
 #[path = "../../test-rt/suite-unit/src/scaled_masked_softmax.rs"]
 mod scaled_masked_softmax;
+#[rustfmt::skip]
 #[path = "../../test-rt/suite-unit/src/sdpa.rs"]
 mod sdpa;
 
