@@ -1,0 +1,69 @@
+//! Inputs whose activations are NaN, infinite or imprecise.
+
+use burn_tensor::activation::{gelu, softmax, softplus};
+use burn_tensor::{DType, Tensor};
+
+const INF: f32 = f32::INFINITY;
+
+/// Elements of a result, as f32.
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.cast(DType::F32).into_data().try_to_vec().unwrap()
+}
+
+#[test]
+fn a_masked_row_becomes_zeros() {
+    let scores = Tensor::<2>::from([[0.0, 0.0], [-INF, -INF]]);
+    for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+        let y = softmax(scores.clone().cast(dtype), 1);
+        assert_eq!(values(y), [0.5, 0.5, 0.0, 0.0], "{dtype:?}");
+    }
+}
+
+#[test]
+fn a_masked_column_becomes_zeros() {
+    let scores = Tensor::<2>::from([[0.0, -INF], [0.0, -INF]]);
+    assert_eq!(values(softmax(scores, 0)), [0.5, 0.0, 0.5, 0.0]);
+}
+
+/// A later layer reads the masked row's result with weight 0, and 0 * NaN is NaN.
+#[test]
+fn a_masked_row_leaves_later_results_finite() {
+    let mask = Tensor::<2>::from([[0.0, 1.0], [1.0, 1.0]]).greater_elem(0.5);
+    let scores = Tensor::<2>::from([[1.0, 2.0], [3.0, 4.0]]).mask_fill(mask, -INF);
+    let later = Tensor::<2>::from([[1.0, 0.0]]).matmul(softmax(scores, 1));
+    assert_eq!(values(later), [1.0, 0.0]);
+}
+
+#[test]
+fn softplus_of_a_large_number_is_the_number() {
+    let x = [89.0, 1e4, 3e38, INF];
+    assert_eq!(values(softplus(Tensor::<1>::from(x), 1.0)), x);
+    assert_eq!(values(softplus(Tensor::<1>::from([89.0, 1e4]), 2.0)), [89.0, 1e4]);
+}
+
+#[test]
+fn softplus_of_a_low_number_keeps_its_digits() {
+    // e^-20, whose sum with 1 rounds to 1 in f32. The next term, e^-40 / 2, is below the last digit.
+    assert_eq!(values(softplus(Tensor::<1>::from([-20.0]), 1.0)), [2.061_153_7e-9]);
+}
+
+#[test]
+fn gelu_of_a_low_number_keeps_its_digits() {
+    // Exact to all digits of f32. 1 + erf loses them, because erf is near -1.
+    assert_eq!(values(gelu(Tensor::<1>::from([-5.0]))), [-1.433_257_8e-6]);
+    assert_eq!(values(gelu(Tensor::<1>::from([-INF]))), [0.0]);
+}
+
+/// Each probability is rounded once. Rounding exponentials and their quotients to 16 bits rounds twice.
+#[test]
+fn probabilities_of_16_bits_are_rounded_once() {
+    let x: Vec<f32> = (0..64).map(|i| (i * i % 61) as f32 / 16.0).collect();
+    let sum: f64 = x.iter().map(|&x| f64::from(x).exp()).sum();
+    let scores = Tensor::<1>::from(x.as_slice()).cast(DType::BF16);
+    for (y, x) in values(softmax(scores, 0)).into_iter().zip(x) {
+        let exact = f64::from(x).exp() / sum;
+        // Half the distance of neighbours: 8 bits of significand. The bound of Evenkeel is 0.51.
+        let unit = (exact.log2().floor() - 7.0).exp2();
+        assert!((f64::from(y) - exact).abs() <= 0.51 * unit, "{y} for {exact}");
+    }
+}
