@@ -112,7 +112,7 @@ pub struct Op<'a> {
     mask: Option<Cow<'a, Mask<'a>>>,
 }
 
-/// Function of an op. Its options have no mask.
+/// Function that an op computes, with all of its options except the mask.
 enum Function {
     Softmax(usize, Softmax<'static>),
     LogSoftmax(usize, Softmax<'static>),
@@ -230,8 +230,8 @@ impl<'a> Op<'a> {
         Ok((y, x.dims.to_vec()))
     }
 
-    /// Computes the gradients of the arguments, in their order. Where the op has no gradient, the list has `None` or
-    /// ends.
+    /// Computes the gradients of the arguments, in their order. An argument without a gradient has `None` in the list,
+    /// or is left out at the end of the list.
     #[inline]
     pub fn backward(&self, args: &[View<'_>], dy: View<'_>) -> Result<Vec<Option<Values>>> {
         let (x, operands) = args.split_first().ok_or(Error::empty_input(self.name()))?;

@@ -22,8 +22,8 @@ allocated! {
 }
 
 impl Repeats {
-    /// Returns the tokens that would prolong a repetition of at least `least` tokens, each with the length of the
-    /// longest repetition that it would prolong.
+    /// Returns the tokens that would prolong a repetition, each with the length of the longest repetition that it would
+    /// prolong. Repetitions of fewer than `least` tokens do not count.
     ///
     /// A repetition is an earlier occurrence of the sequence's last tokens. The token after that occurrence would
     /// prolong the repetition. Repetitions do not extend across the step's breakers, and breakers themselves are not

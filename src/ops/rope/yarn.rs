@@ -89,7 +89,7 @@ impl Yarn {
         checks.holds("beta_fast", self.beta_fast, self.beta_fast >= self.beta_slow, &least)?;
         checks.attention_factor(self.attention_factor)?;
         for (argument, mscale) in [("mscale", self.mscale), ("mscale_all_dim", self.mscale_all_dim)] {
-            // ln(factor) is below 710, so a product with at most 1e300 does not overflow.
+            // ln(factor) is below 710, so its product with a number of at most 1e300 does not overflow.
             let expected = "finite, not negative and at most 1e300";
             checks.holds(argument, mscale, (0.0..=1e300).contains(&mscale), expected)?;
         }
