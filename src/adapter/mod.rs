@@ -203,8 +203,8 @@ impl<'a> Op<'a> {
         }
     }
 
-    /// Computes the result and its shape. All arguments are contiguous, except those of attention: only their last axis
-    /// needs to be.
+    /// Computes the result and its shape. All arguments must be contiguous. As an exception, for attention only the
+    /// last axis of each argument must be contiguous.
     #[inline]
     pub fn forward(&self, args: &[View<'_>]) -> Result<(Values, Vec<usize>)> {
         let (x, operands) = args.split_first().ok_or(Error::empty_input(self.name()))?;

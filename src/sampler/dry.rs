@@ -81,8 +81,8 @@ fn floor(pair: Pair) -> u64 {
     pair.0 as u64 - u64::from(below)
 }
 
-/// Computes the Z-function: for each position i above 0, the length of the longest common prefix of the list and its
-/// suffix from i.
+/// Computes the Z-function: for each position i above 0, the length of the longest common prefix of the list and the
+/// list's suffix that begins at i.
 fn common_prefixes(tokens: &[u32], lengths: &mut Vec<usize>) {
     let n = tokens.len();
     lengths.clear();

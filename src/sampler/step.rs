@@ -1,4 +1,4 @@
-//! The inputs of a draw, except the logits and the sampler's parameters, and the result of a draw.
+//! The result of a draw, and the inputs of a draw except the logits and the sampler's parameters.
 
 use crate::math::philox::philox4x32;
 
