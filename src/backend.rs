@@ -64,8 +64,8 @@ impl BackendChoice {
 
     /// Calls `make` for one backend after another, and returns the first value that it creates.
     ///
-    /// `make` returns [`Error::Unavailable`] if a backend is not available. It can be [`available`], or a function that
-    /// opens the device and loads everything needed.
+    /// `make` returns [`Error::Unavailable`] if a backend is not available. `make` can be [`available`], or a function
+    /// that opens the device and loads everything needed.
     ///
     /// # Errors
     /// Returns the first error of `make`, except an [`Error::Unavailable`] that skips a backend. A backend is not

@@ -291,7 +291,7 @@ impl Error {
         }
     }
 
-    /// Returns the error with its row replaced by `of`, the number of the row in the batch.
+    /// Sets the error's row to `of`, the number of the row in the batch, and returns the error.
     #[cfg(feature = "neuron")]
     pub(crate) fn in_row(mut self, of: usize) -> Self {
         if let Error::NonFiniteInput { row, .. } | Error::FullyMasked { row, .. } | Error::EmptySupport { row, .. } =
@@ -302,7 +302,7 @@ impl Error {
         self
     }
 
-    /// Returns the error with its op replaced by `of`, which names the op that needed the data exchange.
+    /// Sets the error's op to `of`, the name of the op that needed the data exchange, and returns the error.
     #[cfg(feature = "sharded")]
     pub(crate) fn in_collective(mut self, of: &'static str) -> Self {
         if let Error::Collective { op, .. } = &mut self {

@@ -116,7 +116,8 @@ impl<'a> Floats<'a> {
         each_type!(self, values => load(isa, &values[range], index, Element::ZERO))
     }
 
-    /// Returns a range as f64. Values of f64 are borrowed; others are widened into `to`, which has the range's length.
+    /// Returns a range as f64. Values of f64 are borrowed. Values of any other type are widened into the buffer `to`,
+    /// which has as many elements as the range.
     #[inline(always)]
     pub(crate) fn wide<'b, I: Isa>(self, isa: I, range: Range<usize>, to: &'b mut [f64]) -> &'b [f64]
     where

@@ -98,8 +98,8 @@
 //!
 //! # Memory between calls
 //!
-//! Ops keep buffers for later calls: at most 128 MiB on each thread. [`release_scratch`] frees them and lists their
-//! kinds. Memory that ops keep on a CUDA device is freed by `cuda::release`.
+//! Ops keep buffers for later calls: at most 128 MiB on each thread. [`release_scratch`] frees them, and its
+//! documentation lists their kinds. Memory that ops keep on a CUDA device is freed by `cuda::release`.
 //!
 //! # Machines without a fused multiply-add
 //!

@@ -403,8 +403,8 @@ impl Resolved<'_> {
         }
     }
 
-    /// Fills `to` with the bias of a lane, beginning at the lane's position `low`, and returns `to`. Returns `None`
-    /// unless the mask has exactly one bias, and f32 represents all copied values exactly.
+    /// Fills the buffer `to` with the bias of a lane, beginning at the lane's position `low`, and returns the buffer.
+    /// Returns `None` unless the mask has exactly one bias, and f32 represents all copied values exactly.
     #[inline(always)]
     pub fn narrow_bias_to<'t, I: Isa>(&self, isa: I, lane: usize, low: usize, to: &'t mut [f32]) -> Option<&'t [f32]> {
         if let Some((bias, range)) = self.narrow_bias(lane, low, low + to.len()) {
@@ -466,6 +466,6 @@ pub(crate) fn saturate<I: Isa>(isa: I, value: I::F64, from: I::F64) -> I::F64 {
         return value;
     }
     let clamped = value.max(isa.f64(f64::MIN)).min(isa.f64(f64::MAX));
-    // `from` may be finite although an operand is NaN, because `max` drops NaN.
+    // The magnitude in `from` may be finite although an operand is NaN, because `max` drops NaN.
     I::F64::select(finite & !value.is_nan(), clamped, value)
 }

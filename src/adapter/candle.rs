@@ -232,8 +232,9 @@ macro_rules! candle_adapter {
             }
         }
 
-        /// A gradient, as the result of an op on the argument. A second backward pass through this op is candle's error.
-        /// It would treat an untracked tensor as a constant, without an error.
+        /// Op that takes an argument and returns the argument's gradient, which is already computed. A backward pass
+        /// through this op returns candle's error. If the gradient were an untracked tensor, a second backward pass
+        /// would treat it as a constant, without an error.
         struct Gradient {
             op: &'static str,
             values: ::std::sync::Mutex<Option<CpuStorage>>,

@@ -112,7 +112,7 @@ pub struct Op<'a> {
     mask: Option<Cow<'a, Mask<'a>>>,
 }
 
-/// Function of an op. Its options have no mask.
+/// Function that an op computes, with all of its options except the mask.
 enum Function {
     Softmax(usize, Softmax<'static>),
     LogSoftmax(usize, Softmax<'static>),
@@ -203,8 +203,8 @@ impl<'a> Op<'a> {
         }
     }
 
-    /// Computes the result and its shape. All arguments are contiguous, except those of attention: only their last axis
-    /// needs to be.
+    /// Computes the result and its shape. All arguments must be contiguous. As an exception, for attention only the
+    /// last axis of each argument must be contiguous.
     #[inline]
     pub fn forward(&self, args: &[View<'_>]) -> Result<(Values, Vec<usize>)> {
         let (x, operands) = args.split_first().ok_or(Error::empty_input(self.name()))?;
@@ -230,8 +230,8 @@ impl<'a> Op<'a> {
         Ok((y, x.dims.to_vec()))
     }
 
-    /// Computes the gradients of the arguments, in their order. Where the op has no gradient, the list has `None` or
-    /// ends.
+    /// Computes the gradients of the arguments, in their order. An argument without a gradient has `None` in the list,
+    /// or is left out at the end of the list.
     #[inline]
     pub fn backward(&self, args: &[View<'_>], dy: View<'_>) -> Result<Vec<Option<Values>>> {
         let (x, operands) = args.split_first().ok_or(Error::empty_input(self.name()))?;

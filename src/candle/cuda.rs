@@ -85,7 +85,8 @@ pub fn rows_and_cols(dims: &[usize]) -> (usize, usize) {
     (outer.iter().product(), cols)
 }
 
-/// Allocates storage for `count` elements on the device of `beside`, calls `write` to fill the storage, and returns it.
+/// Allocates storage for `count` elements, calls `write` to fill the storage, and returns it. The storage is on the
+/// same device as the tensor `beside`.
 pub fn written<E: Stored>(
     beside: &View<'_, CudaStorage>,
     count: usize,
@@ -97,7 +98,8 @@ pub fn written<E: Stored>(
     Ok(CudaStorage::wrap_cuda_slice(memory, beside.storage.device().clone()))
 }
 
-/// Allocates storage with the rows and columns of `beside`, calls `write` to fill the storage, and returns it.
+/// Allocates storage, calls `write` to fill it, and returns it. The storage has as many rows and columns as the tensor
+/// `beside`, and is on the same device.
 pub fn written_rows<E: Stored>(
     beside: &View<'_, CudaStorage>,
     write: impl FnOnce(&Arc<CudaStream>, RowsMut<'_, E>) -> crate::Result<()>,

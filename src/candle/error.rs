@@ -55,7 +55,7 @@ fn typed(error: &Candle) -> Option<Error> {
 fn carried(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
         let of_candle = || error.downcast_ref::<Candle>().and_then(typed);
-        // `io::Error::source` skips the error that the `io::Error` wraps, and `get_ref` returns it.
+        // `io::Error::source` skips the error that the `io::Error` wraps, but `get_ref` returns the wrapped error.
         let of_system = || carried(error.downcast_ref::<io::Error>()?.get_ref()?);
         error.downcast_ref::<Error>().cloned().or_else(of_candle).or_else(of_system)
     })

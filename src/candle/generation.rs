@@ -62,7 +62,7 @@ pub enum Sampling {
     /// A draw from all tokens, computed like [`Sampling::All`]. The name refers to another method with the same
     /// distribution: add Gumbel noise to the logits and select the largest.
     GumbelSoftmax {
-        /// Divisor of the logits. Sampling is greedy if it is 0 or negative.
+        /// Divisor of the logits. Sampling is greedy if the divisor is 0 or negative.
         temperature: f64,
     },
 }

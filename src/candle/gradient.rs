@@ -10,8 +10,9 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Error, InplaceOp1, Layout, Result, Shape, Storage, Tensor};
 use std::sync::{Mutex, PoisonError};
 
-/// Applies an op to `arg` that returns the values of `gradient`, the gradient of `arg`. The backward pass of this op is
-/// an error. On the CPU the result takes over the memory of `gradient`, so no other tensor may share this memory.
+/// Applies an op to `arg`. The op returns the values of `gradient`, which is the gradient of `arg`. The backward pass
+/// of the op returns an error. On the CPU the result takes over the memory of `gradient`, so no other tensor may share
+/// this memory.
 pub fn once(op: &'static str, gradient: &Tensor, arg: &Tensor) -> Result<Tensor> {
     let is_whole = *gradient.layout() == Layout::contiguous(gradient.shape());
     let gradient = if is_whole { gradient.clone() } else { gradient.force_contiguous()? };
@@ -44,7 +45,7 @@ impl InplaceOp1 for Take<'_> {
 struct Gradient {
     /// Name of the op whose gradient this is.
     op: &'static str,
-    /// The gradient. On the CPU its elements are in `taken`.
+    /// The gradient. On the CPU, its elements have been moved to `taken`.
     gradient: Tensor,
     taken: Slot,
 }

@@ -11,8 +11,8 @@ pub struct Narrow {
     pub name: &'static str,
     /// Largest finite value of the type.
     pub max: f64,
-    /// Midpoint between `max` and the value that would follow if the type's range were larger. Larger magnitudes
-    /// overflow.
+    /// Midpoint between `max` and the value that would follow if the type's range were larger. Magnitudes above this
+    /// midpoint overflow.
     pub(crate) edge: f64,
     /// Whether the midpoint itself is rounded to `max` instead of overflowing.
     pub(crate) edge_fits: bool,

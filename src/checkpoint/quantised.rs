@@ -76,8 +76,8 @@ pub(super) fn q2_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Returns 16 bytes, one for each element of the group. A byte holds the lowest two bits of one element in each of four
-/// groups.
+/// Returns the 16 bytes that hold the lowest two bits of each element of a group, one byte for each element. Four
+/// groups share these bytes: a byte holds two bits for one element of each group.
 fn two_bits(quants: &[u8], group: usize) -> &[u8] {
     let start = group / 8 * 32 + group % 2 * 16;
     &quants[start..start + 16]

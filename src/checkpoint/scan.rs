@@ -31,8 +31,8 @@ struct Span {
 #[derive(Default)]
 struct Counted {
     bins: Vec<Bin>,
-    /// Other statistics of each span, with the span's start. They are merged in order of the starts, so that sums do
-    /// not depend on the threads.
+    /// Statistics of each span that are not counts, with the span's start. They are merged in order of the starts, so
+    /// that sums do not depend on the threads.
     beside: Vec<(u64, Beside)>,
 }
 

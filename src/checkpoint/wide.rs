@@ -203,7 +203,8 @@ fn count<T: Wide>(x: &[T], is: impl Fn(T) -> bool) -> u64 {
     x.iter().map(|x| u32::from(is(x.abs()))).sum::<u32>().into()
 }
 
-/// Applies `value` to each element of a block, and returns the result that `better` prefers.
+/// Applies `value` to each element of a block, and returns the best result. `better` returns whether its first argument
+/// is better than its second.
 #[inline(always)]
 fn best<T: Wide>(x: &[T], value: impl Fn(T) -> T, better: impl Fn(T, T) -> bool) -> T {
     let choose = |best: T, x: T| if better(value(x), best) { value(x) } else { best };

@@ -7,7 +7,7 @@ use crate::simd::{Float, Isa, Kernel, Span, load_wide};
 use std::ops::Range;
 
 impl Floats<'_> {
-    /// Adds the values in `range` to the logits in `to`, one value to each logit. A sum of finite values saturates at
+    /// Adds each value in `range` to one logit. The slice `to` holds the logits. A sum of finite values saturates at
     /// the largest finite value.
     #[inline(always)]
     pub(super) fn add_to<I: Isa>(&self, isa: I, range: Range<usize>, to: &mut [f64]) {

@@ -261,7 +261,7 @@ pub fn bce_with_logits_backward_in_place<'t, E: Element>(
 }
 
 impl BceWithLogits<'_> {
-    /// Checks the gradient's arguments. Returns memory for the losses, and the number of losses of a row.
+    /// Checks the gradient's arguments. Returns a vector to store the losses in, and the number of losses of each row.
     fn backward(&self, shape: (usize, usize), targets: Floats<'_>, dloss: &[f64]) -> Result<(Vec<f64>, usize)> {
         let (each, count) = self.losses(shape.0, shape.1);
         one_a_loss(BACKWARD, dloss, if self.reduction == Reduction::None { count } else { 1 })?;

@@ -8,8 +8,8 @@ use std::ops::Range;
 pub(super) struct Columns(Vec<Range<usize>>);
 
 impl Columns {
-    /// Creates a set with one range: `count` columns from column `first` on. Returns an error if the range reaches past
-    /// the `all` columns of a row.
+    /// Creates a set with one range of `count` columns, which begins at column `first`. Returns an error if the range
+    /// reaches past the end of the row, which has `all` columns.
     pub fn new(op: &'static str, first: usize, count: usize, all: usize) -> Result<Self> {
         match first.checked_add(count) {
             Some(end) if end <= all => Ok(Columns((count > 0).then_some(first..end).into_iter().collect())),
@@ -44,7 +44,7 @@ impl Columns {
         self.0.extend(other.0);
     }
 
-    /// Returns an error unless all columns from 0 to `all` are covered.
+    /// Returns an error unless the ranges cover the whole row, which has `all` columns.
     pub fn check_all(&self, op: &'static str, all: usize) -> Result<()> {
         let mut ranges = self.0.clone();
         ranges.sort_by_key(|range| range.start);

@@ -244,7 +244,7 @@ pub fn kl_div_backward_in_place<'t, E: Element>(
 }
 
 impl KlDiv {
-    /// Checks the gradient's arguments. Returns the allocated losses, and the number of losses stored for each row.
+    /// Checks the gradient's arguments. Returns a vector to store the losses in, and the number of losses of each row.
     fn backward(&self, shape: (usize, usize), targets: Floats<'_>, dloss: &[f64]) -> Result<(Vec<f64>, usize)> {
         let (each, count) = self.losses(shape.0, shape.1);
         one_a_loss(BACKWARD, dloss, if self.reduction == Reduction::None { count } else { 1 })?;

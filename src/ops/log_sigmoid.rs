@@ -60,7 +60,7 @@ elementwise_backward_op! {
     ///
     /// # Accuracy
     /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative overflows or underflows
-    /// in the type, but dx does not.
+    /// in the type and dx does neither.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

@@ -140,8 +140,8 @@ fn one_a_column(op: &'static str, argument: &'static str, operand: Option<Floats
     }
 }
 
-/// Returns whether the value is in 0 ..= `most`, and false for NaN. Compares bit patterns, because float comparisons
-/// treat subnormal numbers as 0 under DAZ (denormals are zero).
+/// Returns whether the value is in the range from 0 to `most`. Returns false for NaN. Compares bit patterns, because
+/// float comparisons treat subnormal numbers as 0 under DAZ (denormals are zero).
 pub(crate) fn is_in_zero_to(value: f64, most: f64) -> bool {
     value.to_bits() <= most.to_bits() || value.to_bits() == (-0.0f64).to_bits()
 }

@@ -64,7 +64,7 @@ elementwise_backward_op! {
     /// # Accuracy
     /// 0.501 ULP in f32, f16 and bf16. In f64, the bound is 2 ULP of the product of |dy| and the larger term of the
     /// derivative, because the two terms cancel near a zero of the derivative. The bounds also hold where the
-    /// derivative overflows or underflows in the type, but dx does not.
+    /// derivative overflows or underflows in the type and dx does neither.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

@@ -312,8 +312,8 @@ impl Sums {
         self.sums.iter().flat_map(|sum| sum.units::<E>(all).into_iter().take(count)).collect()
     }
 
-    /// Replaces the integer sums by the sums over all columns. For logarithms of f64, the function also returns this
-    /// rank's binned sums as words. [`Sums::add_bins`] must then add the words of every rank.
+    /// Replaces the integer sums by the sums over all columns. For the logarithms of f64 rows, the function also
+    /// returns this rank's binned sums as words. [`Sums::add_bins`] must then add the words of every rank.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64], of: For) -> Result<Vec<u64>> {
         let (partial, all) = (&self.partial, self.partial.frame.all());
         self.columns = Columns::new(OP, 0, all, all)?;

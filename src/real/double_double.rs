@@ -373,7 +373,7 @@ impl Real for DoubleDouble {
         let odd = self.exponent.rem_euclid(2);
         let (hi, lo) = (self.hi * power_of_two(odd), self.lo * power_of_two(odd));
         let root = hi.sqrt();
-        // If the root is zero, infinite or NaN, the low part is NaN, and `new` ignores it.
+        // If the root is zero, infinite or NaN, the low part is NaN, and `DoubleDouble::new` ignores it.
         let rest = (-root).mul_add(root, hi) + lo;
         DoubleDouble::new(root, rest / (2.0 * root), (self.exponent - odd) / 2)
     }
@@ -427,8 +427,8 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
     }
     let exponent = (angle.to_bits() >> 52) as i64 - 1075;
     let mantissa = angle.to_bits() & ((1 << 52) - 1) | 1 << 52;
-    // Only `WORDS` words of 2/pi from `first` on are used. Earlier words contribute multiples of 4 quarter turns, and
-    // later words contribute less than 2^-200 quarter turns.
+    // Only `WORDS` words of 2/pi are used, beginning with the word at index `first`. Earlier words contribute multiples
+    // of 4 quarter turns, and later words contribute less than 2^-200 quarter turns.
     let first = ((exponent - 2).max(0) / 32) as usize;
     let mut product = [0u32; WORDS + 2];
     for (shift, digit) in [mantissa & 0xffff_ffff, mantissa >> 32].into_iter().enumerate() {
@@ -441,7 +441,7 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
         }
         product[WORDS + shift] = carry as u32;
     }
-    // `product` is the angle in units of 2^-point quarter turns.
+    // `product` is the angle as an integer. Its unit is a quarter turn divided by 2^point.
     let point = 32 * (first + WORDS) as i64 - exponent;
     let bits_from = |at: i64| {
         let word = |i: i64| u64::from(product.get(i as usize).copied().unwrap_or(0));

@@ -78,7 +78,7 @@ impl<'a> Adjustments<'a> {
         (changes || penalises && has_tokens).then_some(Adjustments { config, step })
     }
 
-    /// Changes the logits of a row; `row` is its index for error messages.
+    /// Changes the logits of a row. `row` is the row's index, for error messages.
     pub fn apply<E: Element>(&self, row: usize, mut part: LogitSliceMut<'_, E>, history: &mut History) -> Result<()> {
         let known = |argument, token: u32| match part.all {
             n if (token as usize) < n => Ok(()),
@@ -152,7 +152,8 @@ impl<'a> Adjustments<'a> {
         sorted.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as f64))
     }
 
-    /// Applies DRY. If the last tokens occurred earlier in the sequence, DRY penalises the token that followed them.
+    /// Applies DRY. If the last tokens also occur earlier in the sequence, DRY penalises the token that follows the
+    /// earlier occurrence.
     fn break_repetitions<E: Element>(&self, part: &mut LogitSliceMut<'_, E>, repeats: &mut Repeats) {
         let c = self.config;
         if c.dry_multiplier == 0.0 || c.dry_base < 1.0 {

@@ -39,7 +39,7 @@ pub struct SamplerConfig {
     pub dynamic_temperature: f64,
     /// Exponent of h in the dynamic temperature. Finite, not negative; 1 by default.
     pub dynamic_exponent: f64,
-    /// Number of tokens that top-k keeps. It keeps the largest logits, and the lowest indices among equal logits. At
+    /// Number of tokens that top-k keeps. Top-k keeps the largest logits, and the lowest indices among equal logits. At
     /// least 1. If the number exceeds the vocabulary, all tokens stay.
     pub top_k: Option<usize>,
     /// Fraction of the remaining probability mass that top-p keeps. Above 0, at most 1. Tokens are ordered as for

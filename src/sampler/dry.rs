@@ -22,8 +22,8 @@ allocated! {
 }
 
 impl Repeats {
-    /// Returns the tokens that would prolong a repetition of at least `least` tokens, each with the length of the
-    /// longest repetition that it would prolong.
+    /// Returns the tokens that would prolong a repetition, each with the length of the longest repetition that it would
+    /// prolong. Repetitions of fewer than `least` tokens do not count.
     ///
     /// A repetition is an earlier occurrence of the sequence's last tokens. The token after that occurrence would
     /// prolong the repetition. Repetitions do not extend across the step's breakers, and breakers themselves are not
@@ -81,8 +81,8 @@ fn floor(pair: Pair) -> u64 {
     pair.0 as u64 - u64::from(below)
 }
 
-/// Computes the Z-function: for each position i above 0, the length of the longest common prefix of the list and its
-/// suffix from i.
+/// Computes the Z-function: for each position i above 0, the length of the longest common prefix of the list and the
+/// list's suffix that begins at i.
 fn common_prefixes(tokens: &[u32], lengths: &mut Vec<usize>) {
     let n = tokens.len();
     lengths.clear();

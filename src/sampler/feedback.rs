@@ -35,8 +35,8 @@ impl Feedback {
     }
 }
 
-/// Filter of a step, with the feedback value from previous tokens. The value is mirostat's mu in bits, or the mean
-/// probability of adaptive-p.
+/// Filter of a step, with the feedback value from previous tokens. For mirostat, the value is mu in bits. For
+/// adaptive-p, the value is the running mean of probabilities.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Controller {
     pub feedback: Feedback,

@@ -2,7 +2,7 @@
 
 use super::{Controller, Sampled};
 
-/// Tokens that the filters kept in a row. There is at least one token. The slices borrow the buffers of the kernel.
+/// Tokens of one row that the filters kept. There is at least one token. The slices borrow the buffers of the kernel.
 #[derive(Clone, Copy)]
 pub struct Left<'a> {
     pub vocabulary: usize,

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// Filter for the candidates of a row, with checked parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Filter {
-    /// Selection of the largest logit, and of the lowest index among equals.
+    /// Selection of the token with the largest logit, and among equal logits with the lowest index.
     Greedy,
     Temperature(f64),
     DynamicTemperature {

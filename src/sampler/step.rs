@@ -1,4 +1,4 @@
-//! The inputs of a draw, except the logits and the sampler's parameters, and the result of a draw.
+//! The result of a draw, and the inputs of a draw except the logits and the sampler's parameters.
 
 use crate::math::philox::philox4x32;
 
@@ -146,8 +146,8 @@ pub struct Sampled {
     pub logprob: f64,
     /// Number of tokens that the filters kept.
     pub kept: usize,
-    /// Value for [`Step::feedback`] of the next step: mu of mirostat, in bits, or the running mean of adaptive-p. It is
-    /// 0 if the sampler uses neither.
+    /// Value for [`Step::feedback`] of the next step. For mirostat, the value is mu in bits. For adaptive-p, it is the
+    /// running mean. If the sampler uses neither, it is 0.
     pub feedback: f64,
 }
 

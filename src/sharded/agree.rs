@@ -29,8 +29,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok((begun, Agreed { columns }))
     }
 
-    /// Checks a call as [`Sharded::agree`] does, but exchanges the numbers in `beside` instead of column ranges.
-    /// Returns the prepared value and the numbers of each rank.
+    /// Checks a call as [`Sharded::agree`] does, but this rank sends the numbers in `beside` instead of its column
+    /// range. Returns the prepared value, and the numbers that each rank sent.
     pub(super) fn agree_beside<T, const N: usize>(
         &self,
         op: &'static str,

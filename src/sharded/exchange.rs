@@ -49,7 +49,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(all.chunks(longest).zip(lens).map(|(words, len)| words[..*len].to_vec()).collect())
     }
 
-    /// Gathers lists of words whose lengths the other ranks do not know yet.
+    /// Gathers one list of words from each rank. A rank knows only the length of its own list, so the ranks exchange
+    /// the lengths first.
     pub(super) fn gather_any(&self, op: &'static str, words: &[u64]) -> Result<Vec<Vec<u64>>> {
         let lens = self.gather(op, &[words.len() as u64])?;
         let lens = self.lens(op, lens)?;

@@ -37,7 +37,7 @@ impl<'a> GradShard<'a> {
         GradShard { grad, place }
     }
 
-    /// Creates a shard of a row-major tensor with dimensions `dims`: the range `own` of one axis.
+    /// Creates a shard of a row-major tensor with dimensions `dims`. The shard has the indices `own` along `axis`.
     pub fn cut(tensor: usize, grad: impl Into<FloatsMut<'a>>, dims: &[usize], axis: usize, own: Range<usize>) -> Self {
         let grad = grad.into();
         let place = Place { tensor, dtype: grad.dtype(), dims: dims.to_vec(), axis, own };

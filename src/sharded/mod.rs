@@ -125,7 +125,7 @@ pub struct Sharded<'c, C: ?Sized> {
 }
 
 impl<'c, C: Collective + ?Sized> Sharded<'c, C> {
-    /// Creates the shard of a rank that holds `columns`, which may be empty, out of `all` columns.
+    /// Creates the shard of a rank that holds the range `columns`, which may be empty. Whole rows have `all` columns.
     pub fn new(comm: &'c C, columns: Range<usize>, all: usize) -> Self {
         Sharded { comm, columns, all }
     }

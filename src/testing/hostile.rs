@@ -26,7 +26,7 @@ use proptest::collection::SizeRange;
 use proptest::prelude::*;
 
 /// Generates rows of finite values, from [`any_finite`], [`bell`], [`scores`] and [`norms`]. Any function of rows must
-/// accept them.
+/// accept these rows.
 pub fn rows<E: Element>(lengths: impl Into<SizeRange>) -> impl Strategy<Value = Vec<E>> {
     let lengths = lengths.into();
     prop_oneof![

@@ -69,7 +69,8 @@ pub fn walk<E: Bits>(points: &[f64], steps: i64) -> Vec<E> {
     points.iter().flat_map(around).collect()
 }
 
-/// Returns `count` values at evenly spaced positions, from `from` up to but not including `to`.
+/// Returns `count` values. Their positions are evenly spaced, beginning with the position of `from` and ending before
+/// the position of `to`.
 pub fn spaced<E: Bits>(from: f64, to: f64, count: usize) -> Vec<E> {
     let (from, to) = (i128::from(E::from_wide(from).place()), i128::from(E::from_wide(to).place()));
     (0..count as i128).map(|i| E::at_place((from + (to - from) * i / count as i128) as i64)).collect()

@@ -358,7 +358,8 @@ impl ParameterState {
     }
 }
 
-/// Returns the slice that `of` borrows from each state variable. A missing variable gives an empty slice.
+/// Returns a slice of each state variable. The function `of` borrows the slice from the variable. A missing variable
+/// gives an empty slice.
 fn each<'a, T>(kept: &'a mut [Numbers], of: fn(&'a mut Numbers) -> &'a mut [T]) -> [&'a mut [T]; 2] {
     let mut kept = kept.iter_mut().map(of);
     [kept.next().unwrap_or_default(), kept.next().unwrap_or_default()]

@@ -42,8 +42,8 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> R
     let [mut k, mut v] = [wide(k)?, wide(v)?];
     let all_values = v.clone();
     if let Some(mask) = &mask {
-        // If every query masks a key, the key and its value are set to zero. A NaN in the key or its value therefore
-        // does not reach the result.
+        // If a key is masked for every query, the key and its value are set to zero. A NaN in the key or its value
+        // therefore does not reach the result.
         let seen = mask.seen(batch * of_keys);
         let seen = Tensor::from_vec(seen, (batch, of_keys, keys, 1), q.device())?;
         let clear = |xs: &Tensor| seen.broadcast_as(xs.shape())?.where_cond(xs, &xs.zeros_like()?);

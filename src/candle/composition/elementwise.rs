@@ -54,8 +54,8 @@ pub fn exp2(xs: &Tensor) -> Result<Tensor> {
 
 /// Computes e^x - 1 of each element, as [`crate::expm1`] does.
 pub fn expm1(xs: &Tensor) -> Result<Tensor> {
-    /// Limit of |x|. Below the limit, e^x - 1 may lose bits to cancellation. In this case, the function computes 2 t /
-    /// (1 - t) with t = tanh(x / 2) instead.
+    /// Limit of |x|. Below the limit, e^x - 1 may lose bits to cancellation, so the function computes 2 t / (1 - t)
+    /// with t = tanh(x / 2) instead.
     const SMALL: f64 = 0.5;
     let x = wide(xs)?;
     let is_small = x.abs()?.lt(SMALL)?;

@@ -147,12 +147,13 @@ pub(crate) struct Range {
     /// Upper threshold of magnitude. A lane with a larger magnitude is scaled down, so that the lane's sum of squares
     /// cannot overflow.
     large: f64,
-    /// Lower threshold of magnitude. A lane in which all magnitudes are smaller is scaled up, unless eps dominates the
-    /// lane's squares.
+    /// Lower threshold of magnitude. A lane in which all magnitudes are smaller is scaled up if eps is below
+    /// `small_eps`.
     small: f64,
     /// Power of two by which large lanes are divided and small lanes are multiplied.
     shift: f64,
-    /// Largest eps with which small lanes are scaled up.
+    /// Upper limit of eps: small lanes are scaled up only if eps is below it. A larger eps dominates the squares of a
+    /// small lane.
     small_eps: f64,
 }
 

@@ -78,7 +78,7 @@ impl<'a> SoftmaxOp<'a> {
         apply_borrowing(&readable(xs, self.axis)?, self, SoftmaxOp::into_owned)
     }
 
-    /// Returns a copy of the mask on the device, and the other options for the CUDA kernels.
+    /// Returns the options for the CUDA kernels in two parts: the mask, copied to the device, and all other options.
     #[cfg(feature = "candle-cuda")]
     fn on_device(&self, x: &View<'_, CudaStorage>) -> Result<(cuda::Mask<'static>, Options<'_>)> {
         let options = self.options();

@@ -96,7 +96,8 @@ pub fn attention_factor(scaling: Option<RopeScaling<'_>>) -> Pair {
 /// Computes `ln(1 + factor * growth)`. With growth = sequence / L - 1, where L is the number of original positions, the
 /// argument of the logarithm is `factor * sequence / L - (factor - 1)`, as in [`RopeScaling::DynamicNtk`].
 fn log_stretch(factor: f64, growth: Pair) -> Pair {
-    // Above 1e300, the 1 in `ln(1 + factor * growth)` is negligible, and the product may overflow.
+    // If the product is above 1e300, it may overflow. The 1 is negligible then, so the logarithm is ln(factor) +
+    // ln(growth).
     if factor * growth.0 > 1e300 {
         return log(factor).plus(log_of(growth));
     }

@@ -90,11 +90,11 @@ pub enum RopeScaling<'a> {
     Llama3 {
         /// Ratio of the extended to the original number of positions. Finite and at least 1.
         factor: f64,
-        /// Number of turns within the original positions below which a pair's frequency is divided by `factor`. Finite
-        /// and above 0.
+        /// Lower limit of turns: if a pair makes fewer turns within the original positions, its frequency is divided by
+        /// `factor`. Finite and above 0.
         low_freq_factor: f64,
-        /// Number of turns within the original positions above which a pair keeps its frequency. Finite and above
-        /// `low_freq_factor`.
+        /// Upper limit of turns: if a pair makes more turns within the original positions, it keeps its frequency.
+        /// Finite and above `low_freq_factor`.
         high_freq_factor: f64,
         /// Number of positions that the model was trained on. At least 1.
         original_positions: usize,

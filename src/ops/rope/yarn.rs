@@ -22,11 +22,11 @@ pub struct Yarn {
     pub factor: f64,
     /// Number of positions that the model was trained on. At least 1.
     pub original_positions: usize,
-    /// Number of turns within the original positions above which a pair keeps its frequency. Finite and at least
-    /// `beta_slow`; 32 by default, as in the paper.
+    /// Upper limit of turns: if a pair makes more turns within the original positions, it keeps its frequency. Finite
+    /// and at least `beta_slow`; 32 by default, as in the paper.
     pub beta_fast: f64,
-    /// Number of turns within the original positions below which a pair's frequency is divided by `factor`. Finite and
-    /// above 0; 1 by default, as in the paper.
+    /// Lower limit of turns: if a pair makes fewer turns within the original positions, its frequency is divided by
+    /// `factor`. Finite and above 0; 1 by default, as in the paper.
     pub beta_slow: f64,
     /// Whether the ends of the ramp are rounded to whole pairs. True by default, as in transformers; false in gpt-oss.
     pub truncate: bool,
@@ -89,7 +89,7 @@ impl Yarn {
         checks.holds("beta_fast", self.beta_fast, self.beta_fast >= self.beta_slow, &least)?;
         checks.attention_factor(self.attention_factor)?;
         for (argument, mscale) in [("mscale", self.mscale), ("mscale_all_dim", self.mscale_all_dim)] {
-            // ln(factor) is below 710, so a product with at most 1e300 does not overflow.
+            // ln(factor) is below 710, so its product with a number of at most 1e300 does not overflow.
             let expected = "finite, not negative and at most 1e300";
             checks.holds(argument, mscale, (0.0..=1e300).contains(&mscale), expected)?;
         }

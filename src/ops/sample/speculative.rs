@@ -71,8 +71,8 @@ impl Distribution {
         })
     }
 
-    /// Accepts the token with the probability `chance`. Otherwise draws a token with a probability proportional to its
-    /// integer in `residual`.
+    /// With the probability `chance`, accepts the token. Otherwise draws a token, where the probability of each token
+    /// is proportional to its integer in `residual`.
     fn finish<R: Iterator<Item = u128>>(
         &self,
         token: u32,
@@ -93,7 +93,8 @@ impl Distribution {
     }
 }
 
-/// Probability `of / out_of`. A quotient above 1 counts as 1, and a denominator of 0 makes the probability 0.
+/// Probability, stored as the fraction `of / out_of`. A fraction above 1 counts as 1. With a denominator of 0, the
+/// probability is 0.
 struct Chance {
     of: u128,
     out_of: u128,

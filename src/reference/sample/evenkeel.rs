@@ -76,8 +76,8 @@ fn cut_off(tokens: &mut Tokens, bound: f64, min_keep: usize) {
 }
 
 /// Applies the typical-p filter: keeps the tokens whose surprisal is closest to the entropy, until their probabilities
-/// add up to at least p. Also keeps the tokens that tie with the last one. Keeps at least `min_keep` tokens, and does
-/// not reorder them.
+/// add up to at least p. Also keeps the tokens that tie with the last of these tokens. Keeps at least `min_keep`
+/// tokens, and does not reorder them.
 fn typical(tokens: Tokens, p: f64, min_keep: usize) -> Tokens {
     let probs = softmax(&tokens);
     let h = entropy(&probs);

@@ -49,7 +49,7 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
 }
 
 /// Removes tokens, the least probable first, as long as the total probability of the removed tokens is at most the
-/// threshold. Keeps at least `least` tokens.
+/// threshold. `least` is the minimum number of tokens to keep.
 pub fn top_p(tokens: &mut Tokens, threshold: f64, least: usize) {
     let probs = softmax(tokens);
     let mut order: Vec<usize> = (0..tokens.len()).collect();

@@ -4,8 +4,8 @@ use crate::ops::sample::SamplerConfig;
 use crate::real::{DoubleDouble, Real};
 use std::cmp::Ordering;
 
-/// Tokens, each as its index and its logit. Each engine's `keep` returns logits that are already divided by the
-/// temperature.
+/// Tokens, each as its index and its logit. In the tokens that an engine's function `keep` returns, the logits are
+/// already divided by the temperature.
 pub type Tokens = Vec<(usize, f64)>;
 
 pub fn largest(tokens: &Tokens) -> f64 {

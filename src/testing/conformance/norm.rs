@@ -57,7 +57,7 @@ pub fn layer_norm<E: Element, R: Outcome<Vec<E>>>(mut f: impl FnMut(&[E], usize,
         let mut suite = Suite::new("layer_norm", &mut run);
         let exact = |row: &[E]| reference::layer_norm(row, None, None, eps);
         if eps > 0.0 {
-            // The mean is 2 and the variance is 1, so every exact result is -y or y.
+            // The mean is 2 and the variance is 1. So each exact result is y or -y, with y = 1 / sqrt(1 + eps).
             let x: Vec<E> = (0..131_072).map(|i| E::from_wide(if i % 2 == 0 { 1.0 } else { 3.0 })).collect();
             let y = E::Exact::from(1.0) / E::Exact::from(1.0 + eps).sqrt();
             let expected: Vec<E::Exact> = (0..x.len()).map(|i| if i % 2 == 0 { -y } else { y }).collect();

@@ -181,8 +181,8 @@ pub struct Finding {
     pub row: String,
     /// Description of the actual and the expected result.
     pub what: String,
-    /// Error of the worst result in ULP. Infinite for a NaN, a wrong length, a panic, or if a required `Err` was not
-    /// returned. NaN if the results were only compared bit by bit.
+    /// Error of the worst result in ULP. It is infinite for a failure that ULPs cannot measure, such as a wrong NaN, a
+    /// wrong length, a panic or a missing `Err`. It is NaN if the results were only compared bit by bit.
     pub ulps: f64,
 }
 
@@ -236,7 +236,7 @@ impl Report {
 /// Maximum number of rows shown per defect.
 const SHOWN: usize = 4;
 
-/// Writes each defect once, with the first rows that show it and a remedy.
+/// Writes each defect once, with a remedy and the first rows that show the defect.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (op, dtype, checks) = (self.op, self.dtype, self.checks);

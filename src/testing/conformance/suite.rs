@@ -118,7 +118,7 @@ impl<'f, E: Element> Suite<'f, E> {
         let worst = (0..y.len()).map(|i| (error(i), i)).fold((0.0, 0), |a, b| if b.0 > a.0 { b } else { a });
         let allowed = match defect {
             Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
-            // For other defects the bound is wider, so that an ordinary rounding error is not reported as such a
+            // The bound is wider for any other defect, so that an ordinary rounding error is not reported as that
             // defect. The rows for `NarrowSteps` and `Inaccurate` find rounding errors.
             _ => 16.0 * allowed::<E>(),
         };

@@ -6,7 +6,8 @@ use crate::floats::Floats;
 use crate::ops::inspect::Stats;
 use crate::simd::in_default;
 
-/// Statistics of a parameter and its gradient. Create it with [`Layer::new`], and add the statistics that are needed:
+/// Statistics of a parameter and its gradient. Create a layer with [`Layer::new`], and add the statistics that are
+/// needed:
 ///
 /// ```
 /// use evenkeel::train::Layer;
