@@ -111,8 +111,8 @@ def monotone_poly(c):
     two exponentials add up to at most `errors`. The polynomial must leave a larger gap between the two
     exponentials. The last rounding is monotonic, so it keeps their order.
     """
-    # `half` is the largest |r|. For |r| near `half`, |r| and |t| = |r + r^2 q(r)| are between 2^-5 and 2^-4, and `unit`
-    # is half an ULP.
+    # `half` is the largest |r|, and t is r + r^2 q(r). For |r| near `half`, both |r| and |t| are between 2^-5 and 2^-4.
+    # `unit` is half an ULP of such numbers.
     half, unit = LN2 / 16, mpf(2) ** -29
     # Error of r: one rounding to f32, one rounding in the addition of the table's low part, and up to 739 times the
     # error of the constant ln2/8.

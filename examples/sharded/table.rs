@@ -6,7 +6,7 @@ use evenkeel::sharded::{Collective, Exchanged, Sharded};
 use evenkeel::{Element, Result, Rows};
 use std::ops::Range;
 
-/// Bits of a part of a result, such as a row. All NaN have the same bits.
+/// Bits of a part of a result, such as a row. Every NaN is replaced by one NaN, so that all are equal.
 pub type Bits = Vec<u64>;
 
 pub fn bits<E: Element>(x: &[E]) -> Bits {

@@ -33,8 +33,8 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Creates a view of the elements `start..end` of a storage. A contiguous tensor has exactly these elements. Any
-    /// other tensor begins at `start` and ends at or before `end`.
+    /// Creates a view of a tensor in `storage`. If the tensor is contiguous, `start..end` must be the range of its
+    /// elements. Otherwise the tensor must begin at `start` and end at or before `end`.
     #[inline]
     pub fn new(storage: Floats<'a>, (start, end): (usize, usize), dims: &'a [usize], strides: &'a [usize]) -> Self {
         // An empty tensor may start past the end of its storage.

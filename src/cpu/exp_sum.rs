@@ -263,7 +263,7 @@ impl Kernel for Wide<'_> {
     }
 }
 
-/// Terms from 0 to 1, computed when they are added.
+/// Terms whose values are in [0, 1], computed when they are added.
 pub trait Terms {
     /// Returns a block of terms, with zeros past the last one.
     fn block<I: Isa>(&self, isa: I, index: usize) -> I::F64;

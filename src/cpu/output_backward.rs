@@ -210,7 +210,8 @@ impl Short {
     }
 }
 
-/// Calls `f` with each block of `y` and of the span's source, and writes the result, which is never NaN.
+/// Calls `f` with each block of `y` and the block of the span's source at the same place, and writes the result. `f` must
+/// not return a NaN.
 #[inline(always)]
 fn narrow<'d, I: Isa, E: Element, F: Formula>(
     isa: I,
@@ -239,7 +240,7 @@ const fn power(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
-/// Next lanes of `y`, of the source and of the destination. The second pass prefetches them if `far` is set.
+/// The next lane of `y`, and the next lanes of the source and the destination. The second pass prefetches them if `far` is set.
 #[derive(Clone, Copy)]
 struct Next<E> {
     y: PrefetchRow<E>,

@@ -328,8 +328,8 @@ impl Sums {
             let rest = sum.0.mul_add(reciprocal.0, -mean);
             sum = (mean, sum.0.mul_add(reciprocal.1, sum.1.mul_add(reciprocal.0, rest)));
         }
-        // Exactly one of `scale` and `down` cancels `up`. The choice lets a product overflow or lose digits only if the
-        // result does.
+        // Exactly one of `scale` and `down` cancels `up`: the one with which a product overflows or loses digits only if
+        // the result does.
         let (scale, down) = if up > 1.0 && scale.abs() > 1.0 { (scale / up, 1.0) } else { (scale, 1.0 / up) };
         Sums { reciprocal, sum, up, scale, down }
     }

@@ -11,8 +11,8 @@ use crate::simd::{Float, Isa, Select};
 
 /// Argument below which the result is -1 in every type.
 pub const LOWEST: f64 = -40.0;
-/// Argument above which subtracting 1 from e^x has no effect. For larger arguments, the power of two is kept as a
-/// separate exponent.
+/// Argument above which subtracting 1 from e^x has no effect. For larger arguments, the result is e^x, as a significand
+/// and an exponent.
 const HIGH: f64 = 42.0;
 /// Coefficients of (e^r - 1 - r - r^2/2) / r^3 on |r| <= ln2/2.
 const POLY: [f64; 10] = [

@@ -234,8 +234,8 @@ pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N
     )
 }
 
-/// Computes the `N` sums of a tile, each as a block of 16 partial sums. The 64 lanes are computed 16 at a time, so that
-/// their accumulators fit in the registers.
+/// Computes the `N` sums of a tile, each as a block of 16 partial sums. A tile has 64 lanes, which are summed 16 at a
+/// time, so that their accumulators fit in the registers.
 #[inline(always)]
 fn tile_of_dots<I: Isa, E: Storage, const R: usize, const C: usize, const N: usize>(
     isa: I,

@@ -173,8 +173,8 @@ pub fn group_norm_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, option
     finish_call(OP, guards)
 }
 
-/// Returns the number of rows and the number of columns that the kernel processes. A row is a group or, if there are
-/// gaps between batch entries, a batch entry.
+/// Returns the number of rows and the number of columns that the kernel processes. Usually, a row is a group. If there
+/// are gaps between batch entries, a row is a batch entry.
 fn rows(x: &Geometry, layout: &Layout) -> (usize, usize) {
     let Layout { groups, groups_a_row, channels, inner } = *layout;
     // Without channels, any number of groups is valid, even a huge one. One empty row for each batch entry is then

@@ -51,8 +51,8 @@ pub struct Mpi<C> {
 impl<C: Communicator> Mpi<C> {
     /// Wraps a communicator, with a deadline of 30 seconds.
     pub fn new(comm: C) -> Self {
-        // SAFETY: the communicator is valid, and the handler is a constant of the library. If the call fails, MPI has
-        // passed the error to the former handler.
+        // SAFETY: the communicator is valid, and the new error handler is a constant of MPI. If the call fails, MPI
+        // passes the error to the error handler that was set before.
         unsafe { ffi::MPI_Comm_set_errhandler(comm.as_raw(), ffi::RSMPI_ERRORS_RETURN) };
         Mpi { comm, timeout: Duration::from_secs(30), broken: Cell::new(false) }
     }

@@ -11,7 +11,8 @@ const HEAD: &str = "\
 /// Name of the row for the gradients of all elementwise functions.
 const GRADIENTS: &str = "X_backward";
 
-/// Returns the table, with a row for each line of the measurements, and a row without times for each other op.
+/// Returns the table. It has a row for each line of the measurements. Each op that was not measured has a row without
+/// times.
 pub fn table(measured: &str) -> String {
     let mut lines: Vec<Vec<&str>> = measured.lines().skip(1).map(|line| line.split('\t').collect()).collect();
     for line in &lines {

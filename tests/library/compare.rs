@@ -40,7 +40,7 @@ fn what_overflows_is_rightly_infinite_and_what_does_not_is_not() {
     assert!(!passes(f32::INFINITY, max, 1e30));
     assert!(!passes(f32::INFINITY, 1.0, 1e30));
     assert!(!passes(f32::NEG_INFINITY, 1e300, 1e30));
-    // An infinity is also correct in f64, for an exact value beyond the range of f64.
+    // In f64 too, an infinity is correct for an exact value beyond the range of the type.
     let beyond = DoubleDouble::from(f64::MAX) * DoubleDouble::from(4.0);
     assert_eq!(within("", &[], &[INF], &[beyond], 0.0), Ok(0.0));
     assert!(within("", &[], &[f64::MAX], &[beyond], 1e15).is_err());

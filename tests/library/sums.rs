@@ -77,7 +77,7 @@ fn binned_sum_gives_the_bits_of_the_vectors_in_any_order() {
             assert_eq!(
                 format!("{:016x}", sum.to_bits()),
                 fields[4],
-                "binned_sum of {n} terms from k = {k} and step = {step}, in {order}: expected the bits of `sums.tsv`"
+                "binned_sum of the {n} terms for k = {k} and step = {step}, added in {order}: expected the bits of `sums.tsv`"
             );
             terms.reverse();
         }

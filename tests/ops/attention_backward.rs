@@ -475,11 +475,11 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "{shape:?}, NaN in q, {broken:?} in dy of query {row}: dq and dk must be NaN for the query and its head"
+                "{shape:?}, query {row} has a NaN in q and {broken:?} in dy: its dq and the dk of its head must be NaN"
             );
             assert!(
                 nan(&got.dv[..keys * of_values]),
-                "{shape:?}, NaN in q, {broken:?} in dy of query {row}: dv of the head of this query must be NaN"
+                "{shape:?}, query {row} has a NaN in q and {broken:?} in dy: the dv of its head must be NaN"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;

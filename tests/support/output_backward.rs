@@ -201,7 +201,7 @@ pub fn long_rows<G: FromOutput, E: Bits>() {
     }
 }
 
-/// Checks arbitrary values of `y` within the range of the forward call's results. Their probabilities need not sum to
+/// Checks arbitrary values of `y` within the range of the forward call's results. As probabilities, they need not sum to
 /// 1.
 pub fn any_finite_values<G: FromOutput, E: Bits>() {
     let checker = Checker::new::<E>(G::NAME);

@@ -88,9 +88,9 @@ impl<E: Element> Truth<E> {
             let derivative = derivatives[i].abs().to_f64().max(least_term * scale.abs());
             if live(&i) { term * derivative } else { 0.0 }
         };
-        // With a softcap, derivatives and logits have errors of their own. A logit has an error of 3 ULP in the kernel
-        // and of less than 1 ULP in the reference, together 4 ULP. The relative error of a result is at most twice the
-        // error of a logit. `slack` multiplies the op's bound, which is at least 4 ULP.
+        // With a softcap, derivatives and logits have errors of their own: those of logits are 3 ULP in the kernel and
+        // less than 1 ULP in the reference. These 4 ULP change a result by up to 8 ULP of the largest logit. The op's
+        // bound is at least 4 ULP, so `slack` adds twice the largest logit to its factor.
         let size = |i: usize| z[i].abs().to_f64();
         let largest_logit = (0..x.len()).filter(live).map(size).fold(0.0, f64::max);
         let capped = E::DTYPE == DType::F64 && softcap.is_some();

@@ -283,7 +283,7 @@ fn weights_and_draws_of_one_seed_have_nothing_in_common() {
         // A match by chance has a probability of 1 in 65,536.
         assert!(
             same < 5,
-            "seed {seed}: at most 4 of 1,000 weights may have the random bits of a draw of the sampler, got {same}"
+            "seed {seed}: at most 4 of 1,000 weights may share random bits with the sampler's draws, got {same}"
         );
     }
 }

@@ -335,8 +335,8 @@ fn result(sum: f64, exponent: i32, bias: f64) -> f64 {
     if exponent == 0 {
         return sum + bias;
     }
-    // The unscaled sum may exceed the range of f64 even if the result does not. So the sum is first scaled to a quarter
-    // of its final value, by two normal powers of two, and the result is multiplied by 4.
+    // `sum` / 2^exponent may exceed the range of f64 although its sum with the bias does not. So a quarter of both is
+    // added, and this sum is multiplied by 4. A product of two normal powers of two scales `sum`.
     let back = -exponent - 2;
     4.0 * (sum * power_of_two(back / 2) * power_of_two(back - back / 2) + 0.25 * bias)
 }

@@ -318,7 +318,8 @@ struct Held {
         }
     }
 
-    // Calls `f` with the first column of each piece and with the piece. `f` may change the piece for later calls.
+    // Calls `f` with the first column of each piece and with the piece. Later calls of this function see the changes that
+    // `f` makes to a piece.
     template <class F>
     DEVICE void each(F f) {
         UNROLLED

@@ -90,8 +90,8 @@ struct SampleRow {
         outside = sum_of_block<WARPS>(is_run ? work->kept[threadIdx.x] : 0, shared.sums);
     }
 
-    // Returns the first index in `from..to` at which the running sum of `of` exceeds `above`. There must be such an
-    // index.
+    // Returns the first index in `from..to` at which the running sum of the terms `of(i)` is larger than the number
+    // `above`. There must be such an index.
     template <class Term>
     DEVICE u32 locate(u32 from, u32 to, u64 above, Term of) {
         ROLLED
@@ -266,8 +266,8 @@ struct SampleRow {
         return false;
     }
 
-    // Keeps the shortest prefix of the kept tokens whose amounts sum to at least `needed`. The amounts of all tokens
-    // that were kept before must sum to at least `needed`. These tokens must be in the list or in the histogram.
+    // Shortens the sequence of kept tokens: the shortest prefix with a sum of amounts of at least `needed` stays. Before
+    // the call, the sum over all kept tokens must be at least `needed`, and the list or the histogram must contain them.
     DEVICE void shorten(u64 needed, bool is_prepared, bool keeps_equals, bool highest_first, const Amount& amount) {
         u64 base = 0, reached, at_end;
         float lowest;

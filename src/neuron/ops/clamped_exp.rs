@@ -27,7 +27,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &ClampedExp) -> 
     let x = g.in_f32(x);
     let finite = is_finite(&mut g, x);
     let spoilt = spoils(&mut g, x, finite);
-    // Infinities are clamped like other numbers, so the host only computes rows with a NaN.
+    // The device clamps infinities like other numbers. So the host needs to compute only rows that have a NaN.
     let is_nan = g.is(spoilt, Comparison::Gt, 2.0);
     let zero = g.f32(0.0);
     let number = g.select(is_nan, zero, x);

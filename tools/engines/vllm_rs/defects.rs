@@ -1,4 +1,4 @@
-//! Batches in which a request fails because of another, or in which its parameters are not applied.
+//! Batches in which one request makes another fail, or in which the parameters of a request are not applied to it.
 
 mod requests;
 

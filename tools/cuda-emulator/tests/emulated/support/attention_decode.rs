@@ -151,7 +151,8 @@ impl<E: DeviceElement> Cache<E> {
         let mut numbers = |layout: PageLayout, kind| {
             // Memory that belongs to no sequence is NaN, so reading it shows in the results.
             let mut data = vec![E::NAN; layout.page_stride * pages];
-            // Rows are parts of a pool, because generating a number takes longer than computing with it.
+            // Rows are taken from one pool of numbers, because generating new numbers for each row would take longer than
+            // the op.
             let pool = row::<E>(rng, if matches!(kind, Kind::Far) { kind } else { Kind::Normal }, POOL);
             for (sequence, &length) in case.lengths.iter().enumerate() {
                 for position in 0..length as usize {
