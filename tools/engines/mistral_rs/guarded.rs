@@ -2,8 +2,8 @@
 
 use std::sync::Mutex;
 
-use candle_core::{DType, Result, Tensor, D};
-use evenkeel::candle::{guarded, ops};
+use candle_core::{D, DType, Result, Tensor};
+use evenkeel::candle::guarded;
 use evenkeel::{Draw, RmsNorm, SamplerConfig};
 use rand::Rng;
 use rand_isaac::Isaac64Rng;

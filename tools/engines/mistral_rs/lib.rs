@@ -7,21 +7,25 @@ extern crate self as mistralrs_quant;
 use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-#[path = "../../mistralrs-core/src/layers_masker.rs"]
-pub mod layers_masker;
-#[path = "../../mistralrs-core/src/sampler.rs"]
-pub mod sampler;
+/// Includes files of the engine as modules. Unlike `mod`, the macro is not followed by rustfmt.
+macro_rules! engine {
+    ($($visibility:vis $name:ident = $path:literal;)*) => { $(#[path = $path] $visibility mod $name;)* };
+}
 
-/// The sampler before the change, for the measurement. The plan copies it from the commit.
-pub mod before;
+engine! {
+    pub layers_masker = "../../mistralrs-core/src/layers_masker.rs";
+    pub sampler = "../../mistralrs-core/src/sampler.rs";
+    // The sampler before the change, for the measurement. The plan copies it from the commit.
+    pub before = "before.rs";
+}
 
+#[path = "."]
 pub mod gdn {
-    #[path = "../../../mistralrs-core/src/gdn/backend.rs"]
-    pub mod backend;
-    #[path = "../../../mistralrs-core/src/gdn/cache.rs"]
-    pub mod cache;
-    #[path = "../../../mistralrs-core/src/gdn/config.rs"]
-    pub mod config;
+    engine! {
+        pub backend = "../../mistralrs-core/src/gdn/backend.rs";
+        pub cache = "../../mistralrs-core/src/gdn/cache.rs";
+        pub config = "../../mistralrs-core/src/gdn/config.rs";
+    }
 }
 
 pub mod granite {
@@ -31,11 +35,11 @@ pub mod granite {
 }
 
 /// Attention on the CPU, and the types that it takes from its parent module.
+#[path = "."]
 pub mod attention {
     use candle_core::{Result, Tensor};
 
-    #[path = "../../../mistralrs-core/src/attention/backends/cpu/mod.rs"]
-    mod cpu;
+    engine!(cpu = "../../mistralrs-core/src/attention/backends/cpu/mod.rs";);
     pub(crate) use cpu::fast_exp;
 
     #[derive(Clone, Debug)]

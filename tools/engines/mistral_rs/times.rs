@@ -35,11 +35,23 @@ fn main() {
     ] {
         macro_rules! step {
             ($module:ident) => {{
-                let (none, bias) = (None, HashMap::new());
-                let sampler = $module::Sampler::new(
-                    temperature, 5, none, None, None, None, None, top_k, top_p, min_p, bias, vec![],
-                );
-                let (sampler, logits, rng) = (sampler.unwrap(), &logits, &rng);
+                let new = |bias| {
+                    $module::Sampler::new(
+                        temperature,
+                        5,
+                        None,
+                        None,
+                        None,
+                        None,
+                        None,
+                        top_k,
+                        top_p,
+                        min_p,
+                        bias,
+                        vec![],
+                    )
+                };
+                let (sampler, logits, rng) = (new(HashMap::new()).unwrap(), &logits, &rng);
                 move || {
                     let (logits, rng) = (logits.clone(), rng.clone());
                     black_box(sampler.sample(logits, &[0], 1, logprobs, rng, false, false).unwrap());
