@@ -101,7 +101,10 @@ pub mod kv_cache {
         GdnValueMajor,
     }
 
-    pub struct RecurrentStatePool;
+    pub struct RecurrentStatePool {
+        pub conv_state: Tensor,
+        pub recurrent_state: Tensor,
+    }
 
     impl RecurrentStatePool {
         pub fn device(&self) -> &Device {
