@@ -37,18 +37,20 @@ fn sample(sampler: &Sampler, logits: &[f32], seed: u64, is_speculative: bool) ->
     sampler.sample(row(logits), &[0], 1, true, rng, is_speculative, false)
 }
 
+/// Logits of two tokens. The second token has a fifth of the first token's probability, and 2e-8 more.
+const A_FIFTH: [f32; 2] = [0.0, -1.6094378];
+
 #[test]
-fn min_p_keeps_a_probability_that_equals_the_bound() {
-    let sampler = sampler(Some(1.0), OFF, 0.5).unwrap();
-    let logits = [0.0, 0.5f32.ln()];
-    assert!((0..64).any(|seed| sample(&sampler, &logits, seed, false).unwrap().token == 1));
+fn min_p_keeps_a_probability_at_the_bound() {
+    let sampler = sampler(Some(1.0), OFF, 0.2).unwrap();
+    assert!((0..64).any(|seed| sample(&sampler, &A_FIFTH, seed, false).unwrap().token == 1));
 }
 
 #[test]
-fn min_p_keeps_a_probability_that_equals_the_bound_in_speculation() {
-    let sampler = sampler(Some(1.0), OFF, 0.5).unwrap();
-    let probs = sampler.speculative_candidate_probs(row(&[0.0, 0.5f32.ln()]), &[0], 1).unwrap();
-    assert!((probs[1] - 1.0 / 3.0).abs() < 1e-6, "{probs:?}");
+fn min_p_keeps_a_probability_at_the_bound_in_speculation() {
+    let sampler = sampler(Some(1.0), OFF, 0.2).unwrap();
+    let probs = sampler.speculative_candidate_probs(row(&A_FIFTH), &[0], 1).unwrap();
+    assert!((probs[1] - 1.0 / 6.0).abs() < 1e-6, "{probs:?}");
 }
 
 /// This bound is 1 in f32.
