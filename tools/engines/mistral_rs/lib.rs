@@ -1,5 +1,5 @@
 //! The engine's files whose numerics change, without the rest of the engine.
-#![allow(dead_code)]
+#![allow(dead_code, private_interfaces)]
 
 // Paths to the engine's package `mistralrs_quant` lead to the types below.
 extern crate self as mistralrs_quant;

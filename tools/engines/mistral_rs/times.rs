@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 const VOCABULARY: usize = 49_152;
-const REPETITIONS: usize = 300;
+const REPETITIONS: usize = 100;
 
 fn micros(step: impl FnOnce()) -> f64 {
     let start = Instant::now();
