@@ -1,0 +1,85 @@
+//! Evenkeel's sampler and ops, with this crate's parameters and types.
+
+use std::sync::Mutex;
+
+use candle_core::{D, DType, Result, Tensor};
+use evenkeel::candle::guarded;
+use evenkeel::{Draw, RmsNorm, SamplerConfig};
+use rand::Rng;
+use rand_isaac::Isaac64Rng;
+
+/// Temperature and filters of a request.
+#[derive(Clone)]
+pub struct Filters {
+    sampler: evenkeel::Sampler,
+    temperature: f64,
+}
+
+impl Filters {
+    /// Checks the parameters. Without a temperature, the most probable token is drawn.
+    pub fn new(temperature: Option<f64>, top_k: i64, top_p: f64, min_p: f64) -> anyhow::Result<Self> {
+        // A value outside of the open interval turns a filter off. NaN is kept, so that `validate` rejects it.
+        let within_0_and_1 = |p: f64| Some(p).filter(|p| !(*p <= 0.0 || *p >= 1.0));
+        let mut config = SamplerConfig::default().temperature(temperature.unwrap_or(0.0));
+        config.top_k = usize::try_from(top_k).ok().filter(|k| *k > 0);
+        config.top_p = within_0_and_1(top_p);
+        config.min_p = within_0_and_1(min_p);
+        Ok(Filters { sampler: config.validate()?, temperature: temperature.unwrap_or(1.0) })
+    }
+
+    /// Draws a token by its probability among the tokens that the filters keep.
+    pub fn draw(&self, logits: &[f32], rng: &Mutex<Isaac64Rng>) -> Result<u32> {
+        let seed = rng.lock().expect("could not lock rng mutex").random();
+        finite(logits, self.sampler.sample(logits, Draw { seed, ..Draw::default() })?.token)
+    }
+
+    /// Returns the probability of each token after the filters.
+    pub fn probs(&self, logits: &[f32]) -> Result<Vec<f32>> {
+        let distribution = self.sampler.distribution(logits, None, Draw::default())?;
+        finite(logits, distribution.tokens()[0])?;
+        Ok(distribution.probs()?.into_iter().map(|p| p as f32).collect())
+    }
+
+    /// Returns the logarithm of the probability of each token before the filters.
+    pub fn logprobs(&self, logits: &[f32]) -> Result<Vec<f32>> {
+        let options = evenkeel::Softmax::default().scale(1.0 / self.temperature);
+        Ok(evenkeel::log_softmax(evenkeel::Rows::shaped(logits, &[logits.len()])?, &options)?)
+    }
+}
+
+/// Returns the most probable token.
+pub fn most_probable(logits: &[f32]) -> Result<u32> {
+    let greedy = SamplerConfig::default().temperature(0.0).validate()?;
+    finite(logits, greedy.sample(logits, Draw::default())?.token)
+}
+
+/// Rejects a row in which logits are +inf. Evenkeel draws one of these, but this crate rejects them.
+fn finite(logits: &[f32], token: u32) -> Result<u32> {
+    if logits[token as usize] == f32::INFINITY {
+        candle_core::bail!("the logit of token {token} is infinite");
+    }
+    Ok(token)
+}
+
+/// Computes ln(1 + e^x).
+pub fn softplus(x: &Tensor) -> Result<Tensor> {
+    Ok(guarded::softplus(x)?)
+}
+
+/// Computes x / sqrt(sum x^2 + eps) along the last axis.
+pub fn l2_norm(x: &Tensor, eps: f64) -> Result<Tensor> {
+    // RMSNorm divides the sum by the number of columns n. The weight 1 / sqrt(n) and eps / n make up for this.
+    let n = x.dim(D::Minus1)?;
+    let weight = Tensor::full(1.0 / (n as f32).sqrt(), n, x.device())?;
+    Ok(guarded::rms_norm(x, Some(&weight), &RmsNorm::default().eps(eps / n as f64))?)
+}
+
+/// Returns the number that masks a score when it is added. Half of the lowest number leaves space for the score.
+pub fn masked(dtype: DType) -> f32 {
+    let limits = match dtype {
+        DType::F16 => evenkeel::DType::F16.limits(),
+        DType::BF16 => evenkeel::DType::BF16.limits(),
+        _ => evenkeel::DType::F32.limits(),
+    };
+    (-limits.max / 2.0) as f32
+}
