@@ -1,0 +1,179 @@
+//! Times of a draw, and tokens per second of SmolLM2-135M, with the engine's former sampler and with Evenkeel's.
+//!
+//! usage: speed [CHECKPOINT], the path of a GGUF file of Llama's architecture. Without it, the logits are random numbers,
+//! and no text is written.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use candle_core::{D, DType, Device, Tensor};
+use candle_transformers::generation::LogitsProcessor;
+use crane_core::models::minicpm5::ModelFormat;
+use crane_serve::engine::backend::{Minicpm5Backend, ModelBackend};
+use crane_serve::engine::{sampling as new_sampling, sequence as new_sequence};
+use engine::{sampling as old_sampling, sequence as old_sequence};
+
+/// The engine's sampler before the change. The plan copies its files from the engine's commit.
+mod engine {
+    /// Declares modules. rustfmt would look for them in this folder, where they are not.
+    macro_rules! former {
+        ($($file:ident),*) => {
+            $(#[allow(dead_code)] pub mod $file;)*
+        };
+    }
+    former!(sampling, sequence);
+
+    pub use crane_serve::engine::EngineResponse;
+}
+
+const PROMPT: &str = "The sea was calm, and the captain";
+
+/// The former sampler asks for this function.
+fn is_gpu_device(_: &Device) -> bool {
+    false
+}
+
+/// Parameters of a request.
+#[derive(Clone, Copy)]
+struct Parameters {
+    name: &'static str,
+    temperature: f64,
+    top_k: usize,
+    top_p: f64,
+}
+
+const PARAMETERS: [Parameters; 5] = [
+    Parameters { name: "greedy", temperature: 0.0, top_k: 0, top_p: 1.0 },
+    Parameters { name: "all tokens", temperature: 0.8, top_k: 0, top_p: 1.0 },
+    Parameters { name: "top-p 0.95", temperature: 0.8, top_k: 0, top_p: 0.95 },
+    Parameters { name: "top-k 40", temperature: 0.8, top_k: 40, top_p: 1.0 },
+    Parameters { name: "top-k 40, top-p 0.95", temperature: 0.8, top_k: 40, top_p: 0.95 },
+];
+
+/// Defines a function that returns a sequence of the old or of the new engine.
+macro_rules! request {
+    ($name:ident, $module:ident, $field:ident: $value:expr) => {
+        fn $name(p: Parameters) -> $module::Sequence {
+            $module::Sequence {
+                id: String::new(),
+                status: $module::SequenceStatus::Running,
+                tokens: vec![],
+                prompt_len: 0,
+                kv_caches: vec![],
+                $field: $value(p),
+                temperature: Some(p.temperature),
+                top_p: Some(p.top_p),
+                top_k: Some(p.top_k),
+                max_tokens: usize::MAX,
+                eos_token_id: vec![],
+                repetition_penalty: 1.0,
+                frequency_penalty: 0.0,
+                presence_penalty: 0.0,
+                repeat_last_n: 64,
+                response_tx: tokio::sync::mpsc::unbounded_channel().0,
+            }
+        }
+    };
+}
+
+request!(old_request, old_sequence, logits_processor: |p: Parameters| LogitsProcessor::new(
+    1,
+    Some(p.temperature),
+    Some(p.top_p)
+));
+request!(new_request, new_sequence, seed: |_| 1);
+
+fn main() -> Result<()> {
+    let mut model = match std::env::args().nth(1) {
+        Some(path) => Some(Minicpm5Backend::new(&path, &Device::Cpu, &DType::F32, ModelFormat::Gguf)?),
+        None => None,
+    };
+    // The engine runs its steps in this pool of threads.
+    Device::Cpu.with_context(|| -> Result<()> {
+        let logits = match &mut model {
+            Some(model) => model.forward_step(&prompt(model)?, 0)?,
+            None => Tensor::randn(0f32, 3.0, (1, 1, 49_152), &Device::Cpu)?,
+        };
+        println!("time of a draw from {} logits, minimum of 300, in microseconds", logits.dim(D::Minus1)?);
+        for parameters in PARAMETERS {
+            let (old, new) = draws(parameters, &logits)?;
+            println!(
+                "{:22}old {:7.1}, new {:7.1}, ratio {:.1}",
+                parameters.name,
+                micros(old),
+                micros(new),
+                micros(old) / micros(new)
+            );
+        }
+        match &mut model {
+            Some(model) => texts(model),
+            None => Ok(()),
+        }
+    })
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+fn prompt(model: &Minicpm5Backend) -> Result<Vec<u32>> {
+    Ok(model.tokenizer().encode(PROMPT, true).map_err(anyhow::Error::msg)?.get_ids().to_vec())
+}
+
+/// Returns the shortest times of a draw with the old and with the new sampler, which take turns.
+fn draws(parameters: Parameters, logits: &Tensor) -> Result<(Duration, Duration)> {
+    let (mut old, mut new) = (old_request(parameters), new_request(parameters));
+    let mut buffers = old_sampling::SamplingBuffers::new();
+    let mut least = (Duration::MAX, Duration::MAX);
+    for _ in 0..300 {
+        let start = Instant::now();
+        old_sampling::sample("", &mut old, logits, &mut buffers)?;
+        least.0 = least.0.min(start.elapsed());
+        let start = Instant::now();
+        new_sampling::sample("", &mut new, logits)?;
+        least.1 = least.1.min(start.elapsed());
+    }
+    Ok(least)
+}
+
+/// Writes texts of 64 tokens with the server's default parameters, and prints the highest rate of each sampler.
+fn texts(model: &mut Minicpm5Backend) -> Result<()> {
+    let parameters = PARAMETERS[4];
+    let (mut old_rate, mut new_rate) = (0f64, 0f64);
+    for _ in 0..5 {
+        let (mut sequence, mut buffers) = (old_request(parameters), old_sampling::SamplingBuffers::new());
+        let (_, rate) = text(model, |logits| old_sampling::sample("", &mut sequence, logits, &mut buffers))?;
+        old_rate = old_rate.max(rate);
+        let mut sequence = new_request(parameters);
+        let (tokens, rate) = text(model, |logits| {
+            let token = new_sampling::sample("", &mut sequence, logits)?;
+            sequence.tokens.push(token);
+            Ok(token)
+        })?;
+        if new_rate == 0.0 {
+            println!("{PROMPT}{}", model.tokenizer().decode(&tokens, true).map_err(anyhow::Error::msg)?);
+        }
+        new_rate = new_rate.max(rate);
+    }
+    println!("tokens per second, maximum of 5: old {old_rate:.1}, new {new_rate:.1}, ratio {:.3}", new_rate / old_rate);
+    Ok(())
+}
+
+fn text(model: &mut Minicpm5Backend, mut sample: impl FnMut(&Tensor) -> Result<u32>) -> Result<(Vec<u32>, f64)> {
+    model.clear_kv_cache();
+    let mut input = prompt(model)?;
+    let (mut position, mut tokens) = (0, vec![]);
+    let mut start = Instant::now();
+    while tokens.len() < 65 {
+        let logits = model.forward_step(&input, position)?;
+        position += input.len();
+        let token = sample(&logits)?;
+        // The first step also reads the prompt, so it is not timed.
+        if tokens.is_empty() {
+            start = Instant::now();
+        }
+        tokens.push(token);
+        input = vec![token];
+    }
+    Ok((tokens, 64.0 / start.elapsed().as_secs_f64()))
+}
