@@ -8,14 +8,15 @@ use server::{FALLING, NAN, RARE, complete, distinct};
 #[test]
 fn a_top_k_of_1_is_greedy() {
     for top_p in [1.0, 0.95] {
-        let tokens = complete(FALLING, 100, json!({ "temperature": 1.0, "top_k": 1, "top_p": top_p })).unwrap();
+        let tokens =
+            complete(FALLING, 100, json!({ "seed": 1, "temperature": 1.0, "top_k": 1, "top_p": top_p })).unwrap();
         assert_eq!(distinct(&tokens), [0], "top_p {top_p}");
     }
 }
 
 #[test]
 fn a_top_k_of_100_keeps_100_tokens() {
-    let tokens = complete(FALLING, 5000, json!({ "temperature": 1.0, "top_k": 100, "top_p": 1.0 })).unwrap();
+    let tokens = complete(FALLING, 2000, json!({ "seed": 1, "temperature": 1.0, "top_k": 100, "top_p": 1.0 })).unwrap();
     assert_eq!(distinct(&tokens), Vec::from_iter(0..100));
 }
 
@@ -30,14 +31,14 @@ fn equal_seeds_give_equal_texts() {
 
 #[test]
 fn a_token_far_below_the_largest_logit_is_drawn() {
-    let tokens = complete(RARE, 5000, json!({ "temperature": 1.0, "top_k": 0, "top_p": 1.0 })).unwrap();
-    // The expected number is 82, and its standard deviation is 9.
+    let tokens = complete(RARE, 2000, json!({ "seed": 1, "temperature": 1.0, "top_k": 0, "top_p": 1.0 })).unwrap();
+    // The expected number is 17, and its standard deviation is 4.
     let rare = tokens.iter().filter(|token| **token != 0).count();
-    assert!((30..150).contains(&rare), "{rare} of 5000 tokens are not token 0");
+    assert!((5..35).contains(&rare), "{rare} of 2000 tokens are not token 0");
 }
 
 #[test]
 fn a_nan_is_refused() {
     assert!(complete(NAN, 1, json!({ "temperature": 0.0 })).is_err());
-    assert!(complete(NAN, 1, json!({ "temperature": 1.0, "top_p": 1.0 })).is_err());
+    assert!(complete(NAN, 1, json!({ "seed": 1, "temperature": 1.0, "top_p": 1.0 })).is_err());
 }
