@@ -6,24 +6,27 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{D, Device, Tensor};
 use candle_transformers::generation::LogitsProcessor;
-use crane_core::models::minicpm5::ModelFormat;
-use crane_serve::engine::backend::{Minicpm5Backend, ModelBackend};
-use crane_serve::engine::{sampling as new_sampling, sequence as new_sequence};
-use engine::{sampling as old_sampling, sequence as old_sequence};
+use crane_core::models::minicpm5::{Model, ModelFormat};
 
-/// The engine's sampler before the change. The plan copies its files from the engine's commit.
-mod engine {
-    /// Declares modules. rustfmt would look for them in this folder, where they are not.
-    macro_rules! former {
-        ($($file:ident),*) => {
-            $(#[allow(dead_code)] pub mod $file;)*
-        };
-    }
-    former!(sampling, sequence);
+/// Declares modules. rustfmt would look for them in this folder, where they are not.
+macro_rules! files {
+    ($($file:ident),*) => {
+        $(#[allow(dead_code, unexpected_cfgs)] pub mod $file;)*
+        /// Type of the messages that a sequence sends. Here it sends none.
+        pub enum EngineResponse {}
+    };
+}
 
-    pub use crane_serve::engine::EngineResponse;
+/// The engine's sampler before the change.
+mod former {
+    files!(sampling, sequence);
+}
+
+/// The engine's sampler after the change.
+mod changed {
+    files!(guarded, sampling, sequence);
 }
 
 const PROMPT: &str = "The sea was calm, and the captain";
@@ -53,10 +56,10 @@ const PARAMETERS: [Parameters; 5] = [
 /// Defines a function that returns a sequence of the old or of the new engine.
 macro_rules! request {
     ($name:ident, $module:ident, $field:ident: $value:expr) => {
-        fn $name(p: Parameters) -> $module::Sequence {
-            $module::Sequence {
+        fn $name(p: Parameters) -> $module::sequence::Sequence {
+            $module::sequence::Sequence {
                 id: String::new(),
-                status: $module::SequenceStatus::Running,
+                status: $module::sequence::SequenceStatus::Running,
                 tokens: vec![],
                 prompt_len: 0,
                 kv_caches: vec![],
@@ -76,16 +79,16 @@ macro_rules! request {
     };
 }
 
-request!(old_request, old_sequence, logits_processor: |p: Parameters| LogitsProcessor::new(
+request!(old_request, former, logits_processor: |p: Parameters| LogitsProcessor::new(
     1,
     Some(p.temperature),
     Some(p.top_p)
 ));
-request!(new_request, new_sequence, seed: |_| 1);
+request!(new_request, changed, seed: |_| 1);
 
 fn main() -> Result<()> {
     let mut model = match std::env::args().nth(1) {
-        Some(path) => Some(Minicpm5Backend::new(&path, &Device::Cpu, &DType::F32, ModelFormat::Gguf)?),
+        Some(path) => Some(Model::new_with_format(&path, &Device::Cpu, &candle_core::DType::F32, ModelFormat::Gguf)?),
         None => None,
     };
     // The engine runs its steps in this pool of threads.
@@ -116,42 +119,42 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-fn prompt(model: &Minicpm5Backend) -> Result<Vec<u32>> {
-    Ok(model.tokenizer().encode(PROMPT, true).map_err(anyhow::Error::msg)?.get_ids().to_vec())
+fn prompt(model: &Model) -> Result<Vec<u32>> {
+    Ok(model.tokenizer.tokenizer.encode(PROMPT, true).map_err(anyhow::Error::msg)?.get_ids().to_vec())
 }
 
 /// Returns the shortest times of a draw with the old and with the new sampler, which take turns.
 fn draws(parameters: Parameters, logits: &Tensor) -> Result<(Duration, Duration)> {
     let (mut old, mut new) = (old_request(parameters), new_request(parameters));
-    let mut buffers = old_sampling::SamplingBuffers::new();
+    let mut buffers = former::sampling::SamplingBuffers::new();
     let mut least = (Duration::MAX, Duration::MAX);
     for _ in 0..300 {
         let start = Instant::now();
-        old_sampling::sample("", &mut old, logits, &mut buffers)?;
+        former::sampling::sample("", &mut old, logits, &mut buffers)?;
         least.0 = least.0.min(start.elapsed());
         let start = Instant::now();
-        new_sampling::sample("", &mut new, logits)?;
+        changed::sampling::sample("", &mut new, logits)?;
         least.1 = least.1.min(start.elapsed());
     }
     Ok(least)
 }
 
 /// Writes texts of 64 tokens with the server's default parameters, and prints the highest rate of each sampler.
-fn texts(model: &mut Minicpm5Backend) -> Result<()> {
+fn texts(model: &mut Model) -> Result<()> {
     let parameters = PARAMETERS[4];
     let (mut old_rate, mut new_rate) = (0f64, 0f64);
     for _ in 0..5 {
-        let (mut sequence, mut buffers) = (old_request(parameters), old_sampling::SamplingBuffers::new());
-        let (_, rate) = text(model, |logits| old_sampling::sample("", &mut sequence, logits, &mut buffers))?;
+        let (mut sequence, mut buffers) = (old_request(parameters), former::sampling::SamplingBuffers::new());
+        let (_, rate) = text(model, |logits| former::sampling::sample("", &mut sequence, logits, &mut buffers))?;
         old_rate = old_rate.max(rate);
         let mut sequence = new_request(parameters);
         let (tokens, rate) = text(model, |logits| {
-            let token = new_sampling::sample("", &mut sequence, logits)?;
+            let token = changed::sampling::sample("", &mut sequence, logits)?;
             sequence.tokens.push(token);
             Ok(token)
         })?;
         if new_rate == 0.0 {
-            println!("{PROMPT}{}", model.tokenizer().decode(&tokens, true).map_err(anyhow::Error::msg)?);
+            println!("{PROMPT}{}", model.tokenizer.tokenizer.decode(&tokens, true).map_err(anyhow::Error::msg)?);
         }
         new_rate = new_rate.max(rate);
     }
@@ -159,7 +162,7 @@ fn texts(model: &mut Minicpm5Backend) -> Result<()> {
     Ok(())
 }
 
-fn text(model: &mut Minicpm5Backend, mut sample: impl FnMut(&Tensor) -> Result<u32>) -> Result<(Vec<u32>, f64)> {
+fn text(model: &mut Model, mut sample: impl FnMut(&Tensor) -> Result<u32>) -> Result<(Vec<u32>, f64)> {
     model.clear_kv_cache();
     let mut input = prompt(model)?;
     let (mut position, mut tokens) = (0, vec![]);
