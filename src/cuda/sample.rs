@@ -141,8 +141,9 @@ impl Request {
     /// `penalty_window`, the caller passes only the last tokens. A token outside the vocabulary makes the row's outcome
     /// an error, even if there are no penalties. The CPU reads the lists only if there are penalties.
     ///
-    /// # Safety Whenever a kernel reads the request, each argument must be the device address and the length of a list
-    /// of 32-bit tokens.
+    /// # Safety
+    /// Whenever a kernel reads the request, each argument must be the device address and the length of a list of 32-bit
+    /// tokens.
     pub unsafe fn history(self, prompt: (u64, u32), output: (u64, u32)) -> Self {
         Request { prompt: prompt.0, prompt_len: prompt.1, output: output.0, output_len: output.1, ..self }
     }

@@ -128,8 +128,8 @@ impl<E: Element> Products<'_, '_, E> {
     #[inline(always)]
     fn store<const C: usize>(&mut self, of: usize, row: usize, beside: &Beside<'_, E, C>, sums: &[f64; C]) {
         let count = self.exponents.len();
-        for c in 0..beside.count {
-            let y = result(sums[c], self.exponents[row] + beside.exponents[c], beside.biases[c]);
+        for (c, &sum) in sums.iter().enumerate().take(beside.count) {
+            let y = result(sum, self.exponents[row] + beside.exponents[c], beside.biases[c]);
             self.to[(of + c) * count + row] = E::from_wide(y);
         }
     }
@@ -189,15 +189,15 @@ impl<'a, E: Element, const C: usize> Beside<'a, E, C> {
             let block = tile * (TILE / BLOCK) + i;
             if E::IS_F64 {
                 for (j, to) in to.iter_mut().enumerate() {
-                    for c in 0..C {
-                        to[c] = self.row(c).get(block * BLOCK + j).map_or(0.0, |value| value.widen());
+                    for (c, to) in to.iter_mut().enumerate().take(C) {
+                        *to = self.row(c).get(block * BLOCK + j).map_or(0.0, |value| value.widen());
                     }
                 }
             } else {
                 let mut rows = [isa.f32(0.0); BLOCK];
-                for c in 0..self.count {
-                    if block * BLOCK < self.rows[c].len() {
-                        rows[c] = load(isa, self.rows[c], block, E::ZERO);
+                for (to, row) in rows.iter_mut().zip(self.rows) {
+                    if block * BLOCK < row.len() {
+                        *to = load(isa, row, block, E::ZERO);
                     }
                 }
                 let columns = isa.transpose(rows);
