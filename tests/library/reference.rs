@@ -117,7 +117,8 @@ fn functions_of_f64_have_all_but_one_of_their_bits() {
     }
 }
 
-/// Parses a theta and, if present, the name and the parameters of a scaling. Passes these options to `with`.
+/// Parses a theta and, if present, the name and the parameters of a scaling. Calls the function `with` on the resulting
+/// options.
 fn with_rope_options<T>(parameters: &[&str], with: impl FnOnce(&Rope<'_>) -> T) -> T {
     let options = Rope::default().theta(float(parameters[0]));
     let Some((name, numbers)) = parameters[1..].split_first() else { return with(&options) };
