@@ -139,7 +139,7 @@ fn random_cases<E: Bits>() {
     }
 }
 
-/// Checks logits that are small because a bias cancels most of a large product. All ranks have such logits.
+/// Checks logits that are small because a bias cancels most of the product, which may be large.
 fn products_that_cancel<E: Bits>() {
     let mut rng = generate::rng("products that cancel");
     for _ in 0..40 {
