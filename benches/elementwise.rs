@@ -11,8 +11,8 @@ use std::f64::consts::{LN_2, LOG2_E};
 /// Function of a tensor.
 type Function = fn(&Tensor) -> Result<Tensor>;
 
-/// Returns candle's own function, or the shortest composition of candle's functions. If it returns `None`, the
-/// benchmark times the op's function in [`composition`].
+/// Returns candle's own function, or the shortest composition of candle's functions. Returns `None` for ops that are
+/// not listed here. For these, the benchmark times the op's function in [`composition`].
 fn of_candle(op: &str) -> Option<Function> {
     Some(match op {
         "erf" => Tensor::erf,
@@ -32,8 +32,8 @@ fn of_candle(op: &str) -> Option<Function> {
     })
 }
 
-/// Returns the derivative, composed of candle's functions as in candle's autograd. If it returns `None`, the benchmark
-/// times the forward and the backward pass of candle's autograd.
+/// Returns the derivative, composed of candle's functions as in candle's autograd. Returns `None` for ops that are not
+/// listed here. For these, the benchmark times the forward and the backward pass of candle's autograd.
 fn derivative_of_candle(op: &str) -> Option<Function> {
     Some(match op {
         "erf_backward" => |x| x.sqr()?.neg()?.exp()?.affine(std::f64::consts::FRAC_2_SQRT_PI, 0.0),

@@ -88,7 +88,8 @@ const OPS: &[Op] = &[
 ];
 
 fn main() {
-    // An argument that names an op skips the other ops. Criterion's own filter would still run their checks.
+    // If an argument names an op, the other ops are skipped here. Criterion's own filter would still run the checks of
+    // these ops.
     let ops = || elementwise::OPS.iter().chain(OPS);
     let named = |argument: String| ops().find(|(op, _)| argument.split('/').next() == Some(op));
     let only = std::env::args().skip(1).find_map(named);

@@ -35,9 +35,9 @@ def hex64(x):
 
 
 def remez(f, weight, degrees, lo, hi, rounds=30):
-    """Fits a polynomial with the powers in `degrees` to f on [lo, hi]. Minimises the largest error times `weight`.
+    """Fits a polynomial with the powers in `degrees` to f on [lo, hi]. Minimises the largest weighted error.
 
-    Returns the coefficients and that largest error.
+    Returns the coefficients and the largest weighted error.
     """
     n = len(degrees)
     nodes = [lo + (hi - lo) * (1 - cos(pi * i / n)) / 2 for i in range(n + 1)]
@@ -131,9 +131,9 @@ def monotone_poly(c):
         m[0] = below(m[0])
     print("  MONOTONE_POLY  0.5 pinned,", [bits32(v) for v in m])
     print("    gap %.4f, errors %.4f, in 2^-28" % (gap(m) * 2**28, errors * 2**28))
-    # Relative error before the last rounding. If |r| is near ln2/16, the significand is from e^(ln2/16) to 2
-    # e^(-ln2/16). The error in ULP is largest for the largest significand. The last rounding is largest for the
-    # smallest significand.
+    # `before` bounds the relative error before the last rounding. Where |r| is near ln2/16, the significand is between
+    # e^(ln2/16) and 2 e^(-ln2/16). In ULP, `before` is largest at the largest significand. The relative error of the
+    # last rounding is largest at the smallest significand.
     before = errors / 2 + max(abs(relative(m, half * i / 1000)) for i in range(-1000, 1001))
     print("    error %.4f ULP, %.4f 2^-24 of the result" % (mpf(1) / 2 + before * 2 * exp(-half) * 2**23, (exp(-half) + before * 2**24)))
 

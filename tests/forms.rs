@@ -21,7 +21,7 @@ const STRIDE: usize = COLS + 4;
 /// Type of the function that writes the results to a buffer of the caller.
 type Writes<'f, E> = dyn for<'a> Fn(Rows<'_, E>, RowsMut<'a, E>) -> Result<&'a mut [E]> + 'f;
 
-/// Forms of an op on rows. All must give the results of `new`.
+/// Forms of an op on rows. All forms must give the same results as the form `new`.
 struct Forms<'f, E> {
     new: &'f dyn Fn(Rows<'_, E>) -> Result<Vec<E>>,
     into: &'f Writes<'f, E>,

@@ -182,7 +182,7 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// Fails unless the mask broadcasts to the shape `to` by NumPy's rules.
+    /// Fails unless NumPy's rules allow the mask to broadcast to the given shape.
     pub fn broadcasts(&self, mask: Option<&MaskInput<'_>>, to: &[usize]) -> Result<()> {
         let Some(mask) = mask else { return Ok(()) };
         let mut axes = mask.shape.iter().rev().zip(to.iter().rev());

@@ -49,7 +49,7 @@ fn not_here(backend: Backend) -> evenkeel::Error {
     })
 }
 
-/// Calls `work` on a pool of `threads` threads, or on the default pool.
+/// Calls `work` on a new pool if a number of threads is given, otherwise with the default pool.
 fn on_threads<T: Send>(threads: Option<u16>, work: impl FnOnce() -> T + Send) -> Result<T> {
     let Some(threads) = threads else { return Ok(work()) };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build();

@@ -5,7 +5,8 @@ use evenkeel::checkpoint::Level;
 use std::collections::BTreeMap;
 use std::io::{Result, Write};
 
-/// Writes the first `top` tensors with their findings, and a summary of all.
+/// Writes the first `top` tensors with their findings, or all tensors if `top` is 0. Then writes a summary of all
+/// tensors.
 pub fn write(out: &mut impl Write, report: &Report, top: usize) -> Result<()> {
     let top = if top == 0 { usize::MAX } else { top };
     let shown = &report.tensors[..report.tensors.len().min(top)];

@@ -51,8 +51,8 @@ pub fn scores<E: Element>(all: usize) -> Vec<E> {
     })
 }
 
-/// Returns [`ROWS`] rows of `all` numbers each, as inputs of norms and as gradients. Each of the first two rows has an
-/// element that is not finite.
+/// Returns [`ROWS`] rows that serve as inputs of norms and as gradients. The number of elements in a row is `all`. Each
+/// of the first two rows has a non-finite element.
 pub fn vectors<E: Element>(all: usize) -> Vec<E> {
     let [huge, tiny] = limits::<E>();
     rows(all, |row, i| match row {

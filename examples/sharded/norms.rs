@@ -12,8 +12,8 @@ use std::ops::Range;
 /// Gradient dx, and the gradients of weight and bias.
 type Gradients<E> = (Vec<E>, [Option<Vec<E>>; 2]);
 
-/// Returns the bits in the columns `own`: first those of each row of dx, then those of the gradients of weight and
-/// bias.
+/// Returns the bits of this rank's columns, `own`: one entry for each row of dx, then one for each gradient of weight
+/// or bias.
 fn cases<E: Element>((dx, others): &Gradients<E>, count: usize, all: usize, own: &Range<usize>) -> Result<Vec<Bits>> {
     let others = others.iter().flatten().map(|gradient| bits(&columns(gradient, all, own)));
     Ok(rows(Ok(columns(dx, all, own)), count)?.into_iter().chain(others).collect())

@@ -21,7 +21,7 @@ fn policies_for_fully_masked_rows() -> Result<()> {
     let refusing = masked.fully_masked(FullyMasked::Error);
     let refused = Error::fully_masked("softmax", 2);
     assert_eq!(guarded::softmax(&x, 2, &refusing).unwrap_err(), refused);
-    // If the tensor is a variable, candle records the op. The error must be the same.
+    // If the tensor is a variable, candle records the op. The call must return the same error as for any other tensor.
     let variable = candle_core::Var::from_tensor(&x)?;
     assert_eq!(guarded::softmax(&variable, 2, &refusing).unwrap_err(), refused);
     let refused = Error::fully_masked("logsumexp", 2);

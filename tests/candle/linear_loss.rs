@@ -146,7 +146,8 @@ fn finite_differences() -> Result<()> {
     Ok(())
 }
 
-/// Checks rows with NaN or infinities. Such a row affects only its own loss. If it is ignored, it has no effect.
+/// Checks rows with NaN or infinities. Such a row affects only its own loss. A row with an ignored target has no
+/// effect.
 #[test]
 fn broken_rows() -> Result<()> {
     let each = CrossEntropy::default().reduction(Reduction::None);

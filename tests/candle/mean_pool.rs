@@ -118,7 +118,8 @@ fn what_is_refused() -> Result<()> {
     for form in FORMS {
         let refused = form(&x, 1, &masked.fully_masked(FullyMasked::Error)).unwrap_err();
         assert_eq!(refused, Error::fully_masked("mean_pool", 1));
-        // If the tensor is a variable, candle records the op. The error must be the same.
+        // If the tensor is a variable, candle records the op. The call must return the same error as for any other
+        // tensor.
         let variable = Var::from_tensor(&x)?;
         assert_eq!(form(&variable, 1, &masked.fully_masked(FullyMasked::Error)).unwrap_err(), refused);
         let name = |options: &MeanPool<'_>| form(&x, 1, options).unwrap_err().name();

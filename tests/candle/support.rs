@@ -75,8 +75,8 @@ pub fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: impl Fn(us
     }
 }
 
-/// Returns the error that the accuracy table allows for an op. `of` is the larger of two magnitudes: the magnitude of
-/// the result and the magnitude of its largest term.
+/// Returns the error that the accuracy table allows for an op. The argument `of` is the larger of two magnitudes: the
+/// magnitude of the result and the magnitude of its largest term.
 pub fn allowed(op: &str, dtype: evenkeel::DType, of: f64) -> f64 {
     let bound = accuracy::bound(op, dtype).unwrap().ulps;
     bound * ulp(dtype, of)

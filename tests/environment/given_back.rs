@@ -23,7 +23,7 @@ fn after_results_and_errors() {
 }
 
 /// Checks that the floating-point environment is restored if the callback that provides requests panics. The sampler
-/// calls it on the calling thread or on another thread of the pool.
+/// calls this callback on the calling thread or on another thread of the pool.
 #[test]
 fn after_panics_in_a_callback() {
     let x = vec![0.5f32; 8 * COLS];

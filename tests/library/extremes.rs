@@ -289,8 +289,8 @@ fn terms_outside_the_range_of_the_fixed_point_sum() {
     assert_eq!(math::sum::fixed_point_sum(&[f32::NAN, -1.0, 0.5]), 1 << 44);
 }
 
-/// Checks step counters at their maximum. Further steps leave such a counter unchanged, and change the weights like any
-/// other late step.
+/// Checks step counters at their maximum. A further step leaves the counter at its maximum, and changes the weights
+/// like any other late step.
 #[test]
 fn optimisers_after_the_last_step() {
     fn weights<R: Rule>(rule: R, steps: u64) -> (Vec<f32>, u64) {

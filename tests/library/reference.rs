@@ -117,7 +117,8 @@ fn functions_of_f64_have_all_but_one_of_their_bits() {
     }
 }
 
-/// Parses a theta and, if present, the name and the parameters of a scaling. Passes these options to `with`.
+/// Parses a theta and, if present, the name and the parameters of a scaling. Calls the function `with` on the resulting
+/// options.
 fn with_rope_options<T>(parameters: &[&str], with: impl FnOnce(&Rope<'_>) -> T) -> T {
     let options = Rope::default().theta(float(parameters[0]));
     let Some((name, numbers)) = parameters[1..].split_first() else { return with(&options) };
@@ -268,7 +269,7 @@ fn references_keep_to_their_pages() {
     let tiny = 2f64.powi(-1060);
     assert_eq!(reference::log_softmax_backward_of(&[0.0; 2], &[tiny, 0.0]), Some(vec![tiny / 2.0, -tiny / 2.0]));
 
-    // A y above 0 counts as 0, and a y of -inf is masked. The sum of the first two dy overflows f64.
+    // A y above 0 is replaced by 0, and a y of -inf is masked. The sum of the first two dy overflows f64.
     let [dy, y] = [[f64::MAX, f64::MAX, f64::NAN], [7.0, -800.0, f64::NEG_INFINITY]];
     assert_eq!(reference::log_softmax_backward_from_output_of(&y, &dy), [-f64::MAX, f64::MAX, 0.0]);
     let [inf, zero] = [f32::INFINITY, 0.0];

@@ -202,7 +202,7 @@ fn the_environment_decides() {
         said.contains("level: EVENKEEL_SIMD=sse9: unknown instruction set; it must be auto, portable"),
         "`EVENKEEL_SIMD=sse9`: the error must list the allowed levels, got {said}"
     );
-    // Every op reports the error. A level forced in code ignores the variable.
+    // Every op reports the error about the variable. A level forced in code ignores the variable.
     assert!(
         said.contains("op: Err(\"Backend\")"),
         "`EVENKEEL_SIMD=sse9`: exp must return the error Backend, got {said}"

@@ -66,7 +66,7 @@ impl<E: Bits> Graded<E> {
         attention_backward(q, k, v, self.dy(), options).unwrap()
     }
 
-    /// Returns the index of the first key that belongs to a row's head.
+    /// Returns the index of the first key of the head to which a row's query belongs.
     fn keys_of(&self, row: usize) -> usize {
         let Shape([_, heads, of_keys, queries, keys, ..]) = self.case.shape;
         let head = row / queries;
@@ -510,7 +510,8 @@ fn nan_and_infinities<E: Bits>() {
             assert_same_bits("dq", &got.dq[features..], &expected.dq[features..]);
         }
         // A NaN in the last key makes dq NaN for the queries that attend to this key. An infinity in the last value
-        // affects dq of the same queries, and dk of the keys to which they attend. It affects no dv.
+        // makes dq NaN for the queries that attend to this value, and dk NaN for all keys of these queries. It does not
+        // change dv.
         let last = keys - 1;
         let mut graded = clean.clone();
         graded.case.k[last * features] = E::NAN;

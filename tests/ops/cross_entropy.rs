@@ -27,8 +27,8 @@ fn each() -> CrossEntropy<'static> {
     CrossEntropy::default().reduction(Reduction::None)
 }
 
-/// Returns the ULP at magnitude `at` in the type to which losses are rounded: f64 for rows of f64, otherwise f32. A
-/// loss beyond the range of f32 remains f64, but its ULP is still the ULP of 24 significant bits.
+/// Returns the ULP of a loss of magnitude `at`, in the type to which losses are rounded: f64 for rows of f64, otherwise
+/// f32. A loss beyond the range of f32 remains f64, but its ULP is still the ULP of 24 significant bits.
 fn unit<E: Element>(at: f64) -> f64 {
     let beyond = at.is_finite() && at > f64::from(f32::MAX);
     match E::DTYPE {

@@ -26,7 +26,7 @@ fn run<E: Element>(x: &[E], cols: usize, targets: &[i64], dloss: &[f64], options
 }
 
 /// Compares the gradient of one row with the reference. The error of an element is measured in ULP of the element, of
-/// its largest term or of `least`, whichever is largest.
+/// its largest term or of the argument `least`, whichever is largest.
 #[track_caller]
 fn check_terms<E: Element>(
     checker: &Checker,
@@ -118,7 +118,7 @@ fn every_option<E: Bits>() {
         if let Some(cap) = softcap.filter(|_| E::DTYPE != DType::F64) {
             options = options.softcap(cap);
         }
-        // The terms of the log-sum-exp may cancel; `least` covers their error.
+        // The terms of the log-sum-exp may cancel. The magnitude `least` accounts for their error.
         let max = row.iter().map(|x| x.widen().abs()).fold(0.0, f64::max);
         let least = 2.0 * options.z_loss * max * f64::EPSILON / E::LIMITS.epsilon;
         // Logits at the cap are equal, so the bound for equal scores applies.

@@ -324,8 +324,8 @@ fn what_cannot_be_put_together() {
     sums.backward_in_place(in_place, 5, &[6], &[1.0], &options).unwrap();
     assert_eq!(x[5..], [0.125, -0.875, 0.125]);
 
-    // The options `ignored` ignore the target 6. Sums that were computed with these options give no loss for options
-    // that count this target.
+    // The options `ignored` ignore the target 6. Therefore, sums that were computed with `ignored` give no loss for
+    // options that count the target 6.
     let ignored = options.ignore_index(6);
     let all = part(0..8, &[6], &options).unwrap();
     let sums = all.sums(view(0..8), 0, &[6], &ignored).unwrap();

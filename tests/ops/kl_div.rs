@@ -27,8 +27,9 @@ fn each() -> KlDiv {
     KlDiv::default().reduction(Reduction::None)
 }
 
-/// Generates four lists of target probabilities for a row. The probability lies on one class, equally on all classes,
-/// unequally on all classes, or on every third class. The probabilities of a list need not sum to 1.
+/// Generates four lists of target probabilities for a row: all of the probability on one class, equal probabilities,
+/// irregular probabilities, and probabilities of 0 except for every third class. The probabilities of a list need not
+/// sum to 1.
 fn targets(len: usize) -> [Vec<f32>; 4] {
     let mut one = vec![0.0; len];
     one[len / 2] = 1.0;

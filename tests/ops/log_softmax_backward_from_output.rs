@@ -37,8 +37,8 @@ impl FromOutput for OfLogSoftmax {
 output_tests!(OfLogSoftmax; next_to_the_largest_value);
 
 /// Checks gradients within a few ULP of the largest finite value. Each gradient is the product of an exponential and a
-/// large sum. An error of the exponential must not make the product infinite. In f64 it may, because no more precise
-/// type is available for the exponential.
+/// large sum. An error of the exponential must not make the product infinite. This does not apply to f64, because no
+/// more precise type is available for the exponential.
 fn next_to_the_largest_value<E: Bits>() {
     let checker = Checker::new::<E>(OfLogSoftmax::NAME);
     let max = E::LIMITS.max;

@@ -217,7 +217,8 @@ fn outcomes<E: Bits>() {
     assert!(matches!(refused, Err(Error::InvalidArgument { op: "rms_norm_backward", argument: "eps", .. })));
 }
 
-/// Op that maps rows of dy to rows of dx, for the checks of all forms. Every row has the same x.
+/// The gradient as an op that maps rows of dy to rows of dx. Tests compare its forms: allocating, into a destination
+/// and in place. Every row has the same x.
 struct Forms<'a, E> {
     x: Vec<E>,
     options: RmsNorm<'a>,

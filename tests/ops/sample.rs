@@ -353,8 +353,8 @@ fn neighbours_are_cut_in_order() {
     for case in 0..400 {
         let temperature = [1.0, 0.7, 2.0][case % 3];
         let max = [0.0, 5.0, -3.0][case / 3 % 3];
-        // All logits except the largest are close to `about`. In half of the cases, the exponential switches to another
-        // entry of its table at `about`.
+        // All logits except the largest are close to the value `about`. In half of the cases, the exponential switches
+        // to another entry of its table at this value.
         let below = rng.random_range(0..60) as f64 + [0.5, rng.random_range(0.0..1.0)][case % 2];
         let about = max - below * step * temperature;
         let spread = 10f64.powf(rng.random_range(-12.0..-5.0));

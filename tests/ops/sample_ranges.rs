@@ -10,7 +10,7 @@ enum Meaning {
     Refused,
     /// The value has no effect.
     Off,
-    /// The value has the effect of this other value.
+    /// The tested value has the same effect as the value given here.
     As(f64),
     /// The value changes the distribution.
     Acts,

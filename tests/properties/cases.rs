@@ -66,7 +66,7 @@ fn finite_rows<E: Bits>(op: &'static Op, rows: usize, cols: usize) -> BoxedStrat
     }
 }
 
-/// Generates calls of an op whose options are drawn from `numbers`.
+/// Generates calls of an op. The strategy `numbers` generates their options.
 fn calls(op: &'static Op, numbers: impl Strategy<Value = f64> + 'static) -> impl Strategy<Value = Call> {
     let index =
         OPS.iter().position(|other| other.name == op.name).expect("the op of a generated call must be in the registry")

@@ -139,7 +139,7 @@ fn random_cases<E: Bits>() {
     }
 }
 
-/// Checks logits that are small differences of large products and biases, on any rank.
+/// Checks logits that are small because a bias cancels most of the product, which may be large.
 fn products_that_cancel<E: Bits>() {
     let mut rng = generate::rng("products that cancel");
     for _ in 0..40 {

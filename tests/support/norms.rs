@@ -64,8 +64,8 @@ impl Norm<'_> {
         (h, mean, along)
     }
 
-    /// Returns, for each column, the sum of |dy n| over the rows and the sum of |dy| over the rows. In the first sum,
-    /// [`mean_term`] or [`least_counted`] replaces |n| if |n| is smaller.
+    /// Returns, for each column, the sum of |dy n| over the rows and the sum of |dy| over the rows. The first sum uses
+    /// the largest of |n|, [`least_counted`] and, for a centred norm, [`mean_term`] in place of |n|.
     pub fn column_terms<E: Element>(&self, x: &[E], dy: &[E], cols: usize) -> [Vec<f64>; 2] {
         let mut terms = [vec![0.0; cols], vec![0.0; cols]];
         for (x, dy) in x.chunks(cols).zip(dy.chunks(cols)) {

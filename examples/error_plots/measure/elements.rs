@@ -60,8 +60,9 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             let exact = pairs().map(|(a, b)| reference::log_add_exp(a, b)).collect();
             let naive = pairs().map(|(a, b)| naive::log_add_exp(a, b)).collect();
             Case::new(exact, evenkeel::log_add_exp(a, &b), naive).beside(|i| {
-                // The unit of error is the ULP of this magnitude, or of the result if that is larger. The magnitude is
-                // at most that of the larger input, or ln 2. An input far below the other does not increase it.
+                // The unit of error is the ULP of the result or of this magnitude, whichever is larger. The magnitude
+                // is max(|a|, |b|), limited to |max(a, b)| or ln 2, whichever is larger. The limit excludes an input
+                // far below the other.
                 let [a, b] = [a[i], b[i]].map(E::widen);
                 a.abs().max(b.abs()).min(a.max(b).abs().max(std::f64::consts::LN_2))
             })

@@ -157,8 +157,8 @@ impl Standin {
         }
     }
 
-    /// Makes calls of a function fail with this status. The next `after` calls pass, and the `times` calls after them
-    /// fail. The name "" stands for every function.
+    /// Makes calls of a function fail with this status. First, `after` calls still pass; then, `times` calls fail. The
+    /// name "" stands for every function.
     pub fn fail(&self, function: &str, after: c_int, times: c_int, status: c_int) {
         let function = CString::new(function).expect("the name of a runtime function must have no NUL");
         // SAFETY: the function of the fake library has this type.

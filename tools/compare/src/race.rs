@@ -166,7 +166,7 @@ impl<E: Float> Runner<'_, '_, E> {
     }
 }
 
-/// Measures `calls` calls, in parts of at most `most` calls.
+/// Measures calls in parts. `calls` is the total number of calls, and `most` is the largest number in a part.
 fn in_parts(calls: usize, most: usize, mut part: impl FnMut(usize) -> Time) -> Time {
     let mut all = Time::default();
     for start in (0..calls).step_by(most) {

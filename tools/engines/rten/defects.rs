@@ -4,7 +4,7 @@ use rten_generate::Logits;
 use rten_generate::filter::{Chain, LogitsFilter, Temperature, TopK};
 use rten_generate::sampler::{ArgMax, Multinomial, Sampler};
 
-/// Outcome of a draw, before and after the change.
+/// Outcome of a draw: a token before the change, and a `Result` after it.
 trait Outcome {
     fn token(self) -> Option<u32>;
 }

@@ -26,8 +26,8 @@ pub fn greedy(logits: &Logits) -> Result<TokenId, Error> {
     Ok(logits.indices()[sampled.token as usize])
 }
 
-/// Keeps only the most probable token. Logits that the sampler refuses stay as they are, and it refuses them again when
-/// it draws.
+/// Keeps only the most probable token. If the sampler refuses the logits, returns them unchanged. The sampler then
+/// refuses them again when it draws.
 pub fn most_probable(logits: Logits) -> Logits {
     match greedy(&logits) {
         Ok(token) => Logits::sparse(vec![0.0], vec![token]),

@@ -19,7 +19,8 @@ pub fn lengths(cumulative: &[u32], sequences: &[u32]) -> Vec<usize> {
     sequences.iter().map(|&i| (cumulative[i as usize + 1] - cumulative[i as usize]) as usize).collect()
 }
 
-/// Computes the mean of the first tokens of each sequence, as many as its length. Outputs are `[batch, tokens, width]`.
+/// Computes the mean over the tokens of each sequence. In `outputs`, `[batch, tokens, width]`, padding follows the
+/// tokens.
 pub fn mean(outputs: &Tensor, lengths: &[usize]) -> Result<Tensor> {
     let mask = Mask::lengths(lengths);
     Ok(guarded::mean_pool(outputs, 1, &MeanPool::default().mask(&mask))?)

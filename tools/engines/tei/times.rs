@@ -1,7 +1,7 @@
-//! Times of the ops that the change replaces, composed of candle's ops as before, and of Evenkeel's.
+//! Compares the times of ops before the change, composed of candle's ops, with the times of Evenkeel's ops.
 //!
-//! The sizes are those of a batch of 4 sequences of 128 tokens in a model of 12 heads and 384 features. Run it with
-//! `cargo test -p text-embeddings-backend-candle --test times -- --ignored --nocapture`.
+//! The sizes are those of a batch of 4 sequences of 128 tokens in a model of 12 heads and 384 features. Run the test
+//! with `cargo test -p text-embeddings-backend-candle --test times -- --ignored --nocapture`.
 
 use candle::{D, DType, Device, Result, Tensor};
 use evenkeel::candle::guarded;
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 const LENGTHS: [usize; 4] = [128, 75, 50, 25];
 
-/// Prints the least time of each function. Calls alternate, so that both see the same load of the machine.
+/// Prints the least time of each function. Calls alternate, so that other load on the machine affects both functions
+/// equally.
 fn compare(name: &str, dtype: DType, before: impl Fn() -> Result<Tensor>, after: impl Fn() -> Result<Tensor>) {
     let [mut least_before, mut least_after] = [Duration::MAX; 2];
     for _ in 0..300 {

@@ -61,14 +61,14 @@ pub fn bound<E: Element>(op: &str) -> f64 {
     accuracy::bound(op, E::DTYPE).map_or(0.0, |bound| bound.ulps)
 }
 
-/// Returns the verdict on the worst of the results. The unit of error is the ULP of the exact result or of `at`,
-/// whichever is larger.
+/// Returns the verdict on the worst of the results. The unit of error is the ULP of the exact result or of the
+/// magnitude that `at` returns for its index, whichever is larger.
 pub fn worst<E: Element, R: Real>(got: &[E], exact: &[R], bound: f64, at: impl Fn(usize) -> f64) -> Option<Verdict> {
     worst_besides(got, exact, bound, at, |_| 0.0)
 }
 
-/// Returns the verdict on the worst of the results, as [`worst`] does. `besides` is an additional absolute error that
-/// the op's documentation allows.
+/// Returns the verdict on the worst of the results, as [`worst`] does. For the index of a result, `besides` returns an
+/// additional absolute error that the op's documentation allows.
 pub fn worst_besides<E: Element, R: Real>(
     got: &[E],
     exact: &[R],
@@ -125,7 +125,8 @@ fn sum_is_exact<E: Element>(row: &[E]) -> bool {
 }
 
 /// Judges a loss. Unless the operands are f64, the unit of error is the ULP of f32, and rounding to f32 adds 0.5 ULP.
-/// `besides` holds an addition to the bound, and the absolute error that the op's documentation allows.
+/// The first number in `besides` is added to the bound. The second is an absolute error that the op's documentation
+/// allows.
 pub fn of_loss<E: Element, R: Real>(op: &str, got: f64, exact: R, at: f64, besides: [f64; 2]) -> Option<Verdict> {
     let at = ulp::toward_zero(exact).max(at);
     let unit = match E::DTYPE {

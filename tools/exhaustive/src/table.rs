@@ -27,7 +27,7 @@ pub struct Row {
     pub inputs: u64,
     /// Number of results that are not correctly rounded.
     pub misrounded: u64,
-    /// Largest error in ULP; 0.5, the bound of correctly rounded results, if none is misrounded.
+    /// Largest error in ULP. If no result is misrounded, it is 0.5, the bound of correctly rounded results.
     pub largest_error_ulp: f64,
     /// Number of inputs whose expected result MPFR had to decide.
     pub by_mpfr: u64,

@@ -16,7 +16,8 @@ const BLOCKS_A_CHUNK: u32 = 1 << 12;
 /// Number of chunks of a walk.
 pub const CHUNKS: u32 = ((1u64 << 32) / (BLOCK as u64 * BLOCKS_A_CHUNK as u64)) as u32;
 
-/// Continues a walk at its first unfinished chunk. Calls `after` after each finished chunk. `after` may stop the walk.
+/// Continues a walk at its first unfinished chunk. At the end of each chunk, calls the function `after`, which may stop
+/// the walk.
 pub fn walk(
     function: &Function,
     progress: &mut Progress,

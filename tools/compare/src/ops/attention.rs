@@ -13,12 +13,12 @@ use evenkeel::candle::guarded;
 use evenkeel::reference::attention_of;
 use evenkeel::{Heads, attention_into};
 
-/// Attention of a prompt. The problem's `x` holds the queries. Its `beside` holds the keys and then the values. All
-/// three have the same size.
+/// Attention of a prompt. The problem's `x` holds the queries. Its operand `beside` holds the keys, followed by the
+/// values. Queries, keys and values have the same size.
 pub struct Prefill;
 
-/// Attention of one query per head. The problem's `x` holds the keys. Its `beside` holds the values and then the
-/// queries. Keys and values have the same size.
+/// Attention of one query per head. The problem's `x` holds the keys. Its operand `beside` holds the values, followed
+/// by the queries. Keys and values have the same size.
 pub struct Decode;
 
 /// Queries, keys and values, with the numbers of heads, queries, keys and features.

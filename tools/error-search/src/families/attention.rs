@@ -76,8 +76,8 @@ pub struct Logits<R> {
 }
 
 impl<E: Element> Head<E> {
-    /// Smallest weight in the error bound, 2^-950 for f64 and 2^-126 otherwise. Smaller weights count as this
-    /// weight, as the documentation of `attention` states.
+    /// Smallest weight in the error bound, 2^-950 for f64 and 2^-126 otherwise. A smaller weight is replaced by this
+    /// one, as the documentation of `attention` states.
     pub const LEAST: f64 = match E::DTYPE {
         DType::F64 => f64::from_bits((1023 - 950) << 52),
         _ => f64::from_bits((1023 - 126) << 52),

@@ -106,7 +106,7 @@ fn rms_norm_residual<E: Bits>(device: &Device) {
         let (y, sum) = run::rms_norm_residual(device, x.view(), residual, &options).unwrap();
         let (host_y, host_sum) = evenkeel::rms_norm_residual(x.view(), residual, &options).unwrap();
         // Near a tie, `BeforeWeight` may round the normalised value to the other neighbour before it multiplies by the
-        // weight. So its result may be off by more.
+        // weight. The bound for `BeforeWeight` is therefore multiplied by 3.
         let factor = if rounding == Rounding::Once { 1.0 } else { 3.0 };
         let mut worst = Worst::new::<E>("rms_norm", device).times(factor);
         for (i, (sum, host)) in sum.iter().zip(&host_sum).enumerate() {
