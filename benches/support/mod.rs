@@ -58,7 +58,7 @@ pub struct Race<'c, E: Element> {
     group: BenchmarkGroup<'c, WallTime>,
     op: &'static str,
     bound: &'static Bound,
-    /// Exact results of the leading rows, of which there may be only one.
+    /// Exact results of the first row, or of the first rows.
     exact: Vec<E::Exact>,
 }
 

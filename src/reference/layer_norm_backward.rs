@@ -10,7 +10,7 @@ use crate::element::Element;
 ///
 /// ```
 /// use evenkeel::reference::layer_norm_backward;
-/// // With a constant dy, the gradient is that of the sum of the results. This sum is 0 for every x.
+/// // The normalised values of a row sum to 0 for every x. So a constant dy gives a gradient of 0.
 /// assert_eq!(layer_norm_backward(&[1.0f32, 2.0, 6.0], &[5.0; 3], None, 1e-5), [0.0; 3]);
 /// ```
 pub fn layer_norm_backward<E: Element>(x: &[E], dy: &[E], weight: Option<&[f64]>, eps: f64) -> Vec<E::Exact> {

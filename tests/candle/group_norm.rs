@@ -193,7 +193,7 @@ fn the_module_refuses_what_candles_does() -> Result<()> {
         let error = norm.forward(&tensor(dims, DType::F32, 1.0, 1)?).unwrap_err();
         assert_eq!(evenkeel::Error::from(error).name(), "ShapeMismatch", "group norm must reject the shape {dims:?}");
     }
-    // If only candle supports the type of a tensor, the result or error must be the same as that of candle's op.
+    // For a type that only candle supports, the function must return the result or the error of candle's op.
     let x = tensor(&[1, 6, 2], DType::F32, 1.0, 1)?.to_dtype(DType::F8E4M3)?;
     let eights = |t: Tensor| t.to_dtype(DType::F8E4M3);
     let (ones, zeros) = (eights(Tensor::ones(6, DType::F32, CPU)?)?, eights(Tensor::zeros(6, DType::F32, CPU)?)?);

@@ -20,8 +20,8 @@ fn case<E: Bits>([keys, features]: [usize; 2], q: Vec<f64>, k: Vec<f64>, v: Vec<
     Case { shape: Shape([1, 1, 1, 1, keys, features, 1]), q, k, v }
 }
 
-/// Returns a number just below half an ULP of 1. The ULP is that of the type in which the kernels add: f64 for f64, and
-/// f32 for all other types.
+/// Returns a number just below half an ULP of 1 in the type in which the kernels add: f64 for f64, and f32 for all
+/// other types.
 fn small<E: Bits>() -> f64 {
     let place = if E::DTYPE == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
     E::from_wide(0.49 * place).widen()

@@ -45,8 +45,8 @@ macro_rules! gradients {
 evenkeel::for_each_elementwise!(gradients);
 
 /// Returns the derivative at x, and the magnitude whose ULP is the unit of error. For functions of the form x s(x), the
-/// derivative is the sum of s(x) and x s'(x), which may cancel. In f64, the magnitude is therefore that of the larger
-/// term.
+/// derivative is the sum of s(x) and x s'(x), which may cancel. In f64, the magnitude of the larger term is
+/// therefore used.
 fn exact<E: Element>(gradient: &Gradient<E>, x: E) -> (DoubleDouble, DoubleDouble) {
     let (x, derivative) = (x.widen(), (gradient.derivative)(x.widen()));
     let unit = accuracy::bound(gradient.name, E::DTYPE).unwrap().unit;

@@ -226,7 +226,7 @@ impl Kernel for Tile<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
-        // As many rows are summed together as have accumulators in registers. This hides the latency of additions.
+        // The accumulators of this many rows fit in registers. Independent accumulators hide the latency of additions.
         if I::REGISTERS >= 32 { self.all::<I, 4>(isa) } else { self.all::<I, 2>(isa) }
     }
 }

@@ -108,7 +108,7 @@ DEVICE float min_or_nan(float a, float b) {
 #endif
 }
 
-// Defines a function of two words, each of which holds two values. The low value of the result comes from the low
+// Defines a function of two words. Each word holds two values. The low value of the result comes from the low
 // values of the words, and the high value from the high values. A device uses `INSTRUCTION`, and a CPU uses `FUNCTION`.
 // `largest` propagates NaN, and the other functions ignore NaN.
 #ifdef __CUDACC__

@@ -1,6 +1,6 @@
 // Samples a token of each row of logits, as `src/cpu/sample.rs` defines it. Masses are integers, so the order of a sum
-// does not matter. A block processes a short row alone. For a long row, three kernels run, in each of which several
-// blocks read the row. A block of a fourth kernel then completes the row.
+// does not matter. One block processes a short row. For a long row, several blocks of three kernels read the row, and
+// one block of a fourth kernel completes it.
 #include "sample_filters.cuh"
 
 // Returns whether a penalised token is outside the vocabulary.

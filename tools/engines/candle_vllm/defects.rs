@@ -8,7 +8,7 @@ use sampling::openai::sampling_params::SamplingParams;
 
 const LOGITS: [f32; 4] = [0.0, 0.25, 0.5, 0.125];
 
-/// Three requests, of which the second has a NaN.
+/// Runs three requests. The logits of the second contain a NaN.
 fn a_nan_refuses_one_request(params: SamplingParams) {
     let batch: Batch = (0..3).map(|id| request(id, params.clone(), &[])).collect();
     let logits = [LOGITS.to_vec(), vec![0.0, f32::NAN, 0.5, 0.0], LOGITS.to_vec()];

@@ -21,7 +21,7 @@ use tokenizers::Tokenizer;
 /// Number of tokens in the vocabulary. The text of a token is its number.
 pub const VOCABULARY: usize = 500;
 
-/// Prompts, each of which selects the logits of all following steps.
+/// Prompts. Each selects the logits of all following steps.
 pub const FALLING: &str = "0";
 pub const RARE: &str = "1";
 pub const NAN: &str = "2";

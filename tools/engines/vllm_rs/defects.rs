@@ -15,7 +15,7 @@ use toktrie::SimpleVob;
 
 const LOGITS: [f32; 4] = [0.0, 0.25, 0.5, 0.125];
 
-/// Prefill of three requests, of which the second has a NaN. The scheduler must finish only that one.
+/// Prefills three requests. The logits of the second contain a NaN. The scheduler must finish only this request.
 fn a_nan_refuses_one_request(params: SamplingParams) {
     let batch: Vec<Sequence> = (0..3).map(|id| request(id, &params)).collect();
     let logits = [LOGITS.to_vec(), vec![0.0, f32::NAN, 0.5, 0.0], LOGITS.to_vec()];
