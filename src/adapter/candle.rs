@@ -80,7 +80,7 @@ macro_rules! candle_adapter {
         use $crate::adapter::{Op, Values, View};
 
         /// Softmax, norms and activations, as in `candle_nn::ops`.
-        #[allow(dead_code, unused_imports)]
+        #[allow(dead_code, unused_imports, reason = "the caller may not need all")]
         pub mod ops {
             $(pub use $nn::{ops::*};)?
             use super::framework::{D, Result, Tensor, shape::Dim};
@@ -123,7 +123,7 @@ macro_rules! candle_adapter {
         }
 
         /// Rotary embedding, as in `candle_nn::rotary_emb`.
-        #[allow(dead_code, unused_imports)]
+        #[allow(dead_code, unused_imports, reason = "the caller may not need all")]
         pub mod rotary_emb {
             $(pub use $nn::{rotary_emb::*};)?
             use super::framework::{Result, Tensor};
@@ -146,7 +146,7 @@ macro_rules! candle_adapter {
         }
 
         /// Ops with Evenkeel's options.
-        #[allow(dead_code)]
+        #[allow(dead_code, reason = "the caller may not need it")]
         pub mod guarded {
             use super::framework::{Result, Tensor, shape::Dim};
             use super::{Op, apply};
@@ -176,7 +176,7 @@ macro_rules! candle_adapter {
         }
 
         /// Draws a token from each row of logits `[.., vocabulary]`. Logits on another device are copied to the CPU.
-        #[allow(dead_code)]
+        #[allow(dead_code, reason = "the caller may not need it")]
         pub fn sample_rows(
             logits: &Tensor,
             mask: Option<&$crate::Mask<'_>>,
@@ -192,7 +192,7 @@ macro_rules! candle_adapter {
         }
 
         /// Returns the error of Evenkeel that candle's error wraps, if there is one.
-        #[allow(dead_code)]
+        #[allow(dead_code, reason = "the caller may not need it")]
         pub fn typed(error: &Error) -> Option<&$crate::Error> {
             match error {
                 Error::Io(error) => error.get_ref()?.downcast_ref(),
