@@ -39,9 +39,12 @@ enum What {
     Check {
         #[command(flatten)]
         cases: Cases,
-        /// Number of blocks of 2^20 elements in one call; 4097 blocks exceed 2^32 elements.
+        /// Check only calls with this number of blocks of 2^20 elements; 4097 blocks exceed 2^32 elements.
         #[arg(long, default_value_t = 0)]
         blocks: usize,
+        /// Check only the ops of the K-th of N processes. Each process needs its own file.
+        #[arg(long, value_name = "K/N", default_value = "1/1", value_parser = share)]
+        share: (usize, usize),
     },
     /// Measure the time of each op. Continues with the timings that the file lacks.
     Time {
@@ -60,7 +63,7 @@ enum What {
     },
     /// Write a page and a data file about a run.
     Report {
-        /// Folder of the run, with any of check.json, time.json, peers.json, digest.json and steps.tsv.
+        /// Folder of the run, with any of check*.json, time.json, peers.json, digest.json and steps.tsv.
         run: PathBuf,
         /// Folder for the page and the data file, which are named after the device and the date.
         #[arg(long)]
@@ -141,9 +144,27 @@ fn refuse_unknown(ops: &[String], known: &[&str]) -> Result<()> {
     }
 }
 
-fn check(cases: &Cases, stream: Option<&Stream>, device: Option<Device>, blocks: usize) -> Result<()> {
+/// Parses `K/N`, with K from 1 to N.
+fn share(text: &str) -> std::result::Result<(usize, usize), String> {
+    let parts = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    parts.filter(|(k, n)| (1..=*n).contains(k)).ok_or_else(|| "it must be K/N with K from 1 to N".to_string())
+}
+
+fn check(
+    cases: &Cases,
+    stream: Option<&Stream>,
+    device: Option<Device>,
+    blocks: usize,
+    (k, n): (usize, usize),
+) -> Result<()> {
     refuse_unknown(&cases.ops, &ops::names())?;
-    let plan = check::Plan { stream, ops: &cases.ops, blocks, out: &cases.out };
+    let ops: Vec<&str> = ops::names()
+        .into_iter()
+        .filter(|name| cases.ops.is_empty() || cases.ops.iter().any(|op| op == name))
+        .skip(k - 1)
+        .step_by(n)
+        .collect();
+    let plan = check::Plan { stream, ops: &ops, blocks, out: &cases.out };
     let mut checks = begun(cases, device)?;
     check::run(&plan, &mut checks)?;
     let wrong = checks.checks.iter().filter(|check| check.mismatches > 0 || check.stopped.is_some()).count();
@@ -159,10 +180,10 @@ fn run(what: What) -> Result<()> {
             println!("{name}, {compute_capability}, {multiprocessors} multiprocessors, {memory} bytes, {driver}");
             Ok(())
         }
-        What::Digest(cases) => check(&cases, None, None, 0),
-        What::Check { cases, blocks } => {
+        What::Digest(cases) => check(&cases, None, None, 0, (1, 1)),
+        What::Check { cases, blocks, share } => {
             let (context, device) = device()?;
-            check(&cases, Some(&stream(&context)?), Some(device), blocks)
+            check(&cases, Some(&stream(&context)?), Some(device), blocks, share)
         }
         What::Time { out, ops, quick, elements } => {
             refuse_unknown(&ops, &time::names())?;
@@ -193,6 +214,14 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_is_one_of_a_number_of_processes() {
+        assert_eq!(share("2/6"), Ok((2, 6)));
+        for wrong in ["0/6", "7/6", "6", "1/0", "a/6", ""] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn unknown_ops_are_refused_with_the_list_of_known_ops() {

@@ -1,6 +1,7 @@
 //! The page about a run, and the file with all of its data.
 
 use crate::error::{Error, Result};
+use crate::ops;
 use crate::record::{self, Check, Checks, Device, Step, Timing, Timings, read_json};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -31,11 +32,11 @@ pub fn write(folder: &Path, docs: &Path, date: &str) -> Result<[PathBuf; 2]> {
 }
 
 fn read(folder: &Path, date: &str) -> Result<Run> {
-    let checks: Option<Checks> = read_json(&folder.join("check.json"))?;
+    let checks = checks(folder)?;
     let timings: Option<Timings> = read_json(&folder.join("time.json"))?;
     let of_checks = checks.as_ref().and_then(|checks| checks.device.clone());
     let device = of_checks.or_else(|| timings.as_ref().map(|timings| timings.device.clone()));
-    let nothing = || Error::NothingThere(folder.to_path_buf(), "check.json or time.json", "check");
+    let nothing = || Error::NothingThere(folder.to_path_buf(), "check*.json or time.json", "check");
     let device = device.filter(|device| !device.name.is_empty()).ok_or_else(nothing)?;
     let path = folder.join("steps.tsv");
     let steps = match std::fs::read_to_string(&path) {
@@ -45,6 +46,31 @@ fn read(folder: &Path, date: &str) -> Result<Run> {
     };
     let (digests, peers) = (read_json(&folder.join("digest.json"))?, read_json(&folder.join("peers.json"))?);
     Ok(Run { date: date.to_string(), device, checks, digests, timings, peers, steps })
+}
+
+/// Reads the files named `check*.json`, and puts their checks in the order of the ops. Returns `None` without a file.
+fn checks(folder: &Path) -> Result<Option<Checks>> {
+    let describe = |error| Error::File(folder.to_path_buf(), error);
+    let mut all: Option<Checks> = None;
+    for entry in std::fs::read_dir(folder).map_err(describe)? {
+        let path = entry.map_err(describe)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !(name.starts_with("check") && name.ends_with(".json")) {
+            continue;
+        }
+        let Some(mut read) = read_json::<Checks>(&path)? else { continue };
+        match &mut all {
+            Some(all) => all.checks.append(&mut read.checks),
+            None => all = Some(read),
+        }
+    }
+    let order = ops::names();
+    let at = |check: &Check| {
+        // Types have short names. Calls of more than 2^32 elements have longer ones, and come last.
+        (check.dtype.len() > 4, order.iter().position(|name| *name == check.op))
+    };
+    all.iter_mut().for_each(|all| all.checks.sort_by_key(at));
+    Ok(all)
 }
 
 /// Parses a line of name, status and seconds, separated by tabs.
@@ -304,7 +330,7 @@ mod tests {
         let docs = folder.path().join("docs");
         let error = write(folder.path(), &docs, "2026-01-02").unwrap_err().to_string();
         assert!(
-            error.ends_with("has no check.json or time.json; run `gpu-check check` on a device to write it"),
+            error.ends_with("has no check*.json or time.json; run `gpu-check check` on a device to write it"),
             "{error}"
         );
         assert!(!docs.exists());
