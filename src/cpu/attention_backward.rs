@@ -1,4 +1,4 @@
-//! Gradient of attention: handles one key head at a time, block by block, and never stores the whole weight matrix.
+//! Gradient of attention. Key heads are handled one at a time, block by block. The whole weight matrix is never stored.
 //!
 //! All arithmetic is f64. A first pass over a head's keys computes each row's largest logit, the sum of its
 //! exponentials and the weighted mean of its products dy v, merged as in the forward pass. A second pass recomputes the

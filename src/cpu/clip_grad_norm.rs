@@ -67,8 +67,8 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Returns the norm of several tensors together. `parts` has the contribution of each tensor. The tiled sum adds
-    /// them.
+    /// Returns the norm over the elements of all tensors. `parts` has the contribution of each tensor. The tiled sum
+    /// adds the contributions.
     pub fn of(parts: &[TensorNorm], norm_type: NormType) -> Self {
         let broken = parts.iter().map(|part| part.value).filter(|value| !value.is_finite());
         if let Some(value) = broken.reduce(|a, b| if a.is_nan() { a } else { b }) {

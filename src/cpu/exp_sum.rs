@@ -1,4 +1,5 @@
-//! Sum of the exponentials of a row or of its shard. The sum stays accurate when the largest exponential is left out.
+//! Sum of the exponentials of a row, or of a shard of a row. The sum stays accurate when the largest exponential is
+//! left out.
 
 use super::scores::{leaves_digits, log_of_units};
 use crate::element::Element;
@@ -34,8 +35,8 @@ struct Rest {
     finer: RescaleExponent,
 }
 
-/// Exponent of a power of two, at most 126. The power scales the row's largest exponential below 1 to between 1/2 and
-/// 1.
+/// Exponent of a power of two, at most 126. Multiplied by this power, the row's exponentials below 1 stay at most 1,
+/// and the largest of them is usually above 1/2.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RescaleExponent(u32);
 
@@ -69,7 +70,7 @@ impl ExpSum {
         ExpSum { units, rest, ..ExpSum::default() }
     }
 
-    /// Sums f64 exponentials, for a division.
+    /// Sums f64 exponentials. The sum is precise enough to divide by, but not for its logarithm.
     #[inline(always)]
     pub fn wide<I: Isa>(isa: I, exps: &[f64]) -> Self {
         isa.outline(Wide { exps, row_len: None })

@@ -127,8 +127,8 @@ impl Moments {
     }
 
     /// Computes the moments for LayerNorm from the sum of `len` elements and the sum of their squares, for types other
-    /// than f64. If cancellation would show in the variance, returns `Err` with only the mean, as a high and a low
-    /// part.
+    /// than f64. If cancellation would make the variance inaccurate, returns `Err` with only the mean, as a high and a
+    /// low part.
     #[inline(always)]
     pub fn of_one_pass<E: Element>(len: usize, eps: f64, [total, squares]: [f64; 2]) -> Result<Self, [f64; 2]> {
         let n = len as f64;

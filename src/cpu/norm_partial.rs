@@ -1,5 +1,6 @@
-//! Statistics of rows that are sharded at multiples of 256 columns. Rounds gather the statistics until each row's
-//! moments are known. The rounds compute what [`Moments`] computes for a complete row, in tiles of the tiled sum.
+//! Statistics of rows that are sharded at multiples of 256 columns. The statistics are computed in rounds, until the
+//! moments of each row are known. Together, the rounds compute what [`Moments`] computes for a complete row, in tiles
+//! of the tiled sum.
 
 use super::each_row::{OfRow, each_row};
 use super::lanes::{GuardCounts, LaneKernel, RowIo};

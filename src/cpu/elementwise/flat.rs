@@ -113,7 +113,7 @@ const MANY: usize = 8;
 /// Number of elements computed again in f64 at a time.
 const TILE: usize = 64;
 
-/// Recomputes in f64 the elements of a chunk whose rounding is uncertain.
+/// Computes elements of a chunk again, in f64, if their rounding is uncertain.
 struct Mend<'a, E> {
     function: &'a dyn Forms<E>,
     x: &'a [E],

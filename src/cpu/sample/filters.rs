@@ -36,7 +36,7 @@ pub struct Filtering<'a, S> {
     pub scraps: &'a mut Scraps,
 }
 
-/// Result of a draw from the remaining candidates, and the normalization of their probabilities.
+/// Result of a draw from the remaining candidates, and the numbers that normalise their probabilities.
 pub struct DrawnCandidate {
     pub scale: Scale,
     /// Logarithm of the sum of e^((logit - max) / temperature) over the candidates.
