@@ -215,7 +215,7 @@ impl Distance {
         }
     }
 
-    /// Returns the value of a sum of terms, scaled back up.
+    /// Converts a sum of terms to f64, and undoes the scaling of the terms.
     pub fn total(sum: &Bins) -> f64 {
         sum.value().0 * Self::UP
     }

@@ -35,7 +35,7 @@ struct Rest {
     finer: RescaleExponent,
 }
 
-/// Exponent of a power of two, at most 126. Multiplied by this power, the row's exponentials below 1 stay at most 1,
+/// Exponent of a power of two, at most 126. Multiplied by the power, the row's exponentials below 1 do not exceed 1,
 /// and the largest of them is usually above 1/2.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RescaleExponent(u32);
@@ -70,7 +70,7 @@ impl ExpSum {
         ExpSum { units, rest, ..ExpSum::default() }
     }
 
-    /// Sums f64 exponentials. The sum is precise enough to divide by, but not for its logarithm.
+    /// Sums f64 exponentials. The sum is precise enough for a division, but not for its logarithm.
     #[inline(always)]
     pub fn wide<I: Isa>(isa: I, exps: &[f64]) -> Self {
         isa.outline(Wide { exps, row_len: None })

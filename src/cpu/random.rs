@@ -1,5 +1,5 @@
-//! Tensors of random numbers. Each element depends only on its index and the stream, so the split of the work does not
-//! affect the element.
+//! Tensors of random numbers. Each element depends only on its index and the stream, and not on how the work is split
+//! between threads.
 
 use crate::element::Element;
 use crate::error::Result;

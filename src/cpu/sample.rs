@@ -39,7 +39,7 @@ use std::cell::Cell;
 
 const OP: &str = "sample";
 
-/// Filters each row, calls `make` with the remaining tokens, and writes the value that `make` returns to `out`.
+/// Filters each row, and calls `make` with the remaining tokens. The values that `make` returns are written to `out`.
 pub fn each_row<E: Element, T: Send>(
     logits: Rows<'_, E>,
     mask: Option<Resolved<'_>>,

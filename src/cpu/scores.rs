@@ -48,7 +48,7 @@ pub enum Row<'s> {
 }
 
 impl Row<'static> {
-    /// Classifies a row by its maximum and whether it has a NaN. The returned class holds no logits.
+    /// Classifies a row by its maximum, and by whether it has a NaN. The returned class holds no logits.
     pub fn known(max: f64, nan: bool) -> Self {
         classify(0..0, Logits::Direct, Extrema { max, min: max, nan })
     }

@@ -438,8 +438,8 @@ impl Masked<'_> {
         next: PrefetchSpan<S, D>,
         beside: [&[f32]; N],
     ) -> &'d mut [D] {
-        // If the next row's bias need not be prefetched, the current block is prefetched, which has no effect. A branch
-        // would compile the loop twice.
+        // If the next row's bias need not be prefetched, the current block is prefetched, which has no effect. With a
+        // branch instead, the loop would be compiled twice.
         let ahead = if self.far { self.columns.len() } else { 0 };
         run.map_unrolled_with(
             isa,

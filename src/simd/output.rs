@@ -190,8 +190,8 @@ impl Written<'_> {
 impl Add for Written<'_> {
     type Output = Self;
 
-    /// Joins this range with `rest`. The result has a gap unless `rest` begins where this range ends, or one of the two
-    /// ranges is the default value. The default value means that nothing was written.
+    /// Joins this range with `rest`, which should begin where this range ends. Otherwise, the result has a gap. The
+    /// default value stands for no range: joining it with a range returns this range.
     #[inline(always)]
     fn add(self, rest: Self) -> Self {
         let (is_first, is_last) = (self.start == 0, rest.start == 0);

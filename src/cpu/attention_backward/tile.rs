@@ -218,8 +218,8 @@ impl<E: Element> Kernel for Score<'_, '_, E> {
 }
 
 impl Untyped<'_> {
-    /// Computes the weights of a row's values and the gradients of its scores. Masked entries are 0. If the row's
-    /// state, mean or dy is not finite, the unmasked entries that depend on this value are NaN.
+    /// Computes a row's weights and the gradients of its scores. Masked entries are 0. If the row's state, mean or dy
+    /// is not finite, the unmasked entries that depend on this value are NaN.
     #[inline(always)]
     fn weigh<I: Isa>(&self, isa: I, tile: &Tile, i: usize, rows: &Rows, made: &mut Made, scratch: &mut Scratch) {
         let scores = &made.scores.as_flattened()[i * KEYS..][..tile.reach];

@@ -15,7 +15,7 @@ const ROWS_FOR_TRANSPOSING_F64: usize = 16;
 pub struct Products<'a, 'o, E> {
     /// Normalised rows in f64. Zeros follow each row, up to a multiple of [`TILE`].
     pub rows: &'a [f64],
-    /// Exponent of each normalised row, which was multiplied by two to this power.
+    /// For each normalised row, the exponent of the power of two that the row was multiplied by.
     pub exponents: &'a [i32],
     pub call: &'a RmsNormLinear<'a, E>,
     /// Index of the first matrix row to multiply.
@@ -123,8 +123,8 @@ impl<E: Element> Products<'_, '_, E> {
         }
     }
 
-    /// Stores the results of one normalised row and the matrix rows of `beside`. The first of these matrix rows has the
-    /// index `of` among the rows that `to` holds.
+    /// Stores the results for one normalised row and the matrix rows of `beside`, given the sums of their products.
+    /// `of` is the index of the first of these matrix rows among the rows of this [`Products`].
     #[inline(always)]
     fn store<const C: usize>(&mut self, of: usize, row: usize, beside: &Beside<'_, E, C>, sums: &[f64; C]) {
         let count = self.exponents.len();

@@ -235,7 +235,7 @@ impl<S: Element> LogitSlice<'_, S> {
 struct Prefix<I: Isa> {
     /// Logit of the last token.
     logit: I::F32,
-    /// Index of the last token among the logits.
+    /// Index of the prefix's last token in the slice of logits.
     own: usize,
     highest_first: bool,
 }
