@@ -202,12 +202,12 @@ impl Kernel for Moves {
         let lanes = isa.load_f32(&index.map(|v| f32::from_bits(v as u32))).to_bits();
         let found = isa.array_f32(isa.lookup(isa.table(&table), lanes));
         for i in 0..16 {
-            assert_eq!(found[i], table[(index[i] & 7) as usize], "lookup must use the low 3 bits of {}", index[i]);
+            assert_eq!(found[i], table[(index[i] & 7) as usize], "lookup must use bits 0 to 2 of {}", index[i]);
         }
         let table: [f32; 16] = std::array::from_fn(|i| i as f32 * 1.25 - 3.0);
         let found = isa.array_f32(isa.long_lookup(isa.long_table(&table), lanes));
         for i in 0..16 {
-            assert_eq!(found[i], table[(index[i] & 15) as usize], "long_lookup must use the low 4 bits of {}", index[i]);
+            assert_eq!(found[i], table[(index[i] & 15) as usize], "long_lookup must use bits 0 to 3 of {}", index[i]);
         }
 
         let a: [f64; 16] = std::array::from_fn(|i| 1.0 + i as f64);
