@@ -24,7 +24,7 @@ pub struct ExpSum {
     /// Sum of all terms but the largest, from which an accurate logarithm is computed. This sum is computed only if the
     /// sum of all terms is barely above 1 or, in a part of a row, below 1.
     rest: Rest,
-    /// Equivalent of `rest` for f64.
+    /// Sum of all terms but the largest, for f64; see `rest`.
     bins: Bins,
 }
 

@@ -52,10 +52,10 @@ impl Norm for LayerNorm<'_> {
         moments.has_room().then_some([mean, low, moments.scale() as f32])
     }
 
-    /// The result has at most six roundings, which have a relative error of 6 * 2^-24. Three roundings are in the
-    /// difference of a 16-bit number and the mean. Cancellation does not magnify their errors: if the number is near
-    /// the mean, subtracting the mean's high part is exact, and otherwise the difference is large. Three more roundings
-    /// are in the product and the sum.
+    /// The result passes through at most six roundings. Their total relative error is at most 6 * 2^-24. Three
+    /// roundings are in the difference of a 16-bit number and the mean. Cancellation does not magnify their errors: if
+    /// the number is near the mean, subtracting the mean's high part is exact, and otherwise the difference is large.
+    /// Three more roundings are in the product and the sum.
     #[inline(always)]
     fn narrow_value<I: Isa, E: Element>(
         &self,

@@ -242,7 +242,7 @@ fn count<E: Element>(dy: &[E], flags: Option<&[u8]>, guards: &mut GuardCounts) {
 /// Returns the block of exponentials with this index. The first exponential is at column `first`.
 #[inline(always)]
 pub fn weights<I: Isa, E: Element>(isa: I, exps: &Exps<'_>, first: usize, index: usize) -> I::F64 {
-    // Rows of f64 have f64 exponentials, all others f32.
+    // Rows of f64 have f64 exponentials. All other rows have f32 exponentials.
     match exps {
         Exps::F64 { values } if E::IS_F64 => isa.load_f64(&block_within(values, first, index, 0.0)),
         Exps::F32 { values, .. } if !E::IS_F64 => isa.widen(isa.load_f32(&block_within(values, first, index, 0.0))),

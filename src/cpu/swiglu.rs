@@ -12,7 +12,7 @@ use crate::simd::{self, Float, Isa, Kernel, MaskBits, NotNan, Output, Select, Sp
 /// Number of elements processed at a time. If the gate is overwritten, each of its chunks is copied first.
 const CHUNK: usize = 512;
 
-/// Computes the products of two slices, and writes them to another of the same length.
+/// Computes silu(gate) * up for each element, and writes the products to a third slice of the same length.
 pub fn apply<'a, E: Element>(gate: &[E], up: &[E], out: Output<'a, E>) -> Result<&'a mut [E]> {
     Ok(out.write(|to| Ok((simd::run(Flat { io: SliceIo::Apart { from: gate, to }, up })?, ())))?.0)
 }

@@ -125,7 +125,7 @@ pub fn level() -> Result<Level> {
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn with_level<R>(level: Level, f: impl FnOnce() -> R) -> Result<R> {
-    /// Restores the outer choice, even when `f` unwinds.
+    /// Restores the choice of the enclosing [`with_level`], even when `f` unwinds.
     struct Restore(Option<Token>);
     impl Drop for Restore {
         fn drop(&mut self) {

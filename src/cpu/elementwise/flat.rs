@@ -5,7 +5,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::simd::{self, ArrayVec, BLOCK, Isa, Kernel, Output, Span, Unwritten, Work, Written};
 
-/// Applies the function to one slice, and writes the results to another of the same length.
+/// Applies the function to one slice, and writes the results to another slice of the same length.
 pub fn apply<'a, E: Element>(x: &[E], out: Output<'a, E>, function: &dyn Forms<E>) -> Result<&'a mut [E]> {
     Ok(out.write(|to| Ok((simd::run(Flat { io: SliceIo::Apart { from: x, to }, function })?, ())))?.0)
 }
