@@ -152,7 +152,8 @@ fn scaled(value: f64, exponent: i32) -> f64 {
     value * power(exponent / 2) * power(exponent - exponent / 2)
 }
 
-/// Factor by which elements are multiplied. If one f64 cannot represent the factor, it is the product of three f64.
+/// Factor by which elements are multiplied. If the factor is too small for one f64, it is the product of `factor` and
+/// `powers`.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     factor: f64,

@@ -210,8 +210,8 @@ impl Short {
     }
 }
 
-/// Calls `f` with each block of `y` and the block of the span's source at the same place, and writes the result. `f` must
-/// not return a NaN.
+/// Calls `f` with each block of `y` and the block of the span's source at the same index, and writes the result. `f`
+/// must not return a NaN.
 #[inline(always)]
 fn narrow<'d, I: Isa, E: Element, F: Formula>(
     isa: I,

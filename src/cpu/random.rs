@@ -10,8 +10,8 @@ use crate::math::trig::sin_cos;
 use crate::simd::{self, BLOCK, Float, Isa, Kernel, Work};
 use std::f64::consts::TAU;
 
-/// Largest distance of a normal number from its mean, in standard deviations. It follows from the smallest uniform
-/// number, 2^-53.
+/// Largest distance of a normal number from its mean, in standard deviations. The smallest uniform number, 2^-53, gives
+/// this distance.
 pub const NORMAL_REACH: f64 = 8.6;
 
 /// A distribution with valid parameters.
@@ -128,11 +128,11 @@ fn normals<I: Isa>(isa: I, words: [[u32; 4]; BLOCK]) -> [f64; BLOCK] {
 
 /// Draws truncated normal numbers by rejection of uniform numbers. If the limits are two standard deviations below and
 /// above the mean, a number takes 1.7 tries on average. If both limits are far above or far below the mean, it takes up
-/// to about 40.
+/// to 42.
 #[inline(always)]
 fn truncated<I: Isa>(isa: I, mut words: [[u32; 4]; BLOCK], seed: [u32; 2], [low, high]: [f64; 2]) -> [f64; BLOCK] {
-    // After this many tries, about one number in 10^40 has no accepted value. Such a number becomes the most probable
-    // value.
+    // After this many tries, fewer than one number in 10^42 has no accepted value. Such a number becomes the most
+    // probable value.
     const TRIES: usize = 4096;
     let nearest = 0f64.max(low).min(high);
     let (mut found, mut open) = ([nearest; BLOCK], [true; BLOCK]);

@@ -371,7 +371,8 @@ impl<S: Element> Kernel for SurveyedRow<'_, '_, S> {
     }
 }
 
-/// Returns the temperature and the remaining filters if the first filter is a temperature, otherwise 1 and all filters.
+/// If the first filter is a temperature, returns the temperature and the remaining filters. Otherwise, returns 1 and
+/// all filters.
 fn heat(filters: &[Filter]) -> (f64, &[Filter]) {
     match filters {
         [Filter::Temperature(temperature), rest @ ..] => (*temperature, rest),

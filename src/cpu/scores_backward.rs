@@ -387,7 +387,7 @@ fn largest<I: Isa, E: Element>(isa: I, dy: &[E], flags: Option<&[u8]>) -> f64 {
     isa.max_f64(largest)
 }
 
-/// Returns two powers of two for numbers of magnitudes up to `largest`. The first scales the numbers, so that their
+/// Returns two powers of two for numbers of at most `largest` in magnitude. The first scales the numbers, so that their
 /// products with exponentials neither overflow nor underflow. The second is above the largest of these products.
 #[inline(always)]
 pub fn normaliser(largest: f64) -> (f64, f64) {

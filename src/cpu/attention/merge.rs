@@ -9,7 +9,7 @@ use crate::simd::{Float, Isa, Kernel, Span, Storage};
 pub struct State {
     pub max: f64,
     pub sum: f64,
-    /// Power of two that multiplies `sum`, and also the weighted sum of the values.
+    /// Power of two by which `sum` and the weighted sum of the values are multiplied.
     pub factor: f64,
 }
 

@@ -119,7 +119,7 @@ impl Parts {
     }
 
     /// Reads parts from the start of `words`, and returns them with the remaining words. Returns `None` if the words
-    /// are invalid or the parts have a block outside the range `among`.
+    /// are invalid, or if a block of the parts is outside the range `among`.
     pub fn from_words(shape: Shape, among: Range<usize>, words: &[u64]) -> Result<Option<(Self, &[u64])>> {
         let Some(([start, end], words)) = words.split_first_chunk() else { return Ok(None) };
         let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else { return Ok(None) };
