@@ -1,5 +1,5 @@
-//! LayerNorm of a row. The moments are always f64. Results are computed in f64 and rounded once, except results of
-//! 16-bit rows, which are computed in f32 where the range of f32 suffices.
+//! LayerNorm of a row. The moments are always f64. Results of 16-bit rows are computed in f32 if the range of f32
+//! suffices. All other results are computed in f64 and rounded once.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::moments::Moments;

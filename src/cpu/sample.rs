@@ -371,8 +371,8 @@ impl<S: Element> Kernel for SurveyedRow<'_, '_, S> {
     }
 }
 
-/// If the first filter is a temperature, returns the temperature and the remaining filters. Otherwise, returns 1 and
-/// all filters.
+/// Returns the temperature of the first filter, and the remaining filters. If the first filter is not a temperature,
+/// returns 1 and all filters.
 fn heat(filters: &[Filter]) -> (f64, &[Filter]) {
     match filters {
         [Filter::Temperature(temperature), rest @ ..] => (*temperature, rest),

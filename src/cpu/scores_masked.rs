@@ -354,7 +354,7 @@ fn max<I: Isa, E: Element, const N: usize>(
     (!nan.any()).then(|| isa.max_f32(max[0].max(max[1])))
 }
 
-/// Returns the product of score and scale, which is at most `f32::MAX` unless the score is infinite.
+/// Returns the product of score and scale, but at most `f32::MAX` unless the score is infinite.
 #[inline(always)]
 fn bounded_product<I: Isa>(isa: I, x: I::F32, scale: I::F32) -> I::F32 {
     isa.f32(f32::MAX).max(x).min(x * scale)
