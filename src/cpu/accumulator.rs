@@ -14,7 +14,8 @@ pub fn add(sums: &mut [f32], numbers: Floats<'_>) -> Result<()> {
 
 struct Add<'a> {
     sums: &'a mut [f32],
-    /// All numbers of the call. If the work is split, each part reads only the numbers that belong to its `sums`.
+    /// All numbers of the call. A thread that computes only a part of the sums reads only the numbers that belong to
+    /// this part.
     numbers: Floats<'a>,
     /// Index in `numbers` of the number that belongs to `sums[0]`.
     start: usize,

@@ -43,7 +43,7 @@ pub const KEYS: usize = 256;
 /// through at most this many roundings, plus one for each chain.
 pub const CHAIN: usize = 32;
 /// Range of scale magnitudes that allow a computation in f32. A smaller scale could be subnormal in f32. A larger scale
-/// would magnify the rounding of subnormal products.
+/// would magnify the rounding errors of subnormal products.
 pub const NARROW_SCALES: Range<f64> = 1e-30..1e30;
 /// Number of queries that share a block's packed keys and values. The value does not affect the result.
 const QUERIES: usize = 192;
@@ -57,8 +57,7 @@ pub struct Attention<'a, E> {
     pub scores: LogitTransform<'a>,
     /// Sink of each query head: an extra logit without a value vector.
     pub sinks: Option<Floats<'a>>,
-    /// Index of the first key of this call, counted over all keys that the mask covers. The index is a multiple of
-    /// [`KEYS`].
+    /// Index of this call's first key among all keys that the mask covers. The index is a multiple of [`KEYS`].
     pub first: usize,
     /// Power of two that multiplies the f64 sums. A value below 1 keeps the sums from overflowing.
     pub factor: f64,

@@ -67,8 +67,8 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Returns the norm of several tensors together. `parts` has the contribution of each tensor. The tiled sum adds
-    /// them.
+    /// Returns the norm over the elements of all tensors. `parts` has the contribution of each tensor. The tiled sum
+    /// adds the contributions.
     pub fn of(parts: &[TensorNorm], norm_type: NormType) -> Self {
         let broken = parts.iter().map(|part| part.value).filter(|value| !value.is_finite());
         if let Some(value) = broken.reduce(|a, b| if a.is_nan() { a } else { b }) {
@@ -152,7 +152,8 @@ fn scaled(value: f64, exponent: i32) -> f64 {
     value * power(exponent / 2) * power(exponent - exponent / 2)
 }
 
-/// Factor by which elements are multiplied. If one f64 cannot represent the factor, it is the product of three f64.
+/// Factor by which elements are multiplied. If the factor is too small for one f64, it is the product of `factor` and
+/// `powers`.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     factor: f64,

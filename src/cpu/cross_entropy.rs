@@ -1,5 +1,5 @@
-//! Cross-entropy of rows, plus label smoothing and z-loss. With the target's logit z_t, the loss is (max - z_t) +
-//! ln(sum), which has no cancellation.
+//! Cross-entropy of rows, plus label smoothing and z-loss. With the target's logit z_t, the largest logit max and the
+//! sum of all e^(z - max), the loss is (max - z_t) + ln(sum), which has no cancellation.
 
 use super::lanes::GuardCounts;
 use super::scores::{Live, LogitTransform, Logits, Row};
@@ -215,7 +215,7 @@ impl Distance {
         }
     }
 
-    /// Returns the value of a sum of terms, scaled back up.
+    /// Converts a sum of terms to f64, and undoes the scaling of the terms.
     pub fn total(sum: &Bins) -> f64 {
         sum.value().0 * Self::UP
     }

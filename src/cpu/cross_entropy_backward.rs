@@ -282,7 +282,7 @@ fn over(factor: f64, (sum, sum_low): (f64, f64)) -> (f64, f64) {
     let high = factor / sum;
     let low = (-high).mul_add(sum, factor) - high * sum_low;
     // If the quotient is not finite, `low` would be NaN or infinite, and is set to 0. If the quotient is near the
-    // smallest numbers, `low` is inexact but negligible.
+    // smallest f64 numbers, `low` is inexact but negligible.
     (high, if high.is_finite() && low.is_finite() { low / sum } else { 0.0 })
 }
 

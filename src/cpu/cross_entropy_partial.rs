@@ -28,7 +28,7 @@ pub struct Sums {
     exps: ExpSum,
     /// Logit of the target; `None` if the target is in another part.
     logit: Option<f64>,
-    /// Label-smoothing term: the sum of the classes' weighted distances from the maximum.
+    /// Label-smoothing term: the weighted sum of the logits' distances from the maximum.
     distances: Bins,
 }
 
@@ -138,8 +138,8 @@ impl LossShard<'_> {
     ) -> Live<'b> {
         let live = match self.forward.scores.read_part(isa, row, self.first, x, logits) {
             Row::Live(live) => live,
-            // If the shard is not live, every score of the shard is -inf. The scores serve as logits, because a softcap
-            // leaves -inf unchanged.
+            // The row has neither NaN nor +inf. So if the shard is not live, it has no unmasked logit, and all its
+            // scores are -inf. The scores serve as logits, because a softcap leaves -inf unchanged.
             _ => Live { columns: 0..x.len(), logits: Logits::Direct, max: 0.0, min: f64::NEG_INFINITY },
         };
         found.within(isa, live, beside)

@@ -1,4 +1,5 @@
-//! Computes one value for each row, usually to be merged with the values of the row's other parts.
+//! Computes one value for each row. In most calls, the rows are shards, and the values of all shards of a row are
+//! merged later.
 
 use super::scratch::{self, Scratch};
 use crate::element::Element;

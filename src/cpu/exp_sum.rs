@@ -1,4 +1,5 @@
-//! Sum of the exponentials of a row or of its shard. The sum stays accurate when the largest exponential is left out.
+//! Sum of the exponentials of a row, or of a shard of a row. The sum stays accurate when the largest exponential is
+//! left out.
 
 use super::scores::{leaves_digits, log_of_units};
 use crate::element::Element;
@@ -23,7 +24,7 @@ pub struct ExpSum {
     /// Sum of all terms but the largest, from which an accurate logarithm is computed. This sum is computed only if the
     /// sum of all terms is barely above 1 or, in a part of a row, below 1.
     rest: Rest,
-    /// Equivalent of `rest` for f64.
+    /// Sum of all terms but the largest, for f64; see `rest`.
     bins: Bins,
 }
 
@@ -34,8 +35,8 @@ struct Rest {
     finer: RescaleExponent,
 }
 
-/// Exponent of a power of two, at most 126. The power scales the row's largest exponential below 1 to between 1/2 and
-/// 1.
+/// Exponent of a power of two, at most 126. Multiplied by the power, the row's exponentials below 1 do not exceed 1,
+/// and the largest of them is usually above 1/2.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RescaleExponent(u32);
 
@@ -69,7 +70,7 @@ impl ExpSum {
         ExpSum { units, rest, ..ExpSum::default() }
     }
 
-    /// Sums f64 exponentials, for a division.
+    /// Sums f64 exponentials. The sum is precise enough for a division, but not for its logarithm.
     #[inline(always)]
     pub fn wide<I: Isa>(isa: I, exps: &[f64]) -> Self {
         isa.outline(Wide { exps, row_len: None })

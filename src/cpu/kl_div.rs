@@ -95,7 +95,7 @@ impl KlDiv<'_> {
         );
     }
 
-    /// Scales the row. Finite elements stay finite, and infinite ones are kept.
+    /// Scales the row. Finite elements stay finite, and infinite elements stay unchanged.
     #[inline(always)]
     fn logits<I: Isa>(&self, isa: I, x: &mut [f64]) {
         if self.scale == 1.0 {

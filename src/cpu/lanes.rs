@@ -67,7 +67,7 @@ impl GuardCounts {
     }
 }
 
-/// Runs the kernel on one view, and writes the results to another of the same shape.
+/// Runs the kernel on one view, and writes the results to another view of the same shape.
 pub fn apply<'a, E: Element>(
     x: rows::Lanes<'_, E>,
     out: LanesMut<'a, E>,

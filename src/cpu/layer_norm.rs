@@ -1,5 +1,5 @@
-//! LayerNorm of a row. The moments are always f64. Results are computed in f64 and rounded once, except results of
-//! 16-bit rows, which are computed in f32 where the range of f32 suffices.
+//! LayerNorm of a row. The moments are always f64. Results of 16-bit rows are computed in f32 if the range of f32
+//! suffices. All other results are computed in f64 and rounded once.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::moments::Moments;
@@ -52,10 +52,10 @@ impl Norm for LayerNorm<'_> {
         moments.has_room().then_some([mean, low, moments.scale() as f32])
     }
 
-    /// The result has at most six roundings, which have a relative error of 6 * 2^-24. Three roundings are in the
-    /// difference of a 16-bit number and the mean. Cancellation does not magnify their errors: if the number is near
-    /// the mean, subtracting the mean's high part is exact, and otherwise the difference is large. Three more roundings
-    /// are in the product and the sum.
+    /// The result passes through at most six roundings. Their total relative error is at most 6 * 2^-24. Three
+    /// roundings are in the difference of a 16-bit number and the mean. Cancellation does not magnify their errors: if
+    /// the number is near the mean, subtracting the mean's high part is exact, and otherwise the difference is large.
+    /// Three more roundings are in the product and the sum.
     #[inline(always)]
     fn narrow_value<I: Isa, E: Element>(
         &self,

@@ -66,13 +66,13 @@ impl Formula for LogSoftmax {
     }
 }
 
-/// Returns the values with 0 where y is -inf.
+/// Returns `value`, with 0 in the lanes where y is -inf.
 #[inline(always)]
 fn live<I: Isa>(isa: I, y: I::F32, value: I::F32) -> I::F32 {
     I::F32::select(y.eq(isa.f32(f32::NEG_INFINITY)), isa.f32(0.0), value)
 }
 
-/// Returns the values with 0 where y is -inf.
+/// Returns `value`, with 0 in the lanes where y is -inf.
 #[inline(always)]
 fn live_wide<I: Isa>(isa: I, y: I::F64, value: I::F64) -> I::F64 {
     I::F64::select(y.eq(isa.f64(f64::NEG_INFINITY)), isa.f64(0.0), value)

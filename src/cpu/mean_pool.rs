@@ -181,7 +181,7 @@ impl<E: Element> Columns<'_, E> {
         means
     }
 
-    /// Multiplies the unmasked tokens by `unit`, and adds them by the tiled sum.
+    /// Multiplies the elements of unmasked tokens by `unit`, and adds them by the tiled sum.
     #[inline(always)]
     fn sums<I: Isa>(&self, isa: I, unit: f64) -> [f64; WIDTH] {
         let zero = [isa.f64(0.0); BLOCKS];

@@ -9,10 +9,10 @@
 //! - f32, f16, bf16: the rounded quotient of the row's sum and n, plus the exact remainder divided by n. If f64 holds
 //!   the row's sum exactly, as in near-constant rows, these two parts give the mean to 106 bits. Otherwise their error
 //!   is at most c u times the mean magnitude of the elements. In rows whose variance comes from one pass, this error is
-//!   at most 32.02 c u times the standard deviation. In other rows the second pass also averages the deviations from
-//!   the quotient. If this average differs from the remainder by more than (c + 2) u times the deviations' root mean
-//!   square, the difference is not rounding noise, and the average replaces the remainder. The error of the mean is
-//!   then at most 2 (c + 2) u times the standard deviation.
+//!   at most 32.02 c u times the standard deviation. Other rows take a second pass, which also averages the deviations
+//!   from the quotient. If this average differs from the remainder by more than (c + 2) u times the deviations' root
+//!   mean square, the difference is not rounding noise, and the average replaces the remainder. The error of the mean
+//!   is then at most 2 (c + 2) u times the standard deviation.
 //! - f64: a provisional mean, plus the average deviation from it. The error of this average is at most (c + 1) u times
 //!   the mean magnitude of the deviations. The mean and the average are added without error, and the rounded sum
 //!   becomes the high part.
@@ -127,8 +127,8 @@ impl Moments {
     }
 
     /// Computes the moments for LayerNorm from the sum of `len` elements and the sum of their squares, for types other
-    /// than f64. If cancellation would show in the variance, returns `Err` with only the mean, as a high and a low
-    /// part.
+    /// than f64. If cancellation would make the variance inaccurate, returns `Err` with only the mean, as a high and a
+    /// low part.
     #[inline(always)]
     pub fn of_one_pass<E: Element>(len: usize, eps: f64, [total, squares]: [f64; 2]) -> Result<Self, [f64; 2]> {
         let n = len as f64;
@@ -198,8 +198,8 @@ impl Moments {
         self.scale
     }
 
-    /// Returns two powers of two whose product is `unit` * 2^exponent. A gradient in units of 2^exponent is scaled like
-    /// the row by three multiplications: by both powers and by [`Moments::scale`].
+    /// Returns two powers of two whose product is `unit` * 2^exponent. To scale a gradient in units of 2^exponent as
+    /// the row is scaled, the caller multiplies it by both powers and by [`Moments::scale`].
     pub fn out_of_units(&self, exponent: i32) -> [f64; 2] {
         // With an exponent beyond +-2000, every number but 0 overflows or underflows.
         let exponent = ((self.unit.to_bits() >> 52) as i32 - 1023 + exponent).clamp(-2000, 2000);

@@ -182,7 +182,7 @@ struct RowTerms<I: Isa> {
 }
 
 impl<I: Isa> RowTerms<I> {
-    /// Returns the sums over the row. Past the last element dy is padded with 0, so the terms are 0.
+    /// Returns the sums over the row. Past the last element, dy is padded with 0, so the terms are 0.
     #[inline(always)]
     fn sums<E: Element>(&self, centred: bool, dy: &[E], x: &[E], weights: &[f64]) -> Sums {
         let isa = self.isa;

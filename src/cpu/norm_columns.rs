@@ -213,7 +213,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         fold.finish()
     }
 
-    /// Sums one lane of a tile (up to four rows that are 64 apart), and adds the sum to the fold.
+    /// Sums one lane of a tile (up to four rows that are 64 apart), and adds the sum to `fold`.
     #[inline(always)]
     fn lane(&mut self, first: usize, rows: usize, fold: &mut Fold<I>) {
         const MOST: usize = TILE / SUM_LANES;
@@ -286,7 +286,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
 /// The six pairwise folds of the tiled sum, for lanes that arrive in order. A missing lane counts as +0, which changes
 /// no sum.
 struct Fold<I: Isa> {
-    /// For each level, the sum of 2^level lanes, which waits for the sum of the next 2^level lanes.
+    /// Entry `level` holds the sum of 2^level lanes, until the sum of the next 2^level lanes is added to it.
     waiting: [Sums<I>; LEVELS],
     lanes: usize,
 }
@@ -300,7 +300,8 @@ impl<I: Isa> Fold<I> {
         Fold { waiting: [[[isa.f64(0.0); 2]; BLOCKS]; LEVELS], lanes: 0 }
     }
 
-    /// Returns a function that takes the blocks of the next lane, and adds the waiting sums to each block.
+    /// Returns a function to call once for each block of the next lane. The function adds to the block all sums that
+    /// wait for this lane, and stores the result.
     #[inline(always)]
     fn push(&mut self) -> impl FnMut(usize, [I::F64; 2]) {
         let level = self.lanes.trailing_ones() as usize;

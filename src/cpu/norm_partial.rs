@@ -1,5 +1,6 @@
-//! Statistics of rows that are sharded at multiples of 256 columns. Rounds gather the statistics until each row's
-//! moments are known. The rounds compute what [`Moments`] computes for a complete row, in tiles of the tiled sum.
+//! Statistics of rows that are sharded at multiples of 256 columns. The statistics are computed in rounds, until the
+//! moments of each row are known. Together, the rounds compute what [`Moments`] computes for a complete row, in tiles
+//! of the tiled sum.
 
 use super::each_row::{OfRow, each_row};
 use super::lanes::{GuardCounts, LaneKernel, RowIo};
@@ -108,8 +109,8 @@ impl ShardStats {
         self.least = of_key(other, false).merge(of_key(stepped, stepped > 0));
     }
 
-    /// Appends the tile sums as bits. If there are two sums for each tile, the second sums of a group of tiles follow
-    /// the first sums of the group.
+    /// Appends the tile sums as bits. If each tile has two sums, the first sums of consecutive tiles come first, and
+    /// the second sums of these tiles follow.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         for SomeTiles { sums, squares, .. } in &self.tiles {
             words.extend(sums.iter().chain(squares).map(|sum| sum.to_bits()));
@@ -140,7 +141,7 @@ pub struct Question<'a> {
 }
 
 impl PartialEq for Known {
-    /// Compares as numbers, with NaN equal to NaN.
+    /// Compares the statistics as numbers. A NaN equals a NaN.
     fn eq(&self, other: &Self) -> bool {
         let numbers = |known: &Known| match *known {
             Known::Nothing => (0, [0.0; 7]),
@@ -200,7 +201,7 @@ impl Known {
     }
 }
 
-/// Computes the requested statistics for the shard of each row.
+/// Computes the requested statistics of each row's shard.
 pub fn ask<E: Element>(x: Rows<'_, E>, question: Question<'_>) -> Result<Vec<ShardStats>> {
     each_row(x, ShardStats::NOTHING, question)
 }

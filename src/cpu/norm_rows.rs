@@ -186,8 +186,8 @@ impl<'a, N: Norm> ShortRows<'a, N> {
         self.operands.narrow
     }
 
-    /// Returns the row for computation in f32, block by block. Returns `None` if the row's results may leave the range
-    /// of f32.
+    /// Returns a [`NarrowRow`], which computes the row in f32, block by block. Returns `None` if the row's results may
+    /// leave the range of f32.
     #[inline(always)]
     pub fn narrow<I: Isa>(&self, isa: I, plan: &Plan) -> Option<NarrowRow<'a, I, N>> {
         let [high, low, mean] = plan.factors?;

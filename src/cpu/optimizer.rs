@@ -52,10 +52,10 @@ pub fn step_stochastic<P: Element>(
 }
 
 struct Step<'a, S, P> {
-    /// The master weights if there are any, otherwise the model's own weights. Empty for 16-bit weights without master
-    /// weights.
+    /// Weights that the rule updates: the model's own weights in [`step`], the master weights in [`step_rounded`].
+    /// Empty in [`step_stochastic`].
     weights: &'a mut [S],
-    /// Rounded weights that the model computes with. Empty if `weights` has the model's own weights.
+    /// Rounded weights that the model computes with. Empty in [`step`].
     rounded: &'a mut [P],
     kept: Kept<'a, S>,
     /// Gradient of all weights.

@@ -4,8 +4,8 @@
 //! for f32 and f64, and in f32 for f16 and bf16. Lanes of f16 and bf16 whose intermediate values could leave the range
 //! of f32 are widened to f32, and computed as lanes of f32.
 //!
-//! Neither pass looks for masked positions. If the sum is not finite, masked gradients are replaced by 0, and the lane
-//! is computed again. If the sum is still not finite, the lane holds a NaN or an infinity.
+//! Neither pass looks for masked positions. If the sum is not finite, the upstream gradients at masked positions are
+//! replaced by 0, and the lane is computed again. If the sum is still not finite, the lane holds a NaN or an infinity.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
 use super::log_softmax_backward_from_output::LogSoftmax;
@@ -25,8 +25,8 @@ pub trait Formula: Copy + Send + Sync {
     const MASKED: f64;
     /// Whether the second pass has a long loop body, so that one block per iteration is enough.
     const LONG: bool;
-    /// Whether the exponentials of f32 lanes are rounded to f32. A lane uses f64 exponentials instead if the sum times
-    /// the scale is very large, because rounding errors could then make a finite result infinite.
+    /// Whether the exponentials of f32 lanes are rounded to f32. If the product of the lane's sum and the scale is very
+    /// large, the exponentials are f64 instead, because rounding errors could make a finite result infinite.
     const ROUNDED_EXP: bool;
     /// Exponential function for the second pass, prepared once for each lane.
     type Exp<I: Isa>: Copy;
@@ -39,12 +39,12 @@ pub trait Formula: Copy + Send + Sync {
     fn add<I: Isa, E: Element>(isa: I, y: &[E; BLOCK], dy: &[E; BLOCK], sum: I::F64) -> I::F64;
     /// Returns the terms of a block of f64, and their rounding errors.
     fn terms<I: Isa>(isa: I, y: I::F64, dy: I::F64) -> (I::F64, I::F64);
-    /// Returns the gradients of a block, computed in f32. `sum` is the sum of terms times the scale, as a high and a
-    /// low part.
+    /// Returns the gradients of a block, computed in f32. `sum` is the product of the lane's sum and the scale, as a
+    /// high and a low part.
     fn short<I: Isa>(isa: I, exp: Self::Exp<I>, y: I::F32, dy: I::F32, scale: I::F32, sum: (I::F32, I::F32)) -> I::F32;
-    /// Returns the gradients of a block, computed in f64. `sum` is the sum of terms times the scale.
+    /// Returns the gradients of a block, computed in f64. `sum` is the product of the lane's sum and the scale.
     fn wide<I: Isa>(isa: I, exp: Self::Exp<I>, y: I::F32, dy: I::F32, scale: I::F64, sum: I::F64) -> I::F32;
-    /// Returns the gradients of a block of f64 before they are scaled. `sum` is the sum of terms, as a high and a low
+    /// Returns the gradients of a block of f64 before they are scaled. `sum` is the lane's sum, as a high and a low
     /// part.
     fn double<I: Isa>(isa: I, y: I::F64, dy: I::F64, sum: (I::F64, I::F64)) -> I::F64;
 }
@@ -163,15 +163,15 @@ impl<E: Element, F: Formula> Kernel for Sum<'_, E, F> {
 /// Parameters of the second pass in f32.
 struct Short {
     scale: f32,
-    /// Sum times the scale, as a high and a low part.
+    /// Product of the lane's sum and the scale, as a high and a low part.
     sum: (f32, f32),
 }
 
 impl Short {
     /// Smallest magnitude of the scale at which the second pass is computed in f32.
     const LEAST: f64 = power(-60);
-    /// Limit of the sum times the scale. Subtracting a number below this limit from a bf16 does not overflow f32,
-    /// because the largest bf16 is 2^120 below the largest f32.
+    /// Limit for the product of the lane's sum and the scale. Subtracting a number below this limit from a bf16 does
+    /// not overflow f32, because the largest bf16 is 2^120 below the largest f32.
     const LARGEST: f64 = power(119);
 
     /// Returns `None` if the second pass could overflow or lose digits in f32.
@@ -210,8 +210,8 @@ impl Short {
     }
 }
 
-/// Calls `f` with each block of `y` and the block of the span's source at the same place, and writes the result. `f` must
-/// not return a NaN.
+/// Calls `f` with each block of `y` and the block of the span's source at the same index, and writes the result. `f`
+/// must not return a NaN.
 #[inline(always)]
 fn narrow<'d, I: Isa, E: Element, F: Formula>(
     isa: I,
@@ -365,9 +365,9 @@ impl Sums {
     #[inline(always)]
     fn of<I: Isa, E: Element, F: Formula>(isa: I, y: &[E], dy: &[E], scale: f64) -> Self {
         if !E::IS_F64 {
-            // The scale is clamped to at most 2^700 in magnitude. A larger scale makes all gradients but 0 overflow. A
-            // smaller scale causes no overflow in f64. The scale is rounded to 29 bits, so that its product with an f32
-            // mean is exact. Equal dy then give gradients of 0.
+            // The scale is clamped to at most 2^700 in magnitude, so that products do not overflow f64. With a larger
+            // scale, all gradients but 0 overflow f32 anyway. The scale is rounded to 29 bits, so that its product with
+            // an f32 mean is exact. If all dy of a lane are equal, its gradients are then 0.
             const LOW: u64 = (1 << (53 - 29)) - 1;
             let scale = scale.clamp(-power(700), power(700));
             let scale = f64::from_bits((scale.to_bits() + LOW / 2 + 1) & !LOW);
@@ -387,8 +387,8 @@ impl Sums {
             },
         );
         let sum = high + low;
-        // Exactly one of `scale` and `down` cancels `up`. The choice lets a product overflow or lose digits only if the
-        // result does.
+        // Exactly one of `scale` and `down` cancels `up`. With this choice, a product overflows or loses digits only if
+        // the result does.
         let (scale, down) = if up > 1.0 && scale.abs() > 1.0 { (scale / up, 1.0) } else { (scale, 1.0 / up) };
         Sums { sum: (sum, low - (sum - high)), scale, up, down }
     }

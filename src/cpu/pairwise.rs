@@ -104,7 +104,7 @@ impl<E: Element> Kernel for SafeDiv<'_, E> {
     }
 }
 
-/// Applies the function to two slices, and writes the results into another of the same length.
+/// Applies the function to two slices, and writes the results to a third slice of the same length.
 pub fn apply<'a, E: Element>(x: &[E], other: &[E], out: Output<'a, E>, function: impl Pairwise) -> Result<&'a mut [E]> {
     Ok(out.write(|to| Ok((simd::run(Flat { io: SliceIo::Apart { from: x, to }, other, function })?, ())))?.0)
 }

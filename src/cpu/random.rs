@@ -1,5 +1,5 @@
-//! Tensors of random numbers. Each element depends only on its index and the stream, so the split of the work does not
-//! affect the element.
+//! Tensors of random numbers. Each element depends only on its index and the stream, and not on how the work is split
+//! between threads.
 
 use crate::element::Element;
 use crate::error::Result;
@@ -10,8 +10,8 @@ use crate::math::trig::sin_cos;
 use crate::simd::{self, BLOCK, Float, Isa, Kernel, Work};
 use std::f64::consts::TAU;
 
-/// Largest distance of a normal number from its mean, in standard deviations. It follows from the smallest uniform
-/// number, 2^-53.
+/// Largest distance of a normal number from its mean, in standard deviations. The smallest uniform number, 2^-53, gives
+/// this distance.
 pub const NORMAL_REACH: f64 = 8.6;
 
 /// A distribution with valid parameters.
@@ -126,12 +126,13 @@ fn normals<I: Isa>(isa: I, words: [[u32; 4]; BLOCK]) -> [f64; BLOCK] {
     std::array::from_fn(|i| radii[i] * sin_cos(TAU * uniforms(words[i])[1]).1.0)
 }
 
-/// Draws truncated normal numbers by rejection of uniform numbers. On average a number takes at most about 40 tries,
-/// and 1.7 tries if the limits are two standard deviations from the mean.
+/// Draws truncated normal numbers by rejection of uniform numbers. If the limits are two standard deviations below and
+/// above the mean, a number takes 1.7 tries on average. If both limits are far above or far below the mean, it takes up
+/// to 42.
 #[inline(always)]
 fn truncated<I: Isa>(isa: I, mut words: [[u32; 4]; BLOCK], seed: [u32; 2], [low, high]: [f64; 2]) -> [f64; BLOCK] {
-    // After this many tries, about one number in 10^40 has no accepted value. Such a number becomes the most probable
-    // value.
+    // After this many tries, fewer than one number in 10^42 has no accepted value. Such a number becomes the most
+    // probable value.
     const TRIES: usize = 4096;
     let nearest = 0f64.max(low).min(high);
     let (mut found, mut open) = ([nearest; BLOCK], [true; BLOCK]);
@@ -154,7 +155,8 @@ fn truncated<I: Isa>(isa: I, mut words: [[u32; 4]; BLOCK], seed: [u32; 2], [low,
     found
 }
 
-/// Maps a uniform number in [0, 1) to the range from `low` to `high`. Only rounding may give `high` itself.
+/// Maps a uniform number in [0, 1) to the range from `low` to `high`. The result is `high` only if it is rounded to
+/// `high`.
 #[inline(always)]
 fn between(low: f64, high: f64, uniform: f64) -> f64 {
     (low + (high - low) * uniform).min(high)

@@ -129,7 +129,7 @@ pub fn with_residual_in_place<E: Element>(
     Ok(simd::run(WithResidual { x, residual, rows, cols, kernel })?.1)
 }
 
-/// Computation of x + residual and of its norm.
+/// Computation of x + residual, and of the norm of this sum.
 struct WithResidual<'a, 'w, E> {
     x: RowIo<'a, 'w, E>,
     residual: RowIo<'a, 'w, E>,

@@ -88,9 +88,9 @@ impl Rope<'_> {
         )
     }
 
-    /// Rotates the row with this index. Elements at the same index of the row's two halves form a pair. Each half comes
-    /// with `N` other slices. `of` computes each block to rotate. The arguments of `of` are a block of the half, and
-    /// the blocks of the half's other slices at the same index.
+    /// Rotates the row with this index. The elements at the same index of the row's two halves form a pair. `of`
+    /// computes each block that is rotated, from a block of one half and the blocks of `N` other slices at the same
+    /// index. `others_a` and `others_b` are the slices for the two halves.
     #[inline(always)]
     pub fn halves<'d, I: Isa, E: Element, V: Load<I>, const N: usize>(
         &self,

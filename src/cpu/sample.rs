@@ -39,7 +39,7 @@ use std::cell::Cell;
 
 const OP: &str = "sample";
 
-/// Filters each row, calls `make` with the remaining tokens, and writes the value that `make` returns to `out`.
+/// Filters each row, and calls `make` with the remaining tokens. The values that `make` returns are written to `out`.
 pub fn each_row<E: Element, T: Send>(
     logits: Rows<'_, E>,
     mask: Option<Resolved<'_>>,
@@ -320,8 +320,8 @@ impl RowSampler<'_> {
     }
 }
 
-/// Row of f32, f16 or bf16 logits whose maxima are known. A first filter of greedy, top-k, top-p or min-p is usually
-/// applied while the candidates are collected.
+/// Row of f32, f16 or bf16 logits whose maxima are known. If the first filter is greedy, top-k, top-p or min-p, it is
+/// usually applied while the candidates are collected.
 struct SurveyedRow<'a, 'o, S> {
     of: &'o mut RowSampler<'a>,
     whole: LogitSlice<'o, S>,
@@ -371,7 +371,8 @@ impl<S: Element> Kernel for SurveyedRow<'_, '_, S> {
     }
 }
 
-/// Returns the temperature and the remaining filters if the first filter is a temperature, otherwise 1 and all filters.
+/// Returns the temperature of the first filter, and the remaining filters. If the first filter is not a temperature,
+/// returns 1 and all filters.
 fn heat(filters: &[Filter]) -> (f64, &[Filter]) {
     match filters {
         [Filter::Temperature(temperature), rest @ ..] => (*temperature, rest),

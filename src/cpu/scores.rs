@@ -48,7 +48,7 @@ pub enum Row<'s> {
 }
 
 impl Row<'static> {
-    /// Classifies a row by its maximum and whether it has a NaN. The returned class holds no logits.
+    /// Classifies a row by its maximum, and by whether it has a NaN. The returned class holds no logits.
     pub fn known(max: f64, nan: bool) -> Self {
         classify(0..0, Logits::Direct, Extrema { max, min: max, nan })
     }
@@ -179,7 +179,7 @@ impl LogitTransform<'_> {
         classify(columns, Logits::F64(logits), found)
     }
 
-    /// Computes the logits in f32, and returns whether all of them are exact. They can only be exact if the scale is a
+    /// Computes the logits in f32, and returns whether all of them are exact. They can be exact only if the scale is a
     /// power of two and each bias is 0 or -inf.
     #[inline(always)]
     fn narrow_logits<I: Isa, E: Element>(

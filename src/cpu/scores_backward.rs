@@ -3,7 +3,7 @@
 //!
 //! The exponentials come from the op itself ([`super::scores`]); all other arithmetic is f64. The upstream gradient at
 //! a masked position has no influence, and the result there is 0. Terms of the sum are indexed by their columns in the
-//! whole lane. Thus the bits do not depend on which part of a mask excludes a position.
+//! whole lane. Thus the bits do not depend on whether a position is masked by bounds, by a flag or by a bias.
 //!
 //! Very large or very small f64 gradients are scaled by a power of two if their products would leave the range of f64.
 //! Sums for f64 have a high and a low part, like the sums of the exponentials.
@@ -242,7 +242,7 @@ fn count<E: Element>(dy: &[E], flags: Option<&[u8]>, guards: &mut GuardCounts) {
 /// Returns the block of exponentials with this index. The first exponential is at column `first`.
 #[inline(always)]
 pub fn weights<I: Isa, E: Element>(isa: I, exps: &Exps<'_>, first: usize, index: usize) -> I::F64 {
-    // Rows of f64 have f64 exponentials, all others f32.
+    // Rows of f64 have f64 exponentials. All other rows have f32 exponentials.
     match exps {
         Exps::F64 { values } if E::IS_F64 => isa.load_f64(&block_within(values, first, index, 0.0)),
         Exps::F32 { values, .. } if !E::IS_F64 => isa.widen(isa.load_f32(&block_within(values, first, index, 0.0))),
@@ -328,7 +328,7 @@ impl Sums {
             let rest = sum.0.mul_add(reciprocal.0, -mean);
             sum = (mean, sum.0.mul_add(reciprocal.1, sum.1.mul_add(reciprocal.0, rest)));
         }
-        // Exactly one of `scale` and `down` cancels `up`: the one with which a product overflows or loses digits only if
+        // Exactly one of `scale` and `down` cancels `up`. With this choice, a product overflows or loses digits only if
         // the result does.
         let (scale, down) = if up > 1.0 && scale.abs() > 1.0 { (scale / up, 1.0) } else { (scale, 1.0 / up) };
         Sums { reciprocal, sum, up, scale, down }
@@ -387,7 +387,7 @@ fn largest<I: Isa, E: Element>(isa: I, dy: &[E], flags: Option<&[u8]>) -> f64 {
     isa.max_f64(largest)
 }
 
-/// Returns two powers of two for numbers of magnitudes up to `largest`. The first scales the numbers, so that their
+/// Returns two powers of two for numbers of at most `largest` in magnitude. The first scales the numbers, so that their
 /// products with exponentials neither overflow nor underflow. The second is above the largest of these products.
 #[inline(always)]
 pub fn normaliser(largest: f64) -> (f64, f64) {

@@ -30,7 +30,8 @@ const LARGEST_PRODUCT: f32 = 16_384.0;
 /// Low parts are at most 2^-10 + 2^-11 + 2^-16 if the product of score and scale is below [`LARGEST_PRODUCT`].
 const NEAR: f32 = 1.0 / 256.0;
 /// Upper bound of (logit - rounded sum) / |product|, if the product of score and scale is at least [`LARGEST_PRODUCT`].
-/// The product contributes 2^-23. The sum contributes 2^-24 where product and bias cancel.
+/// The roundings of scale and product contribute at most 2^-23. A logit near the maximum is much smaller than the
+/// product, because the bias cancels most of the product. So the rounding of the sum contributes at most 2^-24.
 const LEFT_OUT: f32 = 1.0 / (1 << 22) as f32;
 /// Number of elements that stay in the first-level cache until their exponentials are summed.
 const RUN: usize = 4096;
@@ -353,7 +354,7 @@ fn max<I: Isa, E: Element, const N: usize>(
     (!nan.any()).then(|| isa.max_f32(max[0].max(max[1])))
 }
 
-/// Returns the product of score and scale, which is at most `f32::MAX` unless the score is infinite.
+/// Returns the product of score and scale, but at most `f32::MAX` unless the score is infinite.
 #[inline(always)]
 fn bounded_product<I: Isa>(isa: I, x: I::F32, scale: I::F32) -> I::F32 {
     isa.f32(f32::MAX).max(x).min(x * scale)
@@ -437,8 +438,8 @@ impl Masked<'_> {
         next: PrefetchSpan<S, D>,
         beside: [&[f32]; N],
     ) -> &'d mut [D] {
-        // If the next row's bias need not be prefetched, the current block is prefetched, which has no effect. A branch
-        // would compile the loop twice.
+        // If the next row's bias need not be prefetched, the current block is prefetched, which has no effect. With a
+        // branch instead, the loop would be compiled twice.
         let ahead = if self.far { self.columns.len() } else { 0 };
         run.map_unrolled_with(
             isa,

@@ -45,7 +45,7 @@ thread_local! {
 
 /// Lends this thread's [`Scratch`] to `f`. Afterwards, the buffers are kept unless they are larger than [`MOST_KEPT`].
 ///
-/// A callback in `f` may run another op. That op gets new buffers, which the outer call's buffers replace later.
+/// A callback in `f` may run another op. That op gets new buffers. When the outer call ends, its buffers replace them.
 #[inline(always)]
 pub fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
     let outer_grew = GREW.take();

@@ -40,7 +40,7 @@ impl<I: Isa> Smallest<I> {
         Smallest([isa.f32(f32::INFINITY); 2])
     }
 
-    /// Includes the magnitudes of the block with this index.
+    /// Updates the minimum with the magnitudes of the block that has this index.
     #[inline(always)]
     pub fn update(mut self, index: usize, magnitudes: I::F32) -> Self {
         self.0[index % 2] = magnitudes.min(self.0[index % 2]);

@@ -18,7 +18,7 @@ impl Formula for Softmax {
     #[inline(always)]
     fn exp<I: Isa>(_: I) {}
 
-    /// A product in f32 needs only one conversion to f64.
+    /// Multiplies in f32, because then only the product is converted to f64, and not both factors.
     #[inline(always)]
     fn add_short<I: Isa, E: Element>(isa: I, y: &[E; BLOCK], dy: &[E; BLOCK], sum: I::F64) -> I::F64 {
         sum + isa.widen(E::load(isa, y) * E::load(isa, dy))

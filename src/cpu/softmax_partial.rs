@@ -181,12 +181,12 @@ pub struct LogitShard<'a> {
     pub all: usize,
 }
 
-/// Returns the statistics of the shard of each row.
+/// Returns the statistics of each row's shard.
 pub fn find<E: Element>(x: Rows<'_, E>, part: LogitShard<'_>) -> Result<Vec<ShardStats>> {
     each_row(x, ShardStats::NOTHING, Finding(part))
 }
 
-/// Returns the sum of exponentials of the shard of each row.
+/// Returns the sum of exponentials of each row's shard.
 pub fn sums<E: Element>(x: Rows<'_, E>, part: LogitShard<'_>, found: &[ShardStats], of: For) -> Result<Vec<ExpSum>> {
     each_row(x, ExpSum::default(), Summing { part, found, of })
 }

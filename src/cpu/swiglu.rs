@@ -12,7 +12,7 @@ use crate::simd::{self, Float, Isa, Kernel, MaskBits, NotNan, Output, Select, Sp
 /// Number of elements processed at a time. If the gate is overwritten, each of its chunks is copied first.
 const CHUNK: usize = 512;
 
-/// Computes the products of two slices, and writes them to another of the same length.
+/// Computes silu(gate) * up for each element, and writes the products to a third slice of the same length.
 pub fn apply<'a, E: Element>(gate: &[E], up: &[E], out: Output<'a, E>) -> Result<&'a mut [E]> {
     Ok(out.write(|to| Ok((simd::run(Flat { io: SliceIo::Apart { from: gate, to }, up })?, ())))?.0)
 }
@@ -77,7 +77,7 @@ impl<'w, E: Element> Work for Flat<'_, 'w, E> {
     }
 }
 
-/// Computes a chunk in f32. Computes the chunk again if f32 is not accurate enough for at least one element.
+/// Computes a chunk in f32. If f32 is not accurate enough for an element, computes the chunk again by [`Again`].
 #[inline(always)]
 fn by_narrow<'a, I: Isa, E: Element>(
     isa: I,
@@ -103,7 +103,7 @@ fn by_narrow<'a, I: Isa, E: Element>(
     to
 }
 
-/// Second computation of a chunk, in f64 where f32 is not accurate enough.
+/// Second computation of a chunk. Elements for which f32 is not accurate enough are computed in f64.
 struct Again<'a, E> {
     gate: &'a [E],
     up: &'a [E],

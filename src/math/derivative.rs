@@ -137,7 +137,7 @@ pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 
     let (p, p_low) = product(isa, (dy * up * isa.f64(-0.5), zero), (hi, lo));
     let q = p / x;
     let rest = ((isa.f64(-0.0) - q).mul_add(x, p) + p_low) / x;
-    // Where x is 0 or infinite, `rest` is NaN or infinite, and 0 is added instead.
+    // Where x is 0 or infinite, `rest` is NaN or infinite, so 0 is added in its place.
     (q + I::F64::select(rest.abs().lt(isa.f64(f64::INFINITY)), rest, zero)) * back
 }
 

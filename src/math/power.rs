@@ -54,7 +54,7 @@ pub fn exp(x: Pair) -> Pair {
         sum = sum.plus(term);
     }
     let sum = sum.plus(Pair(term.0 * tail, 0.0));
-    // Scale in two steps, because the power of two alone may be out of range.
+    // Scale in two steps, because 2^n alone may be out of range.
     let half = (n / 2.0).floor();
     let [half, rest] = [half, n - half].map(power_of_two);
     Pair(sum.0 * half * rest, sum.1 * half * rest)

@@ -51,7 +51,7 @@ const TAIL: [f32; 8] = [
 ];
 /// Largest argument for which [`TAIL`] is valid.
 const LARGEST_OF_TAIL: f32 = 9.0;
-/// Coefficients of (ln(1 + r) - r) / r^2 in powers of r, for |r| <= 1/16; error 2^-25.5 of ln(1 + r).
+/// Coefficients of (ln(1 + r) - r) / r^2 in powers of r, for |r| <= 1/16; error 2^-25.5 relative to ln(1 + r).
 const LOG: [f32; 4] = [-0.5, f32::from_bits(0x3eaa_aa84), f32::from_bits(0xbe80_4a5c), f32::from_bits(0x3e4d_ac34)];
 
 /// Coefficients of ln(1 + t) / t for t from 0 to 1; relative error 2^-25.

@@ -9,7 +9,7 @@ use super::exp_pair::{UNCERTAINTY, exp_pair};
 use super::wide::{fast_two_sum, horner_narrow};
 use crate::simd::{Float, Isa, Select};
 
-/// Coefficients of (tanh x - x) / x^3 in powers of x^2; error 2^-33.22 of tanh x.
+/// Coefficients of (tanh x - x) / x^3 in powers of x^2; error 2^-33.22 relative to tanh x.
 const POLY: [f32; 4] = [
     f32::from_bits(0xbeaa_aaab),
     f32::from_bits(0x3e08_8888),

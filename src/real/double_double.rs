@@ -449,8 +449,8 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
     };
     let quadrant = bits_from(point);
     let mut fraction: [u32; 7] = std::array::from_fn(|i| bits_from(point - 32 * (i as i64 + 1)));
-    // If the fraction is above one half, it is replaced by its distance to 1. The bitwise complement differs from this
-    // distance by at most 2^-224.
+    // If the fraction is above one half, it is replaced by its distance to 1. The bitwise complement serves as this
+    // distance, from which it differs by at most 2^-224.
     let above_half = fraction[0] >> 31 == 1;
     if above_half {
         fraction = fraction.map(|word| !word);

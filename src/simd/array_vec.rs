@@ -1,4 +1,4 @@
-//! Vector of fixed capacity, on the stack, and a map of arrays.
+//! A vector of fixed capacity on the stack, and a function that maps the values of an array.
 
 use std::mem::MaybeUninit;
 

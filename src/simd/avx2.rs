@@ -467,12 +467,12 @@ unsafe impl Isa for Avx2 {
     }
     #[inline(always)]
     fn compress(self, keep: M32, value: I32, to: &mut [u32; 16]) -> usize {
-        // SAFETY: sixteen integers fit.
+        // SAFETY: `to` has space for sixteen integers.
         unsafe { side_by_side(keep, value, to.as_mut_ptr()) }
     }
     #[inline(always)]
     fn compress_f32(self, keep: M32, value: F32, to: &mut [f32; 16]) -> usize {
-        // SAFETY: sixteen floats fit, and the bits of any integer are a valid float.
+        // SAFETY: `to` has space for sixteen floats, and the bits of any integer are a valid float.
         unsafe { side_by_side(keep, value.to_bits(), to.as_mut_ptr().cast()) }
     }
     #[inline(always)]

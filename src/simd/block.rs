@@ -238,7 +238,7 @@ pub trait Storage: NoPadding + Debug + PartialEq + PartialOrd + Send + Sync + 's
     fn round_number<I: Isa>(isa: I, value: I::F32) -> I::F32 {
         let mut to = [MaybeUninit::<Self>::uninit(); 16];
         Self::store_number(isa, value, &mut to);
-        // SAFETY: all sixteen were stored.
+        // SAFETY: the call above has written all sixteen elements.
         Self::load(isa, unsafe { &*to.as_ptr().cast() })
     }
     /// Rounds f64 lanes to this type and widens them again.

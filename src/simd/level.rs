@@ -95,7 +95,8 @@ thread_local! {
 }
 
 /// Returns the instruction set used by ops called from this thread. The innermost [`with_level`] selects the
-/// instruction set. Without [`with_level`], `EVENKEEL_SIMD` selects it, or else it is the best that the machine has.
+/// instruction set. Without [`with_level`], `EVENKEEL_SIMD` selects it. Without both, it is the best that the machine
+/// has.
 ///
 /// # Errors
 /// [`Error::Unavailable`] if `EVENKEEL_SIMD` names an unknown or unavailable instruction set. Every op then returns
@@ -125,7 +126,7 @@ pub fn level() -> Result<Level> {
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn with_level<R>(level: Level, f: impl FnOnce() -> R) -> Result<R> {
-    /// Restores the outer choice, even when `f` unwinds.
+    /// Restores the choice of the enclosing [`with_level`], even when `f` unwinds.
     struct Restore(Option<Token>);
     impl Drop for Restore {
         fn drop(&mut self) {

@@ -115,8 +115,8 @@ pub(crate) fn write_all<'a, T: Storage, R, const N: usize>(
     Ok((outputs.map(|output| output.into_written(written.next().unwrap_or_default())), result))
 }
 
-/// Part of an output during a call of [`Output::write`]. It can only be split, and written by a
-/// [`Span`](crate::simd::Span). It can't be read, and no safe code can make it uninitialised again.
+/// Part of an output during a call of [`Output::write`]. It can be split, and a [`Span`](crate::simd::Span) can write
+/// it, but nothing can read it. No safe code can make it uninitialised again.
 pub struct Unwritten<'w, T> {
     memory: &'w mut [MaybeUninit<T>],
 }
@@ -128,7 +128,7 @@ impl<'w, T> Unwritten<'w, T> {
         self.memory
     }
 
-    /// Returns the memory for a shorter time.
+    /// Returns the same memory, borrowed for a shorter lifetime.
     #[inline(always)]
     pub fn reborrow(&mut self) -> Unwritten<'_, T> {
         Unwritten { memory: self.memory }
@@ -190,8 +190,8 @@ impl Written<'_> {
 impl Add for Written<'_> {
     type Output = Self;
 
-    /// Joins this range with `rest`. The result has a gap unless `rest` begins where this range ends, or one of the two
-    /// ranges is the default value. The default value means that nothing was written.
+    /// Joins this range with `rest`, which should begin where this range ends. Otherwise, the result has a gap. The
+    /// default value stands for no range: joining it with a range returns this range.
     #[inline(always)]
     fn add(self, rest: Self) -> Self {
         let (is_first, is_last) = (self.start == 0, rest.start == 0);

@@ -32,7 +32,8 @@ unsafe impl NoPadding for f64 {}
 pub fn pad<'a, S: NoPadding>(values: &[S], filler: S, to: &'a mut MaybeUninit<[S; BLOCK]>) -> &'a mut [S; BLOCK] {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if values.len() <= BLOCK && masked::is_available() {
-        // SAFETY: the CPU has the instructions, there are at most sixteen values, and all sixteen are written.
+        // SAFETY: the CPU has the instructions, there are at most sixteen values, and all sixteen elements of `to` are
+        // written.
         return unsafe {
             masked::pad(values, filler, to.as_mut_ptr().cast());
             to.assume_init_mut()

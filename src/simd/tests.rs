@@ -129,7 +129,7 @@ impl Kernel for FloatRules {
             for i in 0..16 {
                 same(masked[i], if bits >> i & 1 == 1 { a[i].into() } else { b[i].into() }, "mask from bits");
             }
-            assert_eq!(wa.lt(wb).bits(), va.lt(vb).bits(), "the mask bits of f64 and f32 must agree");
+            assert_eq!(wa.lt(wb).bits(), va.lt(vb).bits(), "comparisons of f64 and of f32 must give equal masks");
         }
     }
 }
@@ -202,12 +202,12 @@ impl Kernel for Moves {
         let lanes = isa.load_f32(&index.map(|v| f32::from_bits(v as u32))).to_bits();
         let found = isa.array_f32(isa.lookup(isa.table(&table), lanes));
         for i in 0..16 {
-            assert_eq!(found[i], table[(index[i] & 7) as usize], "lookup of index {}", index[i]);
+            assert_eq!(found[i], table[(index[i] & 7) as usize], "lookup must use bits 0 to 2 of {}", index[i]);
         }
         let table: [f32; 16] = std::array::from_fn(|i| i as f32 * 1.25 - 3.0);
         let found = isa.array_f32(isa.long_lookup(isa.long_table(&table), lanes));
         for i in 0..16 {
-            assert_eq!(found[i], table[(index[i] & 15) as usize], "long lookup of index {}", index[i]);
+            assert_eq!(found[i], table[(index[i] & 15) as usize], "long_lookup must use bits 0 to 3 of {}", index[i]);
         }
 
         let a: [f64; 16] = std::array::from_fn(|i| 1.0 + i as f64);
@@ -385,7 +385,7 @@ impl Kernel for Tails {
             });
             result.unwrap();
             for guard in [0, len + 1] {
-                assert!(memory[guard].is_nan(), "span of {len} elements: expected no write outside of it");
+                assert!(memory[guard].is_nan(), "span of {len} elements: elements outside must not change");
             }
             let mut data = source.clone();
             Span::in_place(&mut data).map(
@@ -408,7 +408,7 @@ impl Kernel for Tails {
                 },
             );
             let sum: f64 = isa.array_f64(sum).iter().sum();
-            assert_eq!(sum, source.iter().map(|v| f64::from(*v)).sum::<f64>(), "sum over {len} elements");
+            assert_eq!(sum, source.iter().map(|v| f64::from(*v)).sum::<f64>(), "`fold` must add all {len} elements");
         }
     }
 }

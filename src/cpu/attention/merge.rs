@@ -9,7 +9,7 @@ use crate::simd::{Float, Isa, Kernel, Span, Storage};
 pub struct State {
     pub max: f64,
     pub sum: f64,
-    /// Power of two that multiplies `sum`, and also the weighted sum of the values.
+    /// Power of two by which `sum` and the weighted sum of the values are multiplied.
     pub factor: f64,
 }
 
@@ -52,7 +52,8 @@ impl State {
         State { max: sink, sum, factor: 1.0 }
     }
 
-    /// Returns the state with its sum multiplied by a power of two. The weighted sum of the values must be zero.
+    /// Returns the state with its sum multiplied by a power of two. The weighted sum of the values is not multiplied,
+    /// so it must be zero.
     pub fn scaled(self, factor: f64) -> Self {
         State { sum: self.sum * factor, factor, ..self }
     }

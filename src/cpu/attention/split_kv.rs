@@ -45,8 +45,8 @@ impl Shape {
 /// Returns whether to split the keys. Splitting pays if there are fewer tiles than threads and the partial results take
 /// little memory.
 pub fn are_worth_it<E: Element>(call: &Attention<'_, E>) -> bool {
-    /// Maximum number of rows for each key head at which the keys are split. With so many rows, a block's results take
-    /// about a 16th of the memory that its keys and values take in f32.
+    /// Largest number of rows of a key head for which the keys are split. With this many rows, the results of a block
+    /// take about a 16th of the memory that the block's keys and values take in f32.
     const MOST_ROWS: usize = 16;
     let in_f32 = !E::IS_F64;
     let blocks = call.keys().len().div_ceil(KEYS);
@@ -70,7 +70,7 @@ impl Parts {
     /// Allocates the results of these blocks, all empty.
     fn nothing(shape: Shape, blocks: Range<usize>) -> Result<Self> {
         const WHAT: &str = "the sums of each block of keys";
-        // A product beyond usize saturates, and the allocation fails.
+        // A product beyond usize saturates, so that the allocation fails.
         let slots = shape.tiles().saturating_mul(blocks.len()).saturating_mul(shape.room());
         let values = filled("attention", WHAT, slots.saturating_mul(shape.features), 0.0)?;
         let ends = filled("attention", WHAT, slots, End { max: f64::NEG_INFINITY, sum: 0.0 })?;
@@ -119,7 +119,7 @@ impl Parts {
     }
 
     /// Reads parts from the start of `words`, and returns them with the remaining words. Returns `None` if the words
-    /// are invalid or the parts have a block outside the range `among`.
+    /// are invalid, or if a block of the parts is outside the range `among`.
     pub fn from_words(shape: Shape, among: Range<usize>, words: &[u64]) -> Result<Option<(Self, &[u64])>> {
         let Some(([start, end], words)) = words.split_first_chunk() else { return Ok(None) };
         let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else { return Ok(None) };

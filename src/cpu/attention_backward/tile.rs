@@ -69,7 +69,7 @@ pub struct Tile {
     pub first: usize,
     /// Number of keys in the block.
     pub count: usize,
-    /// Number of keys in the block, up to the last key that a row of the tile sees.
+    /// Number of keys in the block, up to the last one that any row of the tile sees.
     pub reach: usize,
 }
 
@@ -218,8 +218,8 @@ impl<E: Element> Kernel for Score<'_, '_, E> {
 }
 
 impl Untyped<'_> {
-    /// Computes the weights of a row's values and the gradients of its scores. Masked entries are 0. If the row's
-    /// state, mean or dy is not finite, the unmasked entries that depend on this value are NaN.
+    /// Computes a row's weights and the gradients of its scores. Masked entries are 0. If the row's state, mean or dy
+    /// is not finite, the unmasked entries that depend on this value are NaN.
     #[inline(always)]
     fn weigh<I: Isa>(&self, isa: I, tile: &Tile, i: usize, rows: &Rows, made: &mut Made, scratch: &mut Scratch) {
         let scores = &made.scores.as_flattened()[i * KEYS..][..tile.reach];
@@ -270,8 +270,8 @@ impl Untyped<'_> {
                 [derivatives, logits],
                 #[inline(always)]
                 |_, grad: I::F64, [derivative, logit]| {
-                    // Masked entries are set to 0 again, because with a score of -inf and a scale of 0 the derivative
-                    // is NaN.
+                    // Masked entries are set to 0 again, because the derivative is NaN if the score is -inf and the
+                    // scale is 0.
                     let derivative = grad * isa.load_f64(derivative);
                     I::F64::select(isa.load_f64(logit).eq(masked), zero, derivative)
                 },

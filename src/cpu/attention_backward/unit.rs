@@ -214,8 +214,8 @@ impl<'a, E: Element> Unit<'a, E> {
         }
     }
 
-    /// Sets the gradients of the values to the contribution of fully masked queries, whose result is the mean of all
-    /// values.
+    /// Sets the gradients of the values to the contribution of the fully masked queries. The result of such a query is
+    /// the mean of all values.
     fn means_of_all(&self, powers: Powers, rows: &Rows, sums: &mut Sums) {
         let forward = self.forward();
         if forward.scores.fully_masked != FullyMasked::Uniform || forward.keys().end == 0 {

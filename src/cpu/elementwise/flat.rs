@@ -5,7 +5,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::simd::{self, ArrayVec, BLOCK, Isa, Kernel, Output, Span, Unwritten, Work, Written};
 
-/// Applies the function to one slice, and writes the results to another of the same length.
+/// Applies the function to one slice, and writes the results to another slice of the same length.
 pub fn apply<'a, E: Element>(x: &[E], out: Output<'a, E>, function: &dyn Forms<E>) -> Result<&'a mut [E]> {
     Ok(out.write(|to| Ok((simd::run(Flat { io: SliceIo::Apart { from: x, to }, function })?, ())))?.0)
 }
@@ -113,7 +113,7 @@ const MANY: usize = 8;
 /// Number of elements computed again in f64 at a time.
 const TILE: usize = 64;
 
-/// Recomputes in f64 the elements of a chunk whose rounding is uncertain.
+/// Computes elements of a chunk again, in f64, if their rounding is uncertain.
 struct Mend<'a, E> {
     function: &'a dyn Forms<E>,
     x: &'a [E],

@@ -6,7 +6,7 @@ use crate::element::Element;
 use crate::math::sum::{SUM_LANES, TILE, dots_o};
 use crate::simd::{BLOCK, Float, Isa, Kernel, Work, load};
 
-/// Number of normalised rows from which it pays to transpose the rows of the matrix first.
+/// Smallest number of normalised rows for which it pays to transpose the rows of the matrix first.
 const ROWS_FOR_TRANSPOSING: usize = 8;
 /// Threshold like [`ROWS_FOR_TRANSPOSING`] for f64, whose rows are transposed element by element.
 const ROWS_FOR_TRANSPOSING_F64: usize = 16;
@@ -15,7 +15,7 @@ const ROWS_FOR_TRANSPOSING_F64: usize = 16;
 pub struct Products<'a, 'o, E> {
     /// Normalised rows in f64. Zeros follow each row, up to a multiple of [`TILE`].
     pub rows: &'a [f64],
-    /// Exponent of each normalised row, which was multiplied by two to this power.
+    /// For each normalised row, the exponent of the power of two that the row was multiplied by.
     pub exponents: &'a [i32],
     pub call: &'a RmsNormLinear<'a, E>,
     /// Index of the first matrix row to multiply.
@@ -123,8 +123,8 @@ impl<E: Element> Products<'_, '_, E> {
         }
     }
 
-    /// Stores the results of one normalised row for all matrix rows in `beside`. `of` is the index in `to` of the first
-    /// of these matrix rows.
+    /// Stores the results for one normalised row and the matrix rows of `beside`, given the sums of their products.
+    /// `of` is the index of the first of these matrix rows among the rows of this [`Products`].
     #[inline(always)]
     fn store<const C: usize>(&mut self, of: usize, row: usize, beside: &Beside<'_, E, C>, sums: &[f64; C]) {
         let count = self.exponents.len();
@@ -235,8 +235,8 @@ impl Tile<'_> {
     #[inline(always)]
     fn all<I: Isa, const R: usize>(&mut self, isa: I) {
         let rows = self.rows.len() / (self.tiles * TILE);
-        // If fewer than `R` rows are left, some earlier rows are computed again, so that `some` is compiled for one `R`
-        // only.
+        // If fewer than `R` rows are left, a few earlier rows are computed again. So the function `some` is compiled
+        // for only one value of `R`.
         let mut done = 0;
         while done < rows {
             let first = done.min(rows.saturating_sub(R));
@@ -253,7 +253,7 @@ impl Tile<'_> {
         for (r, row) in rows.iter_mut().enumerate() {
             *row = &self.rows[((first + r) * self.tiles + self.tile) * TILE..].as_chunks().0[0];
         }
-        // For each level, the sum of 4 * 2^level lanes, which waits for the sum of the next 4 * 2^level lanes.
+        // Entry `level` holds the sum of 4 * 2^level lanes, until the sum of the next 4 * 2^level lanes is added to it.
         let mut waiting = [[isa.f64(0.0); R]; (SUM_LANES / 4).ilog2() as usize];
         for four in 0..SUM_LANES / 4 {
             // Four lanes are added in registers, because stores of 64 bytes are slow.
@@ -279,7 +279,8 @@ impl Tile<'_> {
     }
 }
 
-/// Returns a lane of the sum of a tile, for each normalised row and for sixteen rows of the matrix.
+/// Computes one lane of a tile's sum. Returns a block for each normalised row, with one number for each of sixteen
+/// matrix rows.
 #[inline(always)]
 fn lane<I: Isa, const R: usize>(
     isa: I,
@@ -335,8 +336,9 @@ fn result(sum: f64, exponent: i32, bias: f64) -> f64 {
     if exponent == 0 {
         return sum + bias;
     }
-    // `sum` / 2^exponent may exceed the range of f64 although its sum with the bias does not. So a quarter of both is
-    // added, and this sum is multiplied by 4. A product of two normal powers of two scales `sum`.
+    // `sum` / 2^exponent may exceed the range of f64 although its sum with the bias does not. So a quarter of each is
+    // added, and this sum is multiplied by 4. `sum` is scaled by two powers of two in turn, because their product may
+    // not be a normal number.
     let back = -exponent - 2;
     4.0 * (sum * power_of_two(back / 2) * power_of_two(back - back / 2) + 0.25 * bias)
 }

@@ -149,7 +149,7 @@ impl<S: Element> Candidates<S> {
         self.extreme(f64::INFINITY, |a, b| if b < a { b } else { a })
     }
 
-    /// Folds the logits in independent lanes, so that the latencies of `choose` overlap.
+    /// Reduces the logits by `choose`, in independent lanes, so that the latencies of `choose` overlap.
     #[inline(always)]
     fn extreme(&self, from: f64, choose: impl Fn(f64, f64) -> f64) -> f64 {
         let mut lanes = [from; BLOCK];

@@ -36,7 +36,7 @@ pub struct Filtering<'a, S> {
     pub scraps: &'a mut Scraps,
 }
 
-/// Result of a draw from the remaining candidates, and the normalization of their probabilities.
+/// Result of a draw from the remaining candidates, and the numbers that normalise their probabilities.
 pub struct DrawnCandidate {
     pub scale: Scale,
     /// Logarithm of the sum of e^((logit - max) / temperature) over the candidates.
@@ -142,7 +142,7 @@ impl<S: Element> Filtering<'_, S> {
 
     pub fn keep_masses(&mut self, least: u64) {
         let scale = self.scale;
-        // Usually all candidates pass, because they were collected with the same bound.
+        // Usually all candidates pass, because only tokens that reach this bound were collected.
         if self.candidates.weights().iter().filter(|weight| scale.mass(**weight) < least).count() > 0 {
             self.keep(|_, weight| scale.mass(weight) >= least);
         }
@@ -230,8 +230,8 @@ impl<S: Element> Filtering<'_, S> {
         self.rescale(Scale { max, ..scale });
     }
 
-    /// Removes the tokens of at least this probability, but keeps the last such token by [`Candidate::order`]. Keeps
-    /// all tokens if fewer than `min_keep` would remain.
+    /// Removes the tokens of at least this probability, except the last of them in the order of [`Candidate::order`].
+    /// Keeps all tokens if fewer than `min_keep` would remain.
     #[inline(always)]
     fn exclude_top_choices<I: Isa>(&mut self, isa: I, threshold: f64) {
         self.weigh(isa);

@@ -129,8 +129,8 @@ impl<S: Element> LogitSlice<'_, S> {
         self.first
     }
 
-    /// Appends the tokens that are not ordered after `last`, with their weights. `highest_first` selects the order
-    /// [`Candidate::order_highest`] instead of [`Candidate::order`].
+    /// Appends `last` and all tokens before it, with their weights. The order is [`Candidate::order_highest`] if
+    /// `highest_first` is set, otherwise [`Candidate::order`].
     #[inline(always)]
     pub fn up_to<I: Isa>(
         &self,
@@ -235,7 +235,7 @@ impl<S: Element> LogitSlice<'_, S> {
 struct Prefix<I: Isa> {
     /// Logit of the last token.
     logit: I::F32,
-    /// Index of the last token among the logits.
+    /// Index of the prefix's last token in the slice of logits.
     own: usize,
     highest_first: bool,
 }

@@ -93,8 +93,8 @@ pub fn last<I: Isa, S: Element>(
     let n = whole.z.len() as u64;
     let mut mass = scale.mass_of(isa, weights);
     let mut needed = super::top_p::ceil_of_product(p, mass);
-    // All weights below this bound together have at most half of the mass outside the prefix, so the prefix ends above
-    // the bound.
+    // The weights below this bound have, in total, at most half of the mass outside the prefix. So none of them is in
+    // the prefix.
     let lacks = mass - needed;
     let mut least = if lacks < 2 * n { 0.0 } else { (scale.weight(lacks) / (2 * n) as f64) as f32 };
     let mut all = Some(weights);

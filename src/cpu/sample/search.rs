@@ -1,4 +1,4 @@
-//! Search for the end of a prefix of the sorted tokens, when the vocabulary is sharded across ranks.
+//! Search for the end of a prefix of the sorted tokens, for a vocabulary that is sharded across ranks.
 //!
 //! The search is by radix: each round finds the next digit of the last token's key from a histogram, which is summed
 //! over all ranks.

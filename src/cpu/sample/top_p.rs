@@ -24,8 +24,8 @@ pub fn keep<S: Element>(
     const DEEPEST: f64 = 33.0;
     let range = (scale.max - candidates.min()).min(DEEPEST * scale.temperature());
     let buckets_a_unit = BUCKETS as f64 / range;
-    // Rounding preserves the order: a lower logit never gets a lower bucket. If the range is 0, the computed bucket is
-    // NaN, which converts to 0.
+    // Rounding preserves the order: a lower logit never gets a bucket with a lower index. If the range is 0, the
+    // computed bucket is NaN, which converts to 0.
     let bucket = |c: Candidate| (((scale.max - c.logit) * buckets_a_unit) as usize).min(BUCKETS - 1);
     let mut sums = [(0u64, 0usize); BUCKETS];
     for (c, &weight) in candidates.iter().zip(candidates.weights()) {

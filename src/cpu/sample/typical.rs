@@ -11,7 +11,7 @@ fn order(a: &Place, b: &Place) -> std::cmp::Ordering {
     a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
 }
 
-/// Returns the last [`Place`] of the shortest prefix for whose mass `is_enough` returns true.
+/// Returns the last [`Place`] of the shortest prefix whose mass satisfies `is_enough`.
 ///
 /// `off` contains the distances. If no prefix has enough mass, the result is the last of all places.
 pub fn last(
@@ -27,7 +27,8 @@ pub fn last(
     let furthest = off.iter().map(|off| off.to_bits()).max().map_or(0.0, f64::from_bits);
     let range = furthest.min(FURTHEST);
     let buckets_a_unit = BUCKETS as f64 / range;
-    // A larger distance never gets a lower bucket. If the range is 0, the computed bucket is NaN, which converts to 0.
+    // A larger distance never gets a bucket with a lower index. If the range is 0, the computed bucket is NaN, which
+    // converts to 0.
     let bucket = |off: f64| ((off * buckets_a_unit) as usize).min(BUCKETS - 1);
     let mut sums = [0u64; BUCKETS];
     for (i, &off) in off.iter().enumerate() {

@@ -25,7 +25,7 @@ pub enum Exps<'s> {
 
 /// Number of elements whose exponentials are summed while they are still in the first-level cache.
 const RUN: usize = 4096;
-/// Number of elements in a run whose exponentials are kept only on the stack.
+/// Number of exponentials that are computed at a time, on the stack, if only their sum is needed.
 const SHORT_RUN: usize = 512;
 
 impl Live<'_> {

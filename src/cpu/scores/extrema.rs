@@ -102,7 +102,7 @@ impl Plain {
         Plain(extrema(isa, x))
     }
 
-    /// Returns the class of the lane with these extremes, which has `len` elements.
+    /// Returns the class of a lane that has `len` elements and these extremes.
     #[inline(always)]
     pub fn row(&self, len: usize) -> Row<'static> {
         classify(0..len, Logits::Direct, self.0)

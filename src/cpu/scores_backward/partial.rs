@@ -214,8 +214,8 @@ struct Store<'a, E, F> {
     formula: PhantomData<F>,
 }
 
-/// Writes the gradients of the scores. `dy` holds the gradients of the results, except for log-sum-exp, whose gradients
-/// of results are in `sums`.
+/// Writes the gradients of the scores. `dy` holds the gradients of the results. For log-sum-exp, `sums` holds them
+/// instead.
 pub fn store<'a, E: Element>(
     part: ShardInput<'_, E>,
     dy: Rows<'_, E>,

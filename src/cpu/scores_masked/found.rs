@@ -54,7 +54,8 @@ impl MaskedStats {
     }
 }
 
-/// Largest logit of a row or shard with a bias, and a bound of the logits with large products.
+/// Largest logit of a row or shard with a bias, and an upper bound of the logits that have a large product of score and
+/// scale.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Sums {
     /// High part of the largest logit: the logit rounded to f32. `low` is the rest of the logit.
@@ -88,7 +89,8 @@ impl Sums {
         Sums { high, low, large }
     }
 
-    /// Returns the maximum as a high and a low part; `None` if a logit with a large product is close to the maximum.
+    /// Returns the maximum as a high and a low part. Returns `None` if a logit close to the maximum has a large product
+    /// of score and scale.
     #[inline(always)]
     pub(super) fn max(sums: Option<Self>) -> Option<(f32, f32)> {
         let Sums { high, low, large } = sums?;

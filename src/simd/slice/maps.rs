@@ -66,13 +66,13 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         while i < in_pairs {
             // SAFETY: the 32 elements from 16 * i on are inside source and destination.
             let (from, to) = unsafe { (self.source.add(BLOCK * i), self.to.add(BLOCK * i)) };
-            // SAFETY: 32 values are readable.
+            // SAFETY: `from` points to 32 readable values.
             let from: &[[S; BLOCK]; 2] = unsafe { &*from.cast() };
             // SAFETY: the block is full.
             let a = f(i, V::load(isa, &from[0]), unsafe { O::full_block(&others, i) });
             // SAFETY: the block is full.
             let b = f(i + 1, V::load(isa, &from[1]), unsafe { O::full_block(&others, i + 1) });
-            // SAFETY: 32 values fit, and the reference to the source is no longer used.
+            // SAFETY: `to` points to space for 32 values, and the reference to the source is no longer used.
             let to: &mut [[MaybeUninit<D>; BLOCK]; 2] = unsafe { &mut *to.cast() };
             a.store(isa, &mut to[0]);
             b.store(isa, &mut to[1]);
@@ -122,9 +122,9 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
             // SAFETY: sixteen values are readable, in the sources or in the buffers just filled.
             let (x, y) = unsafe { (&*at[0].0.cast(), &*at[1].0.cast()) };
             let [x, y] = f(i, [V::load::<S>(isa, x), V::load::<S>(isa, y)], of_others);
-            // SAFETY: sixteen values fit, and no reference to the sources is left.
+            // SAFETY: the destination has space for sixteen values, and no reference to the sources is left.
             x.store::<D>(isa, unsafe { &mut *at[0].1.cast() });
-            // SAFETY: sixteen values fit, and the spans do not overlap.
+            // SAFETY: the destination has space for sixteen values, and the spans do not overlap.
             y.store::<D>(isa, unsafe { &mut *at[1].1.cast() });
         }
         if rest > 0 {
@@ -181,7 +181,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
             let of_others = O::block(others, first + i);
             // SAFETY: sixteen values are readable, in the source or in the buffer just filled.
             let value = (*f)(first + i, V::load::<S>(isa, unsafe { &*from.cast() }), of_others);
-            // SAFETY: sixteen values fit, and the reference to the source is no longer used.
+            // SAFETY: `to` points to space for sixteen values, and the reference to the source is no longer used.
             value.store::<D>(isa, unsafe { &mut *to.cast() });
             i += 1;
         }
