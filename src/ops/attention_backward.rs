@@ -127,7 +127,8 @@ pub fn attention_backward<E: Element>(
     Ok(AttentionGradients { dq, dk, dv, dsinks })
 }
 
-/// Writes the gradients of [`attention_backward`] to `out` and `dsinks`, and returns the slices written to `out`.
+/// Computes [`attention_backward`], and writes the gradients to `out` and `dsinks`. Returns the slices written to
+/// `out`.
 ///
 /// `out` holds the memory for dq, dk and dv, in this order, with as many elements as q, k and v. `dsinks` has one
 /// element for each head of q, may have any float type, and is overwritten.

@@ -228,8 +228,8 @@ pub fn bce_with_logits_backward<'t, E: Element>(
     Ok((loss, dlogits))
 }
 
-/// Writes the gradient of [`bce_with_logits_backward`] to `dlogits`, which has the shape of `logits`. Returns the loss,
-/// and `dlogits` as an initialised slice.
+/// Computes [`bce_with_logits_backward`], and writes the gradient to `dlogits`, which has the shape of `logits`.
+/// Returns the loss, and `dlogits` as an initialised slice.
 pub fn bce_with_logits_backward_into<'a, 't, E: Element>(
     logits: Rows<'_, E>,
     targets: impl Into<Floats<'t>>,
@@ -246,7 +246,7 @@ pub fn bce_with_logits_backward_into<'a, 't, E: Element>(
     Ok((options.reduction.reduce(losses, divisor), written))
 }
 
-/// Replaces the logits by the gradient of [`bce_with_logits_backward`], and returns the loss.
+/// Computes [`bce_with_logits_backward`], and overwrites the logits with the gradient. Returns the loss.
 pub fn bce_with_logits_backward_in_place<'t, E: Element>(
     logits: RowsMut<'_, E>,
     targets: impl Into<Floats<'t>>,

@@ -16,7 +16,7 @@ use candle_core::{CpuStorage, DType, Error as CandleError, Result, Shape, Tensor
 
 const NAME: &str = "rms_norm_linear";
 
-/// Computes normalisation and linear layer along the last axis, with a matrix `[results, cols]`.
+/// Normalises along the last axis, then applies a linear layer with a matrix `[results, cols]`.
 pub fn rms_norm_linear(
     xs: &Tensor,
     matrix: &Tensor,
