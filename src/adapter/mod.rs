@@ -1,7 +1,7 @@
 //! Ops on tensors of a framework, for [`candle_adapter!`](crate::candle_adapter!).
 //!
-//! The macro converts between candle's tensors and the types of this module, because the crate cannot name the types of
-//! a version of candle that it does not depend on. This module does everything else.
+//! The macro converts between candle's tensors and the types of this module, because this crate cannot name the types
+//! of a version of candle that it does not depend on. This module does everything else.
 //!
 //! The functions are `#[inline]`, so that only crates that use the macro compile them.
 
@@ -106,7 +106,7 @@ fn types_differ(op: &'static str, all: &[Floats<'_>]) -> Error {
     Error::invalid(op, "the type of the tensors", types.join(", "), "the same for all")
 }
 
-/// An op with its options. A mask is borrowed from the caller or owned. Candle keeps owned ops for the backward pass.
+/// An op with its options. Its mask is borrowed from the caller or owned. Candle keeps owned ops for the backward pass.
 pub struct Op<'a> {
     function: Function,
     mask: Option<Cow<'a, Mask<'a>>>,

@@ -304,7 +304,7 @@ impl CrossEntropySums {
         })
     }
 
-    /// Replaces the logits of the shard by the gradient of [`CrossEntropySums::backward`].
+    /// Computes [`CrossEntropySums::backward`], and overwrites the logits of the shard with the gradient.
     ///
     /// # Errors
     /// The errors of [`CrossEntropySums::backward`]. After an error the logits are unchanged.

@@ -69,8 +69,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 }
 
-/// Returns the same error on every rank: the error of the lowest failing rank, or else of the first rank that disagrees
-/// with the majority.
+/// Returns the same error on every rank: the error of the lowest failing rank. If no rank failed, the error names the
+/// first rank that disagrees with the majority.
 fn unlike(op: &'static str, digests: &[u64], texts: &[String]) -> Error {
     if let Some(rank) = digests.iter().position(|digest| *digest == REFUSES) {
         return at(op, rank, format!("rank {rank} reported an error: {}", texts[rank]));

@@ -171,7 +171,8 @@ pub(super) fn check_rates(op: &'static str, lr: f64, weight_decay: f64) -> Resul
 mod tests {
     use super::bias;
 
-    /// Compares with products that a plain f64 loop computes. Each rounding in the loop adds an error of at most 2^-53.
+    /// Compares the corrections with 1 - beta^t, where a plain f64 loop computes beta^t as a product. Each rounding in
+    /// the loop adds an error of at most 2^-53.
     #[test]
     #[cfg_attr(miri, ignore = "slow under Miri, and has no unsafe code")]
     fn bias_corrections_are_right_at_any_step() {
