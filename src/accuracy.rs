@@ -22,8 +22,8 @@
 //!
 //! In f32, f16 and bf16, the bounds of `layer_norm_backward` hold for rows of up to 65,536 columns. The bounds of
 //! `layer_norm` in these types are in ULP of the largest of four magnitudes: the weighted value, the bias, the result
-//! and a minimum. The op's page gives this minimum. From 2^18 columns on, it grows in proportion to the number of
-//! columns.
+//! and a minimum. The op's page gives this minimum. From 2^18 columns on, the minimum grows in proportion to the number
+//! of columns.
 
 #![forbid(unsafe_code)]
 

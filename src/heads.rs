@@ -30,8 +30,8 @@ impl<'a, E: Element> Heads<'a, E> {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if `data` has another number of elements than the shape. [`Error::InvalidArgument`] if
-    /// the shape has no features but more than 2^21 positions. Such positions take no memory, so nothing else limits
-    /// their number.
+    /// the shape has no features but more than 2^21 positions. Positions without features take no memory, so nothing
+    /// else limits their number.
     pub fn new(data: &'a [E], shape: [usize; 4]) -> Result<Self> {
         let product = || shape.iter().try_fold(1usize, |all, &count| all.checked_mul(count));
         let elements = if shape.contains(&0) { Some(0) } else { product() };

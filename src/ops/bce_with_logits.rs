@@ -143,8 +143,8 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// # Accuracy
 /// The loss of an element has an error of at most 0.501 ULP after rounding to f32. For f64 logits, the error is at most
 /// 8 ULP of f64. The elements of each row, and then the rows, are added in f64 by a [tiled sum](crate::math::sum). Each
-/// of these two steps adds the error of such a sum. For f64 logits, a focal loss adds 2 gamma (2 + |ln q|) ULP. For
-/// other logits, a focal loss adds 2^-28 times as many ULP if gamma is above 10, and none otherwise.
+/// of these two steps adds the error of a tiled sum. For f64 logits, a focal loss adds 2 gamma (2 + |ln q|) ULP. For
+/// other logits, a focal loss adds 2^-28 times this number of ULP if gamma is above 10, and nothing otherwise.
 ///
 /// # Source
 /// Focal loss: Lin et al., "Focal loss for dense object detection", 2017.

@@ -45,7 +45,7 @@ pub struct RmsNormGradients<E> {
 /// | row | dx | dweight |
 /// |---|---|---|
 /// | a NaN or an infinity in x or dy | NaN in this row only | NaN or infinite in that column; all NaN if x has a NaN |
-/// | all zeros with eps = 0 | zeros, like the norm of this row | no contribution |
+/// | all zeros with eps = 0 | zeros, like the normalised row | no contribution |
 /// | values whose squares overflow or underflow | correct: computed in f64, and scaled if rows are f64 | correct |
 /// | no rows | empty | zeros |
 /// | no columns | empty | empty |
