@@ -42,7 +42,7 @@ impl InplaceOp1 for Take<'_> {
     }
 }
 
-/// Op that takes an argument and returns the argument's gradient, which is already computed.
+/// Op whose result is the gradient of its argument. The gradient was computed before.
 struct Gradient {
     /// Name of the op whose gradient this is.
     op: &'static str,

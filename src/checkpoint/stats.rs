@@ -74,7 +74,7 @@ pub struct Fit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Binade {
-    /// Exponent of the lower power of two.
+    /// Exponent of the power of two at which the range of magnitudes begins.
     pub exponent: i32,
     /// Number of negative elements.
     pub negative: u64,

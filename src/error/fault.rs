@@ -94,7 +94,7 @@ pub enum Fault {
         /// Location of the NaN.
         nan: NanAt,
     },
-    /// Tensors do not match the program's tensors.
+    /// The tensors of a call, or of a compiled file, do not match the tensors of the program.
     #[error("{program}: {tensor} is {got}; expected {expected}")]
     #[non_exhaustive]
     Mismatch {

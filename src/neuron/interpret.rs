@@ -150,7 +150,7 @@ fn apply(function: Binary, a: f32, b: f32) -> f32 {
     }
 }
 
-/// Returns an error if a node that computes has a NaN as operand or result, or if an operand is outside the range that
+/// Returns an error if a node does arithmetic with a NaN operand or result, or if an operand is outside the range that
 /// devices support.
 fn guard(node: &Node, made: &[f32], values: &[Vec<f32>]) -> std::result::Result<(), String> {
     let of = |i: usize| &values[node.operands[i].0][..];

@@ -374,7 +374,8 @@ pub(crate) fn check_len(op: &'static str, count: usize, grad: Floats<'_>) -> Res
     Err(Error::shape(op, "a gradient", format!("{} elements", grad.len()), expected))
 }
 
-/// Checks that a gradient has `count` elements and is finite, and that it fits into f32 unless the state is f64.
+/// Checks that a gradient has `count` elements and is finite. Unless the state is f64, also checks that the gradient
+/// fits into f32.
 pub(crate) fn check_gradient(
     op: &'static str,
     place: usize,
