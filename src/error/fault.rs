@@ -17,8 +17,8 @@ pub enum Action {
     Numerical,
     /// Correct the call or the program: one of them is wrong.
     Bug,
-    /// Repeat the call later. [`Fault::action`] returns [`Action::Surface`] instead of this action, because a failed
-    /// run has been repeated several times before it becomes a fault.
+    /// Repeat the call later. [`Fault::action`] returns [`Action::Surface`] instead, because a run is repeated several
+    /// times before its failure becomes a fault.
     Retry,
 }
 

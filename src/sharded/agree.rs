@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::sharded::digest::Digest;
 use std::ops::Range;
 
-/// Value that a rank sends instead of the digest of its call if an error prevents the call.
+/// Value that a rank sends if an error prevents its call. A rank without an error sends the digest of its call.
 const REFUSES: u64 = 0;
 
 /// Values that ranks exchanged while they checked that all make the same call.
