@@ -22,8 +22,8 @@
 //!
 //! In f32, f16 and bf16, the bounds of `layer_norm_backward` hold for rows of up to 65,536 columns. The bounds of
 //! `layer_norm` in these types are in ULP of the largest of four magnitudes: the weighted value, the bias, the result
-//! and a minimum. The op's page gives this minimum. From 2^18 columns on, it grows in proportion to the number of
-//! columns.
+//! and a minimum. The op's page gives this minimum. From 2^18 columns on, the minimum grows in proportion to the number
+//! of columns.
 
 #![forbid(unsafe_code)]
 
@@ -38,7 +38,8 @@ use crate::element::DType;
 pub enum Unit {
     /// The exact result.
     Result,
-    /// The largest magnitude among the result and its terms. The op's page may define the terms.
+    /// The larger of two magnitudes: the result, and its largest term. If the terms are not obvious, the op's page
+    /// names them.
     LargestTerm,
 }
 
@@ -83,8 +84,8 @@ macro_rules! table {
     };
 }
 
-// A group of ops begins with the evidence for its bounds: a page in `docs/accuracy`, the heading of a section on that
-// page, and the kind of evidence for f64, f32, f16 and bf16, in this order.
+// In this table, each group of ops begins with the evidence for its bounds: a page in `docs/accuracy`, the heading of a
+// section on that page, and the kind of evidence for f64, f32, f16 and bf16, in this order.
 table! {
     "attention.md" "Attention" Derived Derived Derived Derived {
         "attention" LargestTerm: F64 98.0, F32 84.0, F16 0.51, BF16 0.51;
@@ -237,12 +238,12 @@ macro_rules! neuron {
         /// Bounds of the ops on Neuron devices. They were measured by `tools/pjrt/tests/programs`, which compiles the
         /// programs with XLA for the CPU and runs them. A device may evaluate functions less accurately.
         ///
-        /// - Numbers below the smallest normal f32 count as zero, in intermediate results too.
+        /// - Numbers whose magnitude is below the smallest normal f32 count as zero, in intermediate results too.
         /// - Logits are computed from scores in f32, and each operation rounds. A softcap multiplies the bound by
         ///   eight. Weights and options are rounded to f32.
         /// - In f32 softmax, the exponent (a logit minus the largest one) has a rounding error of half an ULP. For
         ///   probabilities close to zero, this amounts to an error of 64 ULP in the probability.
-        /// - The unit of layer_norm has two terms: the bias, and the weighted value farthest from the mean.
+        /// - The terms of layer_norm are the bias, and the weight times the largest normalised magnitude in the row.
         /// - Bounds of losses, and of the square root of `squared_norm`, are in ULP of f32 for every type of input.
         /// - The host computes everything that `sample` returns about a token.
         pub const NEURON: &[Bound] = &[$(

@@ -68,9 +68,8 @@ impl BackendChoice {
     /// that opens the device and loads everything needed.
     ///
     /// # Errors
-    /// Returns the first error of `make`, except an [`Error::Unavailable`] that skips a backend. A backend is not
-    /// skipped if it is the last one or was requested by name. No other error skips a backend: for example, a device
-    /// that is out of memory is not skipped.
+    /// Returns the first error of `make` that does not skip a backend. Only [`Error::Unavailable`] skips a backend, and
+    /// only if another backend is left to try. For example, a device that is out of memory is not skipped.
     pub fn set_up<T>(self, mut make: impl FnMut(Backend) -> Result<T>) -> Result<Chosen<T>> {
         let (before, last): (&[Backend], _) = match self.only {
             Some(only) => (&[], only),
@@ -129,7 +128,7 @@ impl<T> fmt::Display for Chosen<T> {
 }
 
 /// Checks that a backend is available in this build and on this machine. The check covers the backend's first device,
-/// runtime and compiler.
+/// its runtime and its compiler.
 ///
 /// # Errors
 /// [`Error::Unavailable`] with the reason if the backend is not available. For [`Backend::Neuron`], the call

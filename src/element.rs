@@ -35,8 +35,7 @@ pub trait Element: Storage + Kernels {
     const NEG_INFINITY: Self;
     /// The only NaN that kernels store: positive, quiet, no payload.
     const NAN: Self;
-    /// Type in which [`crate::reference`] computes the exact results for this type. The error of these computations is
-    /// negligible.
+    /// Type in which [`crate::reference`] computes results for this storage type, with a negligible error.
     type Exact: Real;
     /// Type of the logits that kernels compute with: `f64` for `f64`, `f32` for the other types.
     #[doc(hidden)]

@@ -120,7 +120,7 @@ pub enum Error {
     EmptySupport {
         /// Name of the op that was called.
         op: &'static str,
-        /// Lowest row without a token.
+        /// Lowest row from which no token can be drawn.
         row: usize,
         /// Number of tokens in the vocabulary.
         vocabulary: usize,

@@ -30,8 +30,8 @@ impl<'a, E: Element> Heads<'a, E> {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if `data` has another number of elements than the shape. [`Error::InvalidArgument`] if
-    /// the shape has no features but more than 2^21 positions. Such positions take no memory, so nothing else limits
-    /// their number.
+    /// the shape has no features but more than 2^21 positions. Positions without features take no memory, so nothing
+    /// else limits their number.
     pub fn new(data: &'a [E], shape: [usize; 4]) -> Result<Self> {
         let product = || shape.iter().try_fold(1usize, |all, &count| all.checked_mul(count));
         let elements = if shape.contains(&0) { Some(0) } else { product() };
@@ -115,13 +115,13 @@ impl<'a, E> Positions<'a, E> {
     }
 }
 
-/// Maximum number of positions without features, over all batches and heads.
+/// Limit for the total number of positions in all batches and heads, if positions have no features.
 const MOST_EMPTY: usize = 1 << 21;
-/// Maximum number of positions that share memory, over all batches and heads.
+/// Limit for the total number of positions in all batches and heads, if positions share memory.
 const MOST_SHARED: usize = if usize::BITS > 32 { 1 << (usize::BITS / 2) } else { usize::MAX };
 
-/// Returns an error if there are too many positions without features, or too many that share memory. Such positions
-/// need little memory, but the amount of work grows with their number.
+/// Returns an error if positions have no features or share memory, and there are too many of them. Such positions need
+/// little memory, but the amount of work grows with their number.
 fn check_counts(shape: [usize; 4], elements: usize) -> Result<()> {
     let there = shape.iter().filter(|&&count| count > 0).try_fold(1usize, |all, &count| all.checked_mul(count));
     if there.is_none() {

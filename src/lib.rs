@@ -66,7 +66,7 @@
 //! | `train` | by `ops` | Gradients, losses, clipping, loss scaling, optimizers, [`inspect()`], and [`mod@trace`]. Enables `inference`. |
 //! | `partial` | no | Partial results of a row's shards, which merge into the result of the row: `SoftmaxPartial`, `NormPartial`, `CrossEntropyPartial`, `AttentionPartial`. Enables `train`. |
 //! | `parallel` | yes | Distributes the rows of large calls over the current rayon pool. Without it, ops use one thread and give the same bits. |
-//! | `portable` | no | Portable kernels for x86-64 CPUs without AVX2, FMA and F16C, made before 2013. Without this feature, ops return [`Error::Unavailable`] on such CPUs. Builds for other architectures always include the portable kernels. |
+//! | `portable` | no | Portable kernels for x86-64 CPUs without AVX2, FMA and F16C, such as CPUs made before 2013. Without this feature, ops return [`Error::Unavailable`] on such CPUs. Builds for other architectures always include the portable kernels. |
 //! | `reference` | no | Each op in plain loops and higher precision, to compare results with, under [`mod@reference`]. |
 //! | `num-traits` | no | [`mod@reference`] for float types of other crates: any `num_traits::Float` that is `From<f64>`. |
 //! | `candle` | no | Drop-in replacements and guarded ops for candle tensors, under `evenkeel::candle`. |
@@ -78,7 +78,7 @@
 //! | `checkpoint` | no | Statistics of the tensors in safetensors and GGUF files, under `evenkeel::checkpoint`. |
 //! | `sharded` | no | Ops on rows sharded column-wise across ranks, and attention with sharded keys, under `evenkeel::sharded`. |
 //! | `mpi` | no | Ranks as MPI processes. The build needs an MPI library with its headers, and libclang. |
-//! | `nccl` | no | Ranks with a CUDA device each. NCCL is loaded at run time. |
+//! | `nccl` | no | Ranks that each use one CUDA device. NCCL is loaded at run time. |
 //! | `serde` | no | Serialisation of the sampler's parameters, and of the settings, states and records of training. |
 //! | `tracing` | no | Events for the selection of a backend and for non-finite values that [`mod@trace`] finds. |
 //! | `testing` | no | Tools to test and benchmark other implementations, under `evenkeel::testing`. Meant for development dependencies. |
@@ -87,10 +87,10 @@
 //!
 //! Every op runs in the default environment on all of its threads: round to nearest, subnormals kept, exceptions
 //! masked. A caller's thread may be in another environment, for example in a program linked with `-ffast-math`. The op
-//! then sets the default and restores the caller's environment when it returns or unwinds. The caller's functions that
-//! an op calls run in the default environment, for example a function that creates a row's [`Request`]. If an op had to
-//! set the default environment, it also restores the caller's sticky exception flags. If not, the flags that the op's
-//! operations raise stay set.
+//! then sets the default and restores the caller's environment when it returns or unwinds. If an op calls a function of
+//! the caller, for example to create a row's [`Request`], this function runs in the default environment. If an op had
+//! to set the default environment, it also restores the caller's sticky exception flags. Otherwise, the flags that the
+//! op's operations raise stay set.
 //!
 //! This holds on x86-64, on 32-bit x86 with SSE2 (x87 instructions are not covered), 64-bit ARM and 64-bit RISC-V. The
 //! following run in the caller's environment: the conversions of [`Element`] and [`Floats::get`], [`mod@reference`],

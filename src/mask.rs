@@ -141,7 +141,7 @@ impl<'a> Mask<'a> {
         Mask::none().and_lengths(lengths)
     }
 
-    /// Creates a mask that hides the keys that are `keys` or more positions before the query; see [`Mask::and_window`].
+    /// Creates a mask that hides a key if it is `keys` or more positions before the query; see [`Mask::and_window`].
     pub fn window(keys: usize) -> Self {
         Mask::none().and_window(keys)
     }

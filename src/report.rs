@@ -49,7 +49,7 @@ impl Counts {
     }
 }
 
-/// The counts of a scope by op, in the order of each op's first call.
+/// Counts of a scope, separately for each op. The ops are in the order of their first calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     ops: Vec<(&'static str, Counts)>,

@@ -332,7 +332,7 @@ fn dense_or_initialised<E>(data: &Output<'_, E>, geometry: &Geometry) -> Result<
     }
     Err(Error::shape(
         "view",
-        "uninitialised memory",
+        "a view of uninitialised memory",
         format!("a stride of {}", geometry.stride),
         "a stride equal to the number of columns",
     ))

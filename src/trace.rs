@@ -39,7 +39,8 @@ pub struct Point {
 /// Checks rows of `cols` elements for NaN and infinities, if a scope is open. Do not pass masked scores, whose -inf
 /// would be reported.
 ///
-/// The name is formatted only if a value is not finite, so `format_args!("layer {i}, attention")` is free otherwise.
+/// The name is formatted only if a value is not finite. For finite values, a name such as `format_args!("layer {i},
+/// attention")` costs nothing.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the length of `x` is not a multiple of `cols`. [`Error::Unavailable`] if the requested

@@ -4,9 +4,9 @@
 
 /// Generates ops on candle tensors for a fork of candle, or for a version that the feature `candle` does not fit.
 ///
-/// The argument is the path of candle-core in your crate. The macro fits candle-core from 0.8 on. It also fits forks that
-/// did not change `CustomOp1` to `CustomOp3`, `CpuStorage` and `Layout`. It needs Evenkeel's default features only. Call
-/// it once, in a module of its own:
+/// The argument is the path of candle-core in your crate. The macro fits candle-core from 0.8 on. It also fits forks in
+/// which `CustomOp1`, `CustomOp2`, `CustomOp3`, `CpuStorage` and `Layout` are unchanged. It needs only Evenkeel's
+/// default features. Call it once, in a module of its own:
 ///
 #[cfg_attr(feature = "candle", doc = "```")]
 #[cfg_attr(not(feature = "candle"), doc = "```ignore")]
@@ -152,7 +152,7 @@ macro_rules! candle_adapter {
             use super::{Op, apply};
             use $crate::{Attention, Softmax};
 
-            /// Computes softmax along a dimension. The mask broadcasts to the tensor's shape.
+            /// Computes softmax along a dimension. A mask in the options broadcasts to the tensor's shape.
             pub fn softmax<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result<Tensor> {
                 let axis = dim.to_index(xs.shape(), "softmax")?;
                 apply(Op::softmax(axis, options), &xs.contiguous()?, &[])
@@ -232,9 +232,9 @@ macro_rules! candle_adapter {
             }
         }
 
-        /// Op that takes an argument and returns the argument's gradient, which is already computed. A backward pass
-        /// through this op returns candle's error. If the gradient were an untracked tensor, a second backward pass
-        /// would treat it as a constant, without an error.
+        /// Op whose result is the gradient of its argument. The gradient was computed before. A backward pass through
+        /// this op returns candle's error. If the gradient were an untracked tensor, a second backward pass would treat
+        /// it as a constant, without an error.
         struct Gradient {
             op: &'static str,
             values: ::std::sync::Mutex<Option<CpuStorage>>,
@@ -331,7 +331,8 @@ macro_rules! candle_adapter {
             }
         }
 
-        /// Applies an op to a tensor and up to two operands. The op copies its mask only if candle keeps the op.
+        /// Applies an op to a tensor and up to two operands. The op copies its mask only if candle keeps the op for the
+        /// backward pass.
         fn apply(op: Op<'_>, xs: &Tensor, operands: &[Tensor]) -> Result<Tensor> {
             if !xs.device().is_cpu() {
                 return Err(error($crate::adapter::not_on_cpu(op.name(), xs.device().location())));

@@ -1,7 +1,7 @@
 //! Ops on tensors of a framework, for [`candle_adapter!`](crate::candle_adapter!).
 //!
-//! The macro converts between candle's tensors and the types of this module, because the crate cannot name the types of
-//! a candle that it does not depend on. Everything else is here.
+//! The macro converts between candle's tensors and the types of this module, because this crate cannot name the types
+//! of a version of candle that it does not depend on. This module does everything else.
 //!
 //! The functions are `#[inline]`, so that only crates that use the macro compile them.
 
@@ -106,7 +106,7 @@ fn types_differ(op: &'static str, all: &[Floats<'_>]) -> Error {
     Error::invalid(op, "the type of the tensors", types.join(", "), "the same for all")
 }
 
-/// An op with its options. A mask is borrowed from the caller or owned. Candle keeps owned ops for the backward pass.
+/// An op with its options. Its mask is borrowed from the caller or owned. Candle keeps owned ops for the backward pass.
 pub struct Op<'a> {
     function: Function,
     mask: Option<Cow<'a, Mask<'a>>>,
@@ -203,8 +203,8 @@ impl<'a> Op<'a> {
         }
     }
 
-    /// Computes the result and its shape. All arguments must be contiguous. As an exception, for attention only the
-    /// last axis of each argument must be contiguous.
+    /// Computes the result and its shape. All arguments must be contiguous. For attention, it suffices that the last
+    /// axis of each argument is contiguous.
     #[inline]
     pub fn forward(&self, args: &[View<'_>]) -> Result<(Values, Vec<usize>)> {
         let (x, operands) = args.split_first().ok_or(Error::empty_input(self.name()))?;
@@ -230,8 +230,8 @@ impl<'a> Op<'a> {
         Ok((y, x.dims.to_vec()))
     }
 
-    /// Computes the gradients of the arguments, in their order. An argument without a gradient has `None` in the list,
-    /// or is left out at the end of the list.
+    /// Computes the gradients of the arguments, in their order. The list has `None` for an argument without a gradient.
+    /// The list may be shorter if the last arguments have no gradients.
     #[inline]
     pub fn backward(&self, args: &[View<'_>], dy: View<'_>) -> Result<Vec<Option<Values>>> {
         let (x, operands) = args.split_first().ok_or(Error::empty_input(self.name()))?;

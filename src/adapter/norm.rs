@@ -10,7 +10,7 @@ use crate::ops::rms_norm::RmsNorm;
 use crate::rows::RowsMut;
 use crate::simd::in_default;
 
-/// Converts candle's type of `eps` to the type of the options.
+/// Converts `eps` from f32, as candle passes it, to f64, as the options store it.
 #[inline]
 pub fn widened(eps: f32) -> f64 {
     in_default(|| f64::from(eps))

@@ -1,4 +1,4 @@
-//! Rotary embedding of a tensor with cosines and sines in tensors.
+//! Rotary embedding of a tensor. Two other tensors hold the cosines and the sines.
 
 #![forbid(unsafe_code)]
 

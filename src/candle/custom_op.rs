@@ -40,9 +40,10 @@ pub trait Op {
     }
 
     /// Computes the gradient of each argument, in order. Candle panics if an argument that it tracks has no gradient.
-    /// The gradient of an untracked argument may be `None`, or be left out at the end of the list. Gradients must not
-    /// share memory with other tensors, because the adapter takes the memory of the gradients. The default
-    /// implementation is for ops that are only applied to untracked tensors, such as an op that computes a gradient.
+    /// For an untracked argument, the list may have `None`. The list may be shorter if the last arguments are
+    /// untracked. Gradients must not share memory with other tensors, because the adapter takes the memory of the
+    /// gradients. The default implementation is for ops that are only applied to untracked tensors, such as an op that
+    /// computes a gradient.
     fn bwd(&self, _: &[&Tensor], _: &Tensor) -> Result<Vec<Option<Tensor>>> {
         Err(Error::BackwardNotSupported { op: self.name() }.bt())
     }

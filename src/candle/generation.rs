@@ -4,8 +4,8 @@
 //! logits. Among equal logits, it keeps the lowest indices. Top-p keeps the shortest prefix, in descending order, whose
 //! probability reaches p. The differences are:
 //!
-//! - The random stream differs. Draws are counter-based ([`Draw`]): a processor's n-th token depends only on its
-//!   seed, n and the logits, and is the same on every machine.
+//! - The random stream differs. Draws are counter-based ([`Draw`]): the n-th token of a processor depends only on the
+//!   processor's seed, on n and on the logits. It is the same on every machine.
 //! - [`Sampling::GumbelSoftmax`] uses the processor's seed and draws from the whole distribution. Candle's noise is
 //!   bounded. So candle never draws a token whose logit is below the largest logit by more than about 9.7 times the
 //!   temperature.

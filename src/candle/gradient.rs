@@ -2,7 +2,8 @@
 //!
 //! The kernels that compute gradients have no gradients of their own. If a gradient were an untracked tensor, a second
 //! backward pass would treat it as a constant, and second derivatives would silently lack terms. Each gradient is
-//! therefore the result of an op on the argument. The backward pass of this op returns an error.
+//! therefore the result of an op, whose argument is the tensor that the gradient belongs to. The backward pass of this
+//! op returns an error.
 
 #![forbid(unsafe_code)]
 
@@ -41,7 +42,7 @@ impl InplaceOp1 for Take<'_> {
     }
 }
 
-/// Op that takes an argument and returns the argument's gradient, which is already computed.
+/// Op whose result is the gradient of its argument. The gradient was computed before.
 struct Gradient {
     /// Name of the op whose gradient this is.
     op: &'static str,

@@ -16,7 +16,7 @@ use candle_core::{DType, Error, Result, Tensor};
 ///
 /// Exponentials are computed in f32, or in f64 for f64 logits. Everything else is computed in f64. The loss and its
 /// gradient are each rounded once; see [`crate::cross_entropy`]. In all other respects, this function behaves like
-/// [`candle_nn::loss::cross_entropy`]: every row counts in the mean. For more options, see
+/// [`candle_nn::loss::cross_entropy`]. In particular, every row counts in the mean. For more options, see
 /// [`guarded::cross_entropy`](super::guarded::cross_entropy).
 ///
 /// # Errors

@@ -58,8 +58,9 @@
 //! candle-nn = { git = "https://github.com/huggingface/candle", rev = "35d7ae7" }
 //! ```
 //!
-//! For any other version or fork of candle, [`candle_adapter!`](crate::candle_adapter!) generates ops in your own crate.
-//! It does not need this feature, and an application may use it next to this module, with another candle.
+//! For any other version or fork of candle, [`candle_adapter!`](crate::candle_adapter!) generates ops in your own
+//! crate. The macro does not need the feature `candle`. An application may use it for one version of candle, and this
+//! module for another.
 //!
 //! A change of the supported versions is a breaking change of this crate, as [CONTRIBUTING] says. Code that uses only
 //! slices is not affected by the version of candle.

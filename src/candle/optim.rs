@@ -170,8 +170,8 @@ impl<S: Settings> Stepper<S> {
     }
 
     /// Rounds f16 and bf16 variables stochastically, without master weights; see
-    /// [`train::Optimizer::stochastic_rounding`]. The random bits depend on the variables' names. Variables without
-    /// names are numbered.
+    /// [`train::Optimizer::stochastic_rounding`]. The random bits depend on the names of the variables. A variable
+    /// without a name uses its index instead.
     ///
     /// ```
     /// use candle_core::{Device, Var};

@@ -17,7 +17,7 @@ const MOST_AXES: u32 = 4;
 /// Maximum length of a metadata key in the format, in bytes. The same limit is applied to tensor names, although the
 /// format requires shorter names.
 const LONGEST_NAME: u64 = 65_535;
-/// Maximum depth of nested lists that is supported.
+/// Maximum supported depth of nested lists.
 const DEEPEST: u32 = 8;
 /// Alignment of files that do not specify an alignment.
 const ALIGNMENT: u64 = 32;

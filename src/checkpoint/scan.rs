@@ -31,8 +31,8 @@ struct Span {
 #[derive(Default)]
 struct Counted {
     bins: Vec<Bin>,
-    /// Statistics of each span that are not counts, with the span's start. They are merged in order of the starts, so
-    /// that sums do not depend on the threads.
+    /// For each span, its start and its statistics other than counts. The statistics are merged in order of the starts,
+    /// so that sums do not depend on the threads.
     beside: Vec<(u64, Beside)>,
 }
 

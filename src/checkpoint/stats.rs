@@ -51,14 +51,14 @@ pub struct Stats {
     /// A quantile is the middle of a bin, clamped to the range from the smallest to the largest element. Its relative
     /// error is therefore at most half the width: 0.4 % for f32 and quantised types, and 3.2 % for f64.
     pub bin_width: f64,
-    /// Losses from rounding to each type of [`Narrow::ALL`].
+    /// Numbers of elements that overflow or become 0, for each type of [`Narrow::ALL`].
     pub fits: Vec<Fit>,
     /// Numbers of elements in each range of magnitudes `2^exponent .. 2^(exponent+1)`. Ranges are sorted by exponent.
     /// Empty ranges are left out.
     pub binades: Vec<Binade>,
 }
 
-/// Losses from rounding to a narrow type.
+/// Numbers of elements that overflow or become 0 when they are rounded to a narrow type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Fit {
@@ -74,7 +74,7 @@ pub struct Fit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Binade {
-    /// Exponent of the lower power of two.
+    /// Exponent of the power of two at which the range of magnitudes begins.
     pub exponent: i32,
     /// Number of negative elements.
     pub negative: u64,

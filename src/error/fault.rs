@@ -17,8 +17,8 @@ pub enum Action {
     Numerical,
     /// Correct the call or the program: one of them is wrong.
     Bug,
-    /// Repeat the call later. [`Fault::action`] returns [`Action::Surface`] instead of this action, because a failed
-    /// run has been repeated several times before it becomes a fault.
+    /// Repeat the call later. [`Fault::action`] returns [`Action::Surface`] instead, because a run is repeated several
+    /// times before its failure becomes a fault.
     Retry,
 }
 
@@ -94,7 +94,7 @@ pub enum Fault {
         /// Location of the NaN.
         nan: NanAt,
     },
-    /// Tensors do not match the program's tensors.
+    /// The tensors of a call, or of a compiled file, do not match the tensors of the program.
     #[error("{program}: {tensor} is {got}; expected {expected}")]
     #[non_exhaustive]
     Mismatch {

@@ -39,7 +39,8 @@ impl Status {
     /// Converts the number in a status output.
     ///
     /// # Errors
-    /// [`Error::Failed`] for any other number, which means that the executor did not run the program correctly.
+    /// [`Error::Failed`] for a number other than 0 to 3, which means that the executor did not run the program
+    /// correctly.
     pub fn of(number: i32) -> Result<Self> {
         match number {
             0 => Ok(Status::Plain),

@@ -150,8 +150,8 @@ fn apply(function: Binary, a: f32, b: f32) -> f32 {
     }
 }
 
-/// Returns an error if a node computes with a NaN or gives one, or if an operand is outside the range that devices
-/// support.
+/// Returns an error if a node does arithmetic with a NaN operand or result, or if an operand is outside the range that
+/// devices support.
 fn guard(node: &Node, made: &[f32], values: &[Vec<f32>]) -> std::result::Result<(), String> {
     let of = |i: usize| &values[node.operands[i].0][..];
     let within = |x: &[f32], low: i32, high: i32| {

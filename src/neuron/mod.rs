@@ -52,7 +52,8 @@ pub use ops::squared_norm::{SquaredNorm, program as squared_norm};
 pub use program::{ElementType, Program, TensorSpec};
 pub use runtime::{About, Device, Loaded, Session, available};
 
-/// Ops computed by programs on any [`Execute`]: the functions of the crate root, with the device as first argument.
+/// Ops computed by programs on any implementation of [`Execute`]: the functions of the crate root, with the device as
+/// first argument.
 pub mod run {
     pub use super::ops::clamped_exp::run as clamped_exp;
     pub use super::ops::clamped_log::run as clamped_log;

@@ -127,7 +127,8 @@ pub fn attention_backward<E: Element>(
     Ok(AttentionGradients { dq, dk, dv, dsinks })
 }
 
-/// Writes the gradients of [`attention_backward`] to `out` and `dsinks`, and returns the slices written to `out`.
+/// Computes [`attention_backward`], and writes the gradients to `out` and `dsinks`. Returns the slices written to
+/// `out`.
 ///
 /// `out` holds the memory for dq, dk and dv, in this order, with as many elements as q, k and v. `dsinks` has one
 /// element for each head of q, may have any float type, and is overwritten.
@@ -146,7 +147,8 @@ pub fn attention_backward_into<'a, E: Element>(
     if let Some(dsinks) = &dsinks {
         check_room("dsinks", dsinks.len(), heads)?;
     }
-    // If there are no queries, no keys and no `dsinks`, the gradients of sinks are not used, so none are allocated.
+    // If there are no queries, no keys and no `dsinks`, the gradients of sinks are not used, so no memory is allocated
+    // for them.
     let units = if q.shape()[2] == 0 && k.shape()[2] == 0 && dsinks.is_none() { 0 } else { batch * heads };
     let mut of_batches = filled(OP, "the gradients of sinks", units, 0.0)?;
     let (written, guards) = E::attention_backward(AttentionBackward { forward, dy }, out, &mut of_batches)?;

@@ -143,8 +143,8 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// # Accuracy
 /// The loss of an element has an error of at most 0.501 ULP after rounding to f32. For f64 logits, the error is at most
 /// 8 ULP of f64. The elements of each row, and then the rows, are added in f64 by a [tiled sum](crate::math::sum). Each
-/// of these two steps adds the error of such a sum. For f64 logits, a focal loss adds 2 gamma (2 + |ln q|) ULP. For
-/// other logits, a focal loss adds 2^-28 times as many ULP if gamma is above 10, and none otherwise.
+/// of these two steps adds the error of a tiled sum. For f64 logits, a focal loss adds 2 gamma (2 + |ln q|) ULP. For
+/// other logits, a focal loss adds 2^-28 times this number of ULP if gamma is above 10, and nothing otherwise.
 ///
 /// # Source
 /// Focal loss: Lin et al., "Focal loss for dense object detection", 2017.
@@ -228,8 +228,8 @@ pub fn bce_with_logits_backward<'t, E: Element>(
     Ok((loss, dlogits))
 }
 
-/// Writes the gradient of [`bce_with_logits_backward`] to `dlogits`, which has the shape of `logits`. Returns the loss,
-/// and `dlogits` as an initialised slice.
+/// Computes [`bce_with_logits_backward`], and writes the gradient to `dlogits`, which has the shape of `logits`.
+/// Returns the loss, and `dlogits` as an initialised slice.
 pub fn bce_with_logits_backward_into<'a, 't, E: Element>(
     logits: Rows<'_, E>,
     targets: impl Into<Floats<'t>>,
@@ -246,7 +246,7 @@ pub fn bce_with_logits_backward_into<'a, 't, E: Element>(
     Ok((options.reduction.reduce(losses, divisor), written))
 }
 
-/// Replaces the logits by the gradient of [`bce_with_logits_backward`], and returns the loss.
+/// Computes [`bce_with_logits_backward`], and overwrites the logits with the gradient. Returns the loss.
 pub fn bce_with_logits_backward_in_place<'t, E: Element>(
     logits: RowsMut<'_, E>,
     targets: impl Into<Floats<'t>>,

@@ -87,8 +87,8 @@ pub fn cross_entropy_backward<E: Element>(
     Ok((loss, dlogits))
 }
 
-/// Writes the gradient of [`cross_entropy_backward()`] to `dlogits`, which has the shape of `logits`. Returns the loss,
-/// and `dlogits` as an initialised slice.
+/// Computes [`cross_entropy_backward()`], and writes the gradient to `dlogits`, which has the shape of `logits`.
+/// Returns the loss, and `dlogits` as an initialised slice.
 pub fn cross_entropy_backward_into<'a, E: Element>(
     logits: Rows<'_, E>,
     targets: &[i64],
@@ -106,7 +106,7 @@ pub fn cross_entropy_backward_into<'a, E: Element>(
     Ok((options.reduce(&losses, &resolved), written))
 }
 
-/// Replaces the logits by the gradient of [`cross_entropy_backward()`] in one pass, and returns the loss.
+/// Computes [`cross_entropy_backward()`] in one pass that overwrites the logits with the gradient. Returns the loss.
 pub fn cross_entropy_backward_in_place<E: Element>(
     logits: RowsMut<'_, E>,
     targets: &[i64],

@@ -258,8 +258,8 @@ impl CrossEntropySums {
         Ok(loss)
     }
 
-    /// Computes [`CrossEntropySums::loss`], but returns the counts instead of reporting them. A caller that also
-    /// computes the gradient reports only the gradient's counts.
+    /// Computes [`CrossEntropySums::loss`], but returns the guard counts of the rows instead of reporting them. A
+    /// caller that also computes the gradient reports only the counts of the gradient.
     pub(crate) fn unreported_loss(&self, targets: &[i64], options: &CrossEntropy<'_>) -> Result<(Loss, Counts)> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         let resolved = frame.resolve(OP, targets, options)?;
@@ -304,7 +304,7 @@ impl CrossEntropySums {
         })
     }
 
-    /// Replaces the logits of the shard by the gradient of [`CrossEntropySums::backward`].
+    /// Computes [`CrossEntropySums::backward`], and overwrites the logits of the shard with the gradient.
     ///
     /// # Errors
     /// The errors of [`CrossEntropySums::backward`]. After an error the logits are unchanged.
@@ -321,8 +321,8 @@ impl CrossEntropySums {
         Ok(())
     }
 
-    /// Computes [`CrossEntropySums::backward_in_place`], but returns the counts instead of reporting them. A caller
-    /// with several shards of the same rows reports the counts of one shard only.
+    /// Computes [`CrossEntropySums::backward_in_place`], but returns the guard counts of the rows instead of reporting
+    /// them. A caller with several shards of the same rows reports the counts of one shard only.
     pub(crate) fn unreported_in_place<E: Element>(
         &self,
         logits: RowsMut<'_, E>,

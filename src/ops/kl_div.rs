@@ -211,8 +211,8 @@ pub fn kl_div_backward<'t, E: Element>(
     Ok((loss, dlogits))
 }
 
-/// Writes the gradient of [`kl_div_backward`] to `dlogits`, which has the shape of `logits`. Returns the loss, and
-/// `dlogits` as an initialised slice.
+/// Computes [`kl_div_backward`], and writes the gradient to `dlogits`, which has the shape of `logits`. Returns the
+/// loss, and `dlogits` as an initialised slice.
 pub fn kl_div_backward_into<'a, 't, E: Element>(
     logits: Rows<'_, E>,
     targets: impl Into<Floats<'t>>,
@@ -229,7 +229,7 @@ pub fn kl_div_backward_into<'a, 't, E: Element>(
     Ok((options.reduction.reduce(losses, divisor), written))
 }
 
-/// Replaces the logits by the gradient of [`kl_div_backward`], and returns the loss.
+/// Computes [`kl_div_backward`], and overwrites the logits with the gradient. Returns the loss.
 pub fn kl_div_backward_in_place<'t, E: Element>(
     logits: RowsMut<'_, E>,
     targets: impl Into<Floats<'t>>,

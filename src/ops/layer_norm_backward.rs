@@ -107,8 +107,8 @@ pub fn layer_norm_backward<E: Element>(
     Ok(LayerNormGradients { dx, dweight, dbias })
 }
 
-/// Writes the gradients of [`layer_norm_backward`] to `dx`, and to `dweight` and `dbias` if they are given. Returns
-/// `dx` as an initialised slice.
+/// Computes [`layer_norm_backward`], and writes the gradients to `dx`, and to `dweight` and `dbias` if they are given.
+/// Returns `dx` as an initialised slice.
 ///
 /// `dx` has the shape of `x`. `dweight` and `dbias` have one element per column, of any float type, and are
 /// overwritten.

@@ -157,7 +157,7 @@ impl NormPartial {
                 self.frame.op,
                 "partial",
                 "the results of a different round",
-                "the results of the same round",
+                "the results of the round that is being merged",
             ));
         }
         self.columns.check_new(self.frame.op, &other.columns)?;

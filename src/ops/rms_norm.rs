@@ -11,7 +11,7 @@ use crate::simd::{new_vec, new_vecs};
 
 pub use crate::options::Rounding;
 
-/// Options of [`rms_norm`] and of the other ops that apply it.
+/// Options of [`rms_norm`], and of the other ops that include this normalisation.
 ///
 /// ```
 /// use evenkeel::{RmsNorm, Rounding};
@@ -155,7 +155,8 @@ pub fn rms_norm_in_place<E: Element>(x: RowsMut<'_, E>, options: &RmsNorm<'_>) -
     finish_call(OP, guards)
 }
 
-/// Computes the sum `x + residual` and the [`rms_norm`] of this sum. Returns the norm and the sum, in this order.
+/// Computes the sum `x + residual` and the [`rms_norm`] of this sum. Returns the normalised sum and the sum, in this
+/// order.
 ///
 /// The sum is the residual of the next layer. It is rounded to the rows' type before it is normalised, so both results
 /// have the same bits as an addition followed by [`rms_norm`].
@@ -181,8 +182,8 @@ pub fn rms_norm_residual<E: Element>(
     Ok((y, sum))
 }
 
-/// Writes the norm of [`rms_norm_residual`] to `out` and the sum to `residual_out`, and returns both as initialised
-/// slices. Both outputs have the shape of `x`.
+/// Computes [`rms_norm_residual`], and writes the normalised sum to `out` and the sum to `residual_out`. Returns both
+/// as initialised slices. Both outputs have the shape of `x`.
 pub fn rms_norm_residual_into<'a, E: Element>(
     x: Rows<'_, E>,
     residual: Rows<'_, E>,
@@ -208,7 +209,7 @@ fn residual_into<'a, E: Element>(
     Ok(written)
 }
 
-/// Computes [`rms_norm_residual`] in place: `x` becomes the norm and `residual` the sum.
+/// Computes [`rms_norm_residual`] in place: `x` becomes the normalised sum, and `residual` becomes the sum.
 pub fn rms_norm_residual_in_place<E: Element>(
     x: RowsMut<'_, E>,
     residual: RowsMut<'_, E>,

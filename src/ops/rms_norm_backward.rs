@@ -34,9 +34,9 @@ pub struct RmsNormGradients<E> {
 /// With [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight), dweight uses the rounded n. For dx, the derivative
 /// of this rounding counts as 1, as in torch.
 ///
-/// For the gradients of [`rms_norm_residual`](crate::rms_norm_residual()), pass the sum that `rms_norm_residual`
-/// returned as `x`. Then add to dx the gradient that the next layer returns for the sum. The total is the gradient of
-/// both summands.
+/// For the gradients of [`rms_norm_residual`](crate::rms_norm_residual()), pass as `x` the sum that `rms_norm_residual`
+/// returned. Then add to dx the gradient that the next layer returns for this sum. The total is the gradient of each of
+/// the two summands.
 ///
 /// # Shapes
 /// `x` and `dy` are `[rows, cols]`, the weight and dweight `[cols]`; dx has as many elements as `x`, without gaps.
@@ -45,7 +45,7 @@ pub struct RmsNormGradients<E> {
 /// | row | dx | dweight |
 /// |---|---|---|
 /// | a NaN or an infinity in x or dy | NaN in this row only | NaN or infinite in that column; all NaN if x has a NaN |
-/// | all zeros with eps = 0 | zeros, like the norm of this row | no contribution |
+/// | all zeros with eps = 0 | zeros, like the normalised row | no contribution |
 /// | values whose squares overflow or underflow | correct: computed in f64, and scaled if rows are f64 | correct |
 /// | no rows | empty | zeros |
 /// | no columns | empty | empty |
@@ -98,8 +98,8 @@ pub fn rms_norm_backward<E: Element>(
     Ok(RmsNormGradients { dx, dweight })
 }
 
-/// Writes the gradients of [`rms_norm_backward`] to `dx`, and to `dweight` if it is given. Returns `dx` as an
-/// initialised slice.
+/// Computes [`rms_norm_backward`], and writes the gradients to `dx`, and to `dweight` if it is given. Returns `dx` as
+/// an initialised slice.
 ///
 /// `dx` has the shape of `x`. `dweight` has one element per column, of any float type, and is overwritten.
 pub fn rms_norm_backward_into<'a, E: Element>(

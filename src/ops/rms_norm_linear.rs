@@ -71,8 +71,8 @@ const OP: &str = "rms_norm_linear";
 
 /// Applies [`rms_norm`](crate::rms_norm()) to each row and multiplies the result by the rows of a matrix.
 ///
-/// Transformers have this pair of ops before queries, keys and values, and before the feed-forward layer. The
-/// normalised rows are not written to memory, and each row of the matrix is read once for up to 64 rows of `x`.
+/// Transformers apply these two ops to compute queries, keys and values, and at the start of the feed-forward layer.
+/// The normalised rows are not written to memory, and each row of the matrix is read once for up to 64 rows of `x`.
 ///
 /// # Formula
 /// ```text

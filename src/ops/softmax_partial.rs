@@ -336,7 +336,8 @@ impl Sums {
         }
     }
 
-    /// Returns the reciprocal of each row's sum of exponentials, as two f64 to be added. All columns must be merged.
+    /// Returns the reciprocal of each row's sum of exponentials, as two f64 whose sum is the reciprocal. All columns
+    /// must be merged.
     pub(crate) fn reciprocals<E: Element>(&self) -> Vec<(f64, f64)> {
         self.sums.iter().map(|sum| sum.inverse::<E>(self.partial.frame.all())).collect()
     }

@@ -56,8 +56,8 @@ pub fn swiglu_backward<E: Element>(gate: &[E], up: &[E], dy: &[E]) -> Result<(Ve
     Ok((dgate, dup))
 }
 
-/// Writes the gradients of [`swiglu_backward`] to `dgate` and `dup`, which have the length of `gate`, and returns both
-/// written slices.
+/// Computes [`swiglu_backward`], and writes the gradients to `dgate` and `dup`, which have the length of `gate`.
+/// Returns both written slices.
 pub fn swiglu_backward_into<'a, E: Element>(
     gate: &[E],
     up: &[E],

@@ -108,7 +108,7 @@ pub fn expm1_derivative<E: Element>(x: E) -> E::Exact {
 /// ```
 pub fn gelu<E: Element>(x: E) -> E::Exact {
     let x = DoubleDouble::from(x.widen());
-    // Returns the limit, because the product would be -inf * 0.
+    // At -inf, the product below would be -inf * 0. The limit is -0.
     if x == DoubleDouble::from(f64::NEG_INFINITY) {
         return E::Exact::from(-0.0);
     }
@@ -120,7 +120,7 @@ pub fn gelu<E: Element>(x: E) -> E::Exact {
 ///
 /// [`gelu_backward`](crate::gelu_backward()) multiplies gradients by it.
 pub fn gelu_derivative<E: Element>(x: E) -> E::Exact {
-    // Returns the limits, because the product would be an infinity times 0.
+    // At infinities, a product below would be an infinity times 0. The limits are 0 and 1.
     if x.widen().is_infinite() {
         return E::Exact::from(if x.widen() > 0.0 { 1.0 } else { 0.0 });
     }
@@ -310,7 +310,7 @@ pub fn silu<E: Element>(x: E) -> E::Exact {
 
 /// Computes [`silu`] of a [`Real`] number.
 pub fn silu_of<R: Real>(x: R) -> R {
-    // Returns the limit, because the product would be -inf * 0.
+    // At -inf, the product below would be -inf * 0. The limit is -0.
     if x == R::from(f64::NEG_INFINITY) {
         return R::from(-0.0);
     }
@@ -321,7 +321,7 @@ pub fn silu_of<R: Real>(x: R) -> R {
 ///
 /// [`silu_backward`](crate::silu_backward()) multiplies gradients by it.
 pub fn silu_derivative<E: Element>(x: E) -> E::Exact {
-    // Returns the limits, because the product would be an infinity times 0.
+    // At infinities, a product below would be an infinity times 0. The limits are 0 and 1.
     if x.widen().is_infinite() {
         return E::Exact::from(if x.widen() > 0.0 { 1.0 } else { 0.0 });
     }

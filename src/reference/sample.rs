@@ -32,8 +32,8 @@ pub struct Support {
 /// fraction p of their total probability. Min-p keeps the tokens that are at least min_p times as probable as the first
 /// token.
 ///
-/// The configuration is not checked. Profiles with XTC apply it whenever its probability is above 0, without a random
-/// draw. Penalties are not applied, because they need a sequence. Mirostat and adaptive-p have the state of a
+/// The configuration is not checked. In profiles with XTC, a probability above 0 counts as 1, so XTC is applied without
+/// a random draw. Penalties are not applied, because they need a sequence. Mirostat and adaptive-p have the state of a
 /// sequence's first step; see [`sample_with_feedback`].
 ///
 /// # Errors
@@ -52,15 +52,15 @@ pub fn sample<E: Element>(logits: &[E], config: &SamplerConfig) -> Result<Suppor
     sample_with_feedback(logits, config, None).map(|(support, _)| support)
 }
 
-/// Computes [`sample`] for a given [`Step::feedback`](crate::Step::feedback). Also returns, for each token that may be
-/// drawn, the feedback for the next step, which is 0 without mirostat and adaptive-p.
+/// Computes [`sample`] for a given [`Step::feedback`](crate::Step::feedback). Also returns the feedback for the next
+/// step, for each token that may be drawn. Without mirostat and adaptive-p, the feedback is 0.
 ///
 /// # Errors
 /// Returns the same errors as [`sample`].
 ///
 /// # Source
-/// Mirostat: Basu et al., "Mirostat: a neural text decoding algorithm that directly controls perplexity", 2021, as in
-/// llama.cpp's `llama-sampler.cpp`, which also defines version 2 and adaptive-p.
+/// Mirostat: Basu et al., "Mirostat: a neural text decoding algorithm that directly controls perplexity", 2021, as
+/// implemented in llama.cpp's `llama-sampler.cpp`. The same file defines version 2 and adaptive-p.
 pub fn sample_with_feedback<E: Element>(
     logits: &[E],
     config: &SamplerConfig,

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::sharded::digest::Digest;
 use std::ops::Range;
 
-/// Value that a rank sends instead of the digest of its call if an error prevents the call.
+/// Value that a rank sends if an error prevents its call. A rank without an error sends the digest of its call.
 const REFUSES: u64 = 0;
 
 /// Values that ranks exchanged while they checked that all make the same call.
@@ -69,8 +69,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 }
 
-/// Returns the same error on every rank: the error of the lowest failing rank, or else of the first rank that disagrees
-/// with the majority.
+/// Returns the same error on every rank: the error of the lowest failing rank. If no rank failed, the error names the
+/// first rank that disagrees with the majority.
 fn unlike(op: &'static str, digests: &[u64], texts: &[String]) -> Error {
     if let Some(rank) = digests.iter().position(|digest| *digest == REFUSES) {
         return at(op, rank, format!("rank {rank} reported an error: {}", texts[rank]));

@@ -114,7 +114,7 @@ impl Place {
     }
 
     /// Checks the same as [`Place::check`], except for the number of elements. Only the rank that holds the shard knows
-    /// that number.
+    /// this number.
     pub fn check_cut(&self, op: &'static str) -> Result<()> {
         let Place { tensor, dims, axis, own, .. } = self;
         let refused = |value: String, expected: &str| {

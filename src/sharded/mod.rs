@@ -99,8 +99,8 @@ pub use threads::Threads;
 
 use std::ops::Range;
 
-/// Conversions between floats and integers of the same order. With them, ranks compute a maximum of floats as a maximum
-/// of integers.
+/// Conversions between floats and integers that keep the order. With these conversions, ranks compute a maximum of
+/// floats as a maximum of integers.
 ///
 /// ```
 /// use evenkeel::sharded::keys;

@@ -1,4 +1,4 @@
-//! Ranks with one CUDA device each.
+//! Ranks that each use one CUDA device, connected by NCCL.
 
 // The probe for the library is unsafe code. It is needed because `cudarc` panics if the library is missing.
 #![allow(unsafe_code)]

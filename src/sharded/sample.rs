@@ -209,7 +209,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         S::each(Task::Finish, rows)
     }
 
-    /// Draws from candidates that stay on their ranks. Ranks exchange only their shares of the draw.
+    /// Draws from candidates that stay on their ranks. Each rank sends only its sum of exponentials. The rank that
+    /// holds the drawn token also sends this token and its logit.
     fn share<S: SampleFloat>(&self, rows: &mut [&mut ShardedRow<'_, S>]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());

@@ -56,8 +56,8 @@ pub fn all_within<E: Element, X: Expected>(
     worst_error(what, input, got, exact, ulps, &error)
 }
 
-/// Implements the part of [`all_within`] that is independent of the closure `error`, so that it is not compiled for
-/// each closure.
+/// Implements the part of [`all_within`] that is independent of the closure `error`, so that this part is not compiled
+/// for each closure.
 fn worst_error<E: Element, X: Expected>(
     what: &str,
     input: &[E],

@@ -23,8 +23,8 @@ pub(super) const ROOT: &str = "root_mean_square";
 /// ```
 /// Here u is the root of the mean square. Other implementations store the mean square itself. In f32, the square
 /// overflows for gradients above 1.8e19, and is 0 for gradients below 2.6e-23. The root has the same range as the
-/// gradients. `eps` is added in f64, so it does not round to 0. 1 - beta^t is computed to about 2^-90, for any number
-/// of steps.
+/// gradients. `eps` is added in f64, so it does not round to 0. 1 - beta^t is computed with an error of about 2^-90,
+/// for any number of steps.
 ///
 /// # Special values
 /// | gradient | effect on a weight |
@@ -171,7 +171,8 @@ pub(super) fn check_rates(op: &'static str, lr: f64, weight_decay: f64) -> Resul
 mod tests {
     use super::bias;
 
-    /// Compares with products that a plain f64 loop computes. Each rounding in the loop adds an error of at most 2^-53.
+    /// Compares the corrections with 1 - beta^t, where a plain f64 loop computes beta^t as a product. Each rounding in
+    /// the loop adds an error of at most 2^-53.
     #[test]
     #[cfg_attr(miri, ignore = "slow under Miri, and has no unsafe code")]
     fn bias_corrections_are_right_at_any_step() {

@@ -151,11 +151,11 @@ impl<R: Rule> Optimizer<R> {
     ///
     /// Each step computes a new weight in f64, rounds it to f32, and then rounds it up or down to 16 bits. The
     /// probability of rounding up is the distance from the lower 16-bit neighbour, divided by the spacing of the
-    /// neighbours, within 2^-33. Changes far below the spacing of the type therefore accumulate on average. Rounding to
-    /// nearest would lose them. Like f32 master weights, stochastic rounding loses changes below 2^-25 of the weight,
-    /// because the new weight is first rounded to f32. The random bits of a weight depend only on the seed, the indices
-    /// of parameter and weight, and the number of steps in which the parameter had a gradient. They are the same on
-    /// every machine.
+    /// neighbours, with an error of at most 2^-33. Changes far below the spacing of the type therefore accumulate on
+    /// average. Rounding to nearest would lose them. Like f32 master weights, stochastic rounding loses changes below
+    /// 2^-25 of the weight, because the new weight is first rounded to f32. The random bits of a weight depend only on
+    /// the seed, the indices of parameter and weight, and the number of steps in which the parameter had a gradient.
+    /// They are the same on every machine.
     ///
     /// Call this method before the first step, because it discards master weights. The saved state does not contain the
     /// seed, so call it with the same seed on a new optimiser before [`Optimizer::restore`].
@@ -374,7 +374,8 @@ pub(crate) fn check_len(op: &'static str, count: usize, grad: Floats<'_>) -> Res
     Err(Error::shape(op, "a gradient", format!("{} elements", grad.len()), expected))
 }
 
-/// Checks that a gradient has `count` elements and is finite, and that it fits into f32 unless the state is f64.
+/// Checks that a gradient has `count` elements and is finite. Unless the state is f64, also checks that the gradient
+/// fits into f32.
 pub(crate) fn check_gradient(
     op: &'static str,
     place: usize,

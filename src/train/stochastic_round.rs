@@ -10,9 +10,9 @@ const OP: &str = "stochastic_round";
 /// Rounds numbers stochastically to f16 or bf16, for the weights of an optimiser without master weights.
 ///
 /// A number between two neighbouring values of the type is rounded to one of them. The probability of each value is the
-/// number's distance from the other value, divided by the spacing of the two values, within 2^-33. The expected result
-/// equals the number within 2^-33 of the spacing. The random bits depend only on the stream, the step and the index of
-/// the element. They are the same on every machine, for any number of threads.
+/// number's distance from the other value, divided by the spacing of the two values, with an error of at most 2^-33.
+/// The expected result differs from the number by at most 2^-33 of the spacing. The random bits depend only on the
+/// stream, the step and the index of the element. They are the same on every machine, for any number of threads.
 /// [`Optimizer::stochastic_rounding`](super::Optimizer::stochastic_rounding) rounds its weights in the same way.
 ///
 /// # Special values

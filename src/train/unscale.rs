@@ -56,9 +56,9 @@ impl LossScaler {
     ///
     /// # Special values
     /// Special values are handled as in [`clip_grad_norm`](crate::clip_grad_norm), except for NaN and infinities. These
-    /// are never an error, even if [`ClipGradNorm::error_if_nonfinite`] is set. If a gradient has one, nothing is
-    /// changed, and the step must be skipped. With a scale below 1, a gradient may exceed its type and become infinite,
-    /// unless it is clipped.
+    /// are never an error, even if [`ClipGradNorm::error_if_nonfinite`] is set. If a gradient has a NaN or an infinity,
+    /// nothing is changed, and the step must be skipped. With a scale below 1, a gradient may exceed its type and
+    /// become infinite, unless it is clipped.
     ///
     /// # Accuracy
     /// The same as for [`clip_grad_norm`](crate::clip_grad_norm).

@@ -107,7 +107,7 @@ fn memory_that_is_not_initialised_has_no_gaps() {
     let mut room = [MaybeUninit::<f32>::uninit(); 14];
     assert_eq!(
         shape_error(RowsMut::<f32>::strided(&mut room[..], 3, 4, 5).map(|_| ())),
-        "view: uninitialised memory has a stride of 5; expected a stride equal to the number of columns"
+        "view: a view of uninitialised memory has a stride of 5; expected a stride equal to the number of columns"
     );
     shape_error(RowsMut::<f32>::strided(&mut room[..], 3, 4, 4).map(|_| ()));
     assert!(RowsMut::<f32>::strided(&mut room[..12], 3, 4, 4).is_ok());

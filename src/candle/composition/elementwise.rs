@@ -106,7 +106,7 @@ pub fn log1p(xs: &Tensor) -> Result<Tensor> {
 pub(super) fn log1p_wide(x: &Tensor) -> Result<Tensor> {
     /// Value above which x + 1 rounds to x.
     const LARGE: f64 = 1e18;
-    // Four terms of the series suffice if |x| is below about the fourth root of the type's unit roundoff.
+    // Four terms of the series of ln(1 + x) suffice if |x| is below about the fourth root of the type's unit roundoff.
     let small = if x.dtype() == DType::F64 { 1e-4 } else { 0.015 };
     let is_small = x.abs()?.lt(small)?;
     let short = is_small.where_cond(x, &x.zeros_like()?)?;

@@ -42,7 +42,8 @@ pub fn mean_pool<D: Dim>(xs: &Tensor, dim: D, options: &MeanPool<'_>) -> Result<
     let counts = Tensor::from_vec(counts, dims.as_slice(), xs.device())?.broadcast_as(xs.shape())?;
     dims[axis] = 1;
     let shares = Tensor::from_vec(shares, dims, &Device::Cpu)?.to_dtype(x.dtype())?.to_device(xs.device())?;
-    // Masked tokens are set to zero, so a NaN in them does not reach the mean. Dividing before the sum avoids overflow.
+    // Masked tokens are set to zero, so a NaN in them does not reach the mean. The tokens are divided by their number
+    // before they are added, so that the sum does not overflow.
     let x = counts.where_cond(&x, &x.zeros_like()?)?;
     x.broadcast_mul(&shares)?.sum(axis)?.to_dtype(xs.dtype())
 }

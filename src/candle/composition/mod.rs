@@ -1,11 +1,12 @@
 //! Versions of the ops for devices without Evenkeel kernels. They are composed of candle's own ops.
 //!
 //! Compositions work on any device, including the CPU, and have the same guards as the kernels. Fully masked rows give
-//! zeros, squares do not overflow, and f16 and bf16 are computed in f32. Compared with the kernels, compositions lack:
+//! zeros, squares do not overflow, and f16 and bf16 are computed in f32. Compared with the kernels, compositions have
+//! these limits:
 //!
-//! - accuracy: candle computes the sums, and bits may differ between devices;
-//! - masks, and policies other than zeros for fully masked rows, except in [`attention`] and [`mean_pool`];
-//! - the counts of [`report::scope`](crate::report::scope).
+//! - Results are less accurate, because candle computes the sums. Bits may differ between devices.
+//! - Only [`attention`] and [`mean_pool`] support masks, and policies other than zeros for fully masked rows.
+//! - [`report::scope`](crate::report::scope) does not count their rows.
 //!
 //! Candle computes gradients by its own rule for each op of the composition. Exceptions are [`safe_div`] and
 //! [`log_add_exp`], whose gradients use explicit derivatives; do not differentiate these gradients, because candle

@@ -86,8 +86,8 @@ fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     a.eq(&b)?.where_cond(&a.zeros_like()?, &(&a - &b)?)
 }
 
-/// Returns `value` as a function of `args` for candle's backward pass. `derivatives` holds the derivative of `value`
-/// with respect to each argument.
+/// Makes `value` differentiable by candle with respect to `args`. `derivatives` holds the derivative of `value` with
+/// respect to each argument.
 fn with_derivatives(value: Tensor, args: [&Tensor; 2], derivatives: [Tensor; 2]) -> Result<Tensor> {
     let mut y = value;
     for (arg, derivative) in args.into_iter().zip(derivatives) {

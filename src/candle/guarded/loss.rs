@@ -12,9 +12,9 @@ use candle_core::Tensor;
 /// Computes the cross-entropy of logits `[.., classes]` against class numbers `[..]` of type U8, U32 or I64; see
 /// [`crate::cross_entropy`].
 ///
-/// The loss is a scalar, or has the targets' shape under [`Reduction::None`](crate::Reduction::None). It is f64 for f64
-/// logits and f32 otherwise, including f16 and bf16 logits. [`crate::cross_entropy_backward`] computes the gradient of
-/// the logits, in their type.
+/// The loss is a scalar, or has the targets' shape under [`Reduction::None`](crate::Reduction::None). The loss is f64
+/// for f64 logits, and f32 for logits of all other types. [`crate::cross_entropy_backward`] computes the gradient of
+/// the logits, in the type of the logits.
 ///
 /// # Errors
 /// The errors of [`crate::cross_entropy`]; see also the [module](super).
@@ -40,8 +40,8 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'
 /// see [`crate::bce_with_logits`].
 ///
 /// The loss is a scalar, or has the logits' shape under [`Reduction::None`](crate::Reduction::None). It is f64 for f64
-/// logits and f32 otherwise. [`crate::bce_with_logits_backward`] computes the gradient of the logits, in their type.
-/// Targets have no gradient. With [`BceWithLogits::focal_gamma`], the loss is a focal loss.
+/// logits and f32 otherwise. [`crate::bce_with_logits_backward`] computes the gradient of the logits, in the type of
+/// the logits. Targets have no gradient. With [`BceWithLogits::focal_gamma`], the loss is a focal loss.
 ///
 /// # Errors
 /// The errors of [`crate::bce_with_logits`]; see also the [module](super).
@@ -66,10 +66,10 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
 /// Computes the Kullback-Leibler divergence KL(targets || softmax(logits)); see [`crate::kl_div`].
 ///
 /// Logits are `[.., classes]`. Targets are probabilities of the same shape and any float type. The loss is a scalar.
-/// Under [`Reduction::None`](crate::Reduction::None), the loss has one number for each row. With
-/// [`KlDiv::log_probs`](crate::KlDiv::log_probs), it has one number for each element instead. The loss is f64 for f64
-/// logits and f32 otherwise. [`crate::kl_div_backward`] computes the gradient of the logits, in their type. Targets
-/// have no gradient.
+/// Under [`Reduction::None`](crate::Reduction::None), the loss has one number for each row, or with
+/// [`KlDiv::log_probs`](crate::KlDiv::log_probs) one number for each element. The loss is f64 for f64 logits and f32
+/// otherwise. [`crate::kl_div_backward`] computes the gradient of the logits, in the type of the logits. Targets have
+/// no gradient.
 ///
 /// # Errors
 /// The errors of [`crate::kl_div`]; see also the [module](super).

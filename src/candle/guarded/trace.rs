@@ -44,8 +44,8 @@ pub fn trace_point(name: impl Display, xs: &Tensor) -> Result<Point> {
 }
 
 impl Point {
-    /// Adds an input to the report: a tensor from which the traced tensor was computed. The input is read only if this
-    /// point is the first in the scope with a value that is not finite.
+    /// Adds an input to the report: a tensor from which the traced tensor was computed. This function reads the input
+    /// only if this point is the first in the scope with a value that is not finite.
     ///
     /// # Errors
     /// See the [module](super). Outside of a scope, there are no errors.

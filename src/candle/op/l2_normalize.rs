@@ -49,7 +49,8 @@ impl Op for L2Normalize {
         // Scaling keeps sum(dy y) within the range of f64.
         let scale = Range::of(&dy).scale(&dy, self.axis, false)?;
         let h = dy.broadcast_mul(&scale)?;
-        // For the smallest norms, 1 / norm overflows f64, so it is limited to the largest f64.
+        // For the smallest norms, the reciprocal 1 / norm overflows f64. The reciprocal is then limited to the largest
+        // f64.
         let inverse = limited(&inverse, f64::MAX)?;
         let along = (&h * &y)?.sum_keepdim(self.axis)?;
         let along = is_short.where_cond(&along.zeros_like()?, &along)?;

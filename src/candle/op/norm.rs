@@ -47,7 +47,7 @@ pub fn has_cuda_kernel(xs: &Tensor, operands: &[Tensor]) -> bool {
     crate::candle::cuda::supports(xs) && operands.iter().all(|operand| operand.dtype() != DType::F64)
 }
 
-/// A norm and its settings. Weight and bias are arguments of the op instead.
+/// A norm and its settings, without the weight and the bias, which are arguments of the op.
 #[derive(Clone, Copy)]
 pub enum NormOp {
     Rms(RmsNorm),

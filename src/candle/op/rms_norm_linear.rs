@@ -16,7 +16,7 @@ use candle_core::{CpuStorage, DType, Error as CandleError, Result, Shape, Tensor
 
 const NAME: &str = "rms_norm_linear";
 
-/// Computes normalisation and linear layer along the last axis, with a matrix `[results, cols]`.
+/// Normalises along the last axis, then applies a linear layer with a matrix `[results, cols]`.
 pub fn rms_norm_linear(
     xs: &Tensor,
     matrix: &Tensor,
@@ -43,8 +43,8 @@ pub fn rms_norm_linear(
         weights: weight.as_ref().map(Tensor::elem_count),
         has_bias: bias.is_some(),
     };
-    // Candle's custom ops take at most three tensors, so weight and bias are concatenated. Their conversion to f64 is
-    // exact.
+    // Candle's custom ops take at most three tensors, so weight and bias are concatenated. Both are first converted to
+    // f64, which is exact.
     let exact = |operand: Tensor| operand.to_dtype(DType::F64);
     let operands = weight.into_iter().chain(bias).map(exact).collect::<Result<Vec<_>>>()?;
     match operands.is_empty() {

@@ -110,7 +110,7 @@ pub struct Given {
 }
 
 impl Given {
-    /// Computes the rotary embedding of a tensor of rank 4 with as many positions as `cos` and `sin`.
+    /// Computes the rotary embedding of a tensor of rank 4. `cos` and `sin` must have as many positions as the tensor.
     pub fn rope(self, xs: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         if !on_cpu(xs, NAME)? {
             let per_row = |table: &Tensor| table.unsqueeze(table.rank() + self.heads - 3);

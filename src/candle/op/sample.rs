@@ -11,7 +11,7 @@ use candle_core::{CpuStorage, Device, Result, Tensor};
 
 const NAME: &str = "sample";
 
-/// Evaluates one expression with the rows of the logits bound to a variable, for any element type.
+/// Evaluates an expression in which a variable stands for the rows of the logits. The logits may have any element type.
 macro_rules! each_row {
     ($logits:expr, $rows:ident => $result:expr) => {{
         let logits = $logits.to_device(&Device::Cpu)?;

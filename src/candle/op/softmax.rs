@@ -48,7 +48,7 @@ pub fn log_softmax(xs: &Tensor, axis: usize, options: &Options<'_>) -> Result<Te
     if op.has_kernel(xs, &[])? { op.apply(xs) } else { composition::log_softmax(xs, axis, options) }
 }
 
-/// Computes the log-sum-exp along an axis, which is kept with length 1 or removed.
+/// Computes the log-sum-exp along an axis. The axis is kept with length 1 if `keepdim` is set, and removed otherwise.
 pub fn logsumexp(xs: &Tensor, axis: usize, keepdim: bool, options: &Options<'_>) -> Result<Tensor> {
     let op = SoftmaxOp::new(Function::LogSumExp, axis, options);
     let kept = if op.has_kernel(xs, &[])? { op.apply(xs)? } else { composition::logsumexp(xs, axis, options)? };

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 ///
 /// # Errors
 /// [`Error::Unsaved`] if a tensor is not finite, or if writing failed. The error names the first such tensor in the
-/// order of names, or the reason of the failure. [`Error::UnsupportedDType`] for a float type that Evenkeel does not
+/// order of names, or the reason for the failure. [`Error::UnsupportedDType`] for a float type that Evenkeel does not
 /// support.
 ///
 /// ```

@@ -16,8 +16,8 @@ use crate::rows::Rows;
 
 const OP: &str = "cross_entropy";
 
-/// Returns the program of [`cross_entropy`](crate::cross_entropy()). The host combines its outputs in f64, so that no
-/// loss overflows f32.
+/// Returns the program of [`cross_entropy`](crate::cross_entropy()). The host combines the program's outputs in f64, so
+/// that no loss overflows f32.
 ///
 /// | inputs, in order | |
 /// |---|---|

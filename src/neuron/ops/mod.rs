@@ -45,7 +45,7 @@ fn output_status(g: &mut Graph, status: Value) {
     g.output(status);
 }
 
-/// Converts an option to the f32 that devices use.
+/// Converts an option to f32, the type that devices use.
 fn narrow(op: &'static str, argument: &'static str, value: f64) -> Result<f32> {
     let narrow = value as f32;
     if narrow.is_normal() || value == 0.0 {

@@ -113,8 +113,8 @@ impl<'a> Candidates<'a> {
     }
 
     /// Returns the token that would be drawn from the whole row, or `None` if the candidates do not suffice. The
-    /// candidates do not suffice if the request keeps more tokens, depends on the probabilities of other tokens, or
-    /// changes logits.
+    /// candidates do not suffice if the request may keep a token that is not a candidate, depends on the probabilities
+    /// of such tokens, or changes logits.
     ///
     /// # Errors
     /// The errors of [`Sampler::sample`](crate::Sampler::sample).

@@ -6,7 +6,7 @@ use crate::neuron::settings;
 use std::ffi::{OsString, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
 
-/// Names under which libnrt is searched for. The last is its path in a package installation.
+/// Names under which libnrt is searched for. The last name is the path to which Neuron's packages install the library.
 const USUAL: [&str; 3] = ["libnrt.so.1", "libnrt.so", "/opt/aws/neuron/lib/libnrt.so.1"];
 
 /// Declares the functions that every usable library exports.

@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
-/// A device with all programs that have run on it. Programs stay loaded, so that later runs do not wait for
-/// compilation, which takes minutes, or for loading. Threads can share a session; their runs are serialised.
+/// A device with all programs that have run on it. Programs stay loaded, so that later runs wait neither for loading
+/// nor for compilation, which takes minutes. Threads can share a session; their runs are serialised.
 #[derive(Debug)]
 pub struct Session {
     device: Device,

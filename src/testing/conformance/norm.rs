@@ -112,7 +112,7 @@ fn spreads<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::
     let steps = |base: f64, n: usize| (0..n).map(|i| E::from_wide(base + (i % 4) as f64)).collect::<Vec<E>>();
     let x = steps(far, 4);
     suite.row(Defect::OnePassVariance, &format!("{far}, +1, +2, +3"), &x, &exact(&x), 1.0);
-    // No mean of 16-bit values is so large that rounding it to f32 matters, so these types have no row for
+    // No mean of 16-bit values is so large that rounding it to f32 matters, so 16-bit types have no row for
     // `RoundedMean`.
     let defect = if farther > far { Defect::RoundedMean } else { Defect::OnePassVariance };
     let x = steps(farther, 4096);

@@ -11,7 +11,7 @@ pub enum Defect {
     NarrowSum,
     /// Intermediate results are rounded to a 16-bit storage type.
     NarrowSteps,
-    /// Finite values far from zero overflow.
+    /// Finite values of large magnitude cause an overflow.
     ExtremeValues,
     /// The result of a fully masked row is neither zeros nor uniform.
     MaskedRow,
@@ -27,9 +27,9 @@ pub enum Defect {
     OnePassVariance,
     /// The mean is rounded before it is subtracted.
     RoundedMean,
-    /// Squares of finite values overflow.
+    /// Finite values overflow when they are squared.
     SquaresOverflow,
-    /// Squares of non-zero values underflow to zero.
+    /// Non-zero values underflow to zero when they are squared.
     SquaresVanish,
     /// A target that is not a class is accepted.
     TargetOutOfRange,

@@ -118,8 +118,8 @@ impl<'f, E: Element> Suite<'f, E> {
         let worst = (0..y.len()).map(|i| (error(i), i)).fold((0.0, 0), |a, b| if b.0 > a.0 { b } else { a });
         let allowed = match defect {
             Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
-            // The bound is wider for any other defect, so that an ordinary rounding error is not reported as that
-            // defect. The rows for `NarrowSteps` and `Inaccurate` find rounding errors.
+            // Only the rows for `NarrowSteps` and `Inaccurate` test rounding errors. For every other defect the bound
+            // is wider, so that an ordinary rounding error is not reported as this defect.
             _ => 16.0 * allowed::<E>(),
         };
         if worst.0 > allowed {

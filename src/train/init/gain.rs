@@ -18,18 +18,18 @@ use crate::simd::in_default;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Gain {
-    /// No nonlinear function after the linear layer or convolution, with the gain 1.
+    /// No nonlinear function after the linear layer or convolution. The gain is 1.
     #[default]
     Linear,
-    /// Sigmoid, with the gain 1.
+    /// Sigmoid. The gain is 1.
     Sigmoid,
-    /// Tanh, with the gain 5/3.
+    /// Tanh. The gain is 5/3.
     Tanh,
-    /// ReLU, with the gain sqrt(2).
+    /// ReLU. The gain is sqrt(2).
     Relu,
-    /// Leaky ReLU with this slope, and with the gain sqrt(2 / (1 + slope^2)).
+    /// Leaky ReLU with this slope. The gain is sqrt(2 / (1 + slope^2)).
     LeakyRelu(f64),
-    /// SELU, with the gain 3/4.
+    /// SELU. The gain is 3/4.
     Selu,
     /// A gain that is given as a number. An f64 converts to this variant with `into()`.
     Explicit(f64),

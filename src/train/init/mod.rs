@@ -51,7 +51,7 @@ pub enum Init {
     Uniform {
         /// Smallest value.
         low: f64,
-        /// Upper limit, which is only reached by rounding.
+        /// Upper limit. A number equals the limit only if it was rounded up.
         high: f64,
     },
     /// Normal distribution.

@@ -117,8 +117,8 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// Returns the CRC-32C of bytes, masked as in the frames of event files. The mask avoids computing a CRC over data that
-/// contains unmasked CRCs.
+/// Returns the CRC-32C of bytes in the masked form that event files store. The mask is needed because a CRC detects
+/// errors poorly in data that contains plain CRCs.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
