@@ -498,7 +498,7 @@ fn lane_gradients<E: Element, O: Default>(
     assert_eq!(data, expected, "along axis 1, the gradient computed in place must equal the gradient in new memory");
 }
 
-/// Runs the gradient of an elementwise function, with `x` as its input and as the gradient of its result.
+/// Runs the gradient of an elementwise function. `x` is the input of the function and also the gradient of its result.
 fn gradients<E: Element>(
     x: &[E],
     new: impl Fn(&[E], &[E]) -> Result<Vec<E>>,

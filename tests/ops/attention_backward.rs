@@ -347,7 +347,7 @@ fn nothing_to_attend_to<E: Bits>() {
         graded.dy[..of_values].fill(E::NAN);
         assert_same("NaN in it", &graded.run(&options), &zeros);
     }
-    // Each of these shapes has no keys, no queries or no features.
+    // One count is 0 in each of these calls: the number of keys, of queries, or of features.
     let none: [E; 0] = [];
     let six = [E::from_wide(1.0); 6];
     let (empty, two) = (Heads::new(&none, [1, 1, 0, 3]).unwrap(), Heads::new(&six, [1, 1, 2, 3]).unwrap());

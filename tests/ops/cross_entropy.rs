@@ -118,8 +118,9 @@ fn long_rows<E: Bits>() {
     );
 }
 
-/// Returns a function that bounds the terms of a row's z-loss. The two terms of a log-sum-exp, the maximum and the
-/// logarithm of the sum, may cancel. The bound is the z-loss of the larger term.
+/// Returns a function that computes `term` for a row with a z-loss. The z-loss is a multiple of the squared
+/// log-sum-exp, which is the sum of the maximum and a logarithm. These two may cancel, so the larger of them takes the
+/// place of the log-sum-exp.
 fn z_term<E: Element>(z_loss: f64) -> impl Fn(&[E], usize) -> f64 {
     move |row, _| {
         let max = row.iter().map(|x| x.widen()).filter(|x| x.is_finite()).fold(f64::NEG_INFINITY, f64::max).abs();

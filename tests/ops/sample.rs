@@ -67,7 +67,7 @@ fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
             (sum - p * total).abs() < MARGIN * total
         })
     });
-    // A mass of exactly 1 has no rounding error, so min-p always keeps the token.
+    // The mass of the most likely token is exactly 1, without a rounding error. So min-p always keeps this token.
     let close_to = |p: f64| masses.iter().any(|mass| *mass != 1.0 && (mass - p).abs() < MARGIN * p.max(1e-6));
     close_to_p || config.min_p.filter(|p| *p > 0.0).is_some_and(close_to)
 }

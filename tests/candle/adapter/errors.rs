@@ -1,4 +1,4 @@
-//! Errors of the adapter: typed errors of Evenkeel, which candle's error carries, and candle's own errors.
+//! Errors of the adapter: Evenkeel's typed errors, which are wrapped in candle's error, and candle's own errors.
 
 use super::candle::{DType, Device, Error as Candle, Result, Tensor};
 use super::numerics::{guarded, ops, rotary_emb, sample_rows, typed};
