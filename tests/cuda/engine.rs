@@ -77,7 +77,7 @@ fn calls_keep_the_callers_context() {
     let mut keeps = |what: &str, call: &mut dyn FnMut(RowsMut<'_, f32>) -> Result<()>| {
         let result = keeps_context(what, || call(RowsMut::new(c.as_view_mut(), 2, 4)?));
         let expected = if what == "softmax under FullyMasked::Error" { refused.clone() } else { Ok(()) };
-        assert_eq!(result, expected, "{what} on the stand-in for the CUDA driver must return the expected result");
+        assert_eq!(result, expected, "{what} on the stand-in for the CUDA driver: expected {expected:?}");
     };
     keeps("softmax", &mut |y| cuda::softmax_into(&stream, rows()?, y, &softmax));
     keeps("softmax under FullyMasked::Error", &mut |y| cuda::softmax_into(&stream, rows()?, y, &errors));

@@ -163,7 +163,7 @@ fn outcomes<E: Bits>() {
             assert_eq!(
                 tokens(&[inf, zero, inf], config),
                 Ok(vec![0, 2]),
-                "{config:?} must keep both tokens with a logit of +inf ({level})"
+                "{config:?}: the candidates must be the two tokens with a logit of +inf ({level})"
             );
         }
         let halves = sampler(default).distribution(&[inf, zero, inf], None, Draw::default()).unwrap().probs().unwrap();
@@ -181,7 +181,7 @@ fn outcomes<E: Bits>() {
             assert_eq!(
                 tokens(&ties, config),
                 Ok(vec![1]),
-                "{config:?}: of equal largest logits, only token 1 must be kept ({level})"
+                "{config:?}: of the tokens with equal largest logits, only token 1 must be a candidate ({level})"
             );
         }
         let greedy = sampler(default.temperature(0.0)).sample(&ties, Draw { seed: 9, row: 8, draw: 7 }).unwrap();
@@ -305,12 +305,16 @@ fn cuts_follow_the_order_of_logits_and_then_of_indices() {
     ] {
         each_level(|level| {
             let got = sampler(config).distribution(logits, None, Draw::default()).unwrap();
-            assert_eq!(got.tokens(), expected, "{config:?} of {logits:?} must keep the tokens {expected:?} ({level})");
+            assert_eq!(
+                got.tokens(),
+                expected,
+                "{config:?}, logits {logits:?}: the filters must keep the tokens {expected:?} ({level})"
+            );
         });
         assert_eq!(
             reference::sample(logits, &config).unwrap().tokens,
             expected,
-            "the reference sampler with {config:?} of {logits:?} must keep the tokens {expected:?}"
+            "{config:?}, logits {logits:?}: the filters of the reference must keep the tokens {expected:?}"
         );
     }
 }
@@ -335,7 +339,7 @@ fn ties_are_cut_exactly() {
                     assert_eq!(
                         got.tokens(),
                         tokens,
-                        "top-p {p:e} of {n} equal logits must keep {expected} tokens ({level})"
+                        "top-p {p:e} must keep {expected} of {n} tokens with equal logits ({level})"
                     );
                 });
             }

@@ -113,7 +113,7 @@ fn assert_cuts<E: Bits>(name: &str, cuts: &[Cut<E>]) {
         assert_eq!(
             kept(logits, *config),
             *expected,
-            "{name}: {config:?} must keep the tokens {expected:?} of the logits {logits:?}"
+            "{name}, {config:?}, logits {logits:?}: the filters must keep the tokens {expected:?}"
         );
     }
     let samplers: Vec<Sampler> = cuts.iter().map(|cut| cut.config.validate().unwrap()).collect();

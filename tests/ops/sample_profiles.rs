@@ -110,7 +110,7 @@ fn expected<E: Element>(logits: &[E], config: &SamplerConfig) -> Option<Support>
 
 fn assert_agrees<E: Element>(logits: &[E], config: SamplerConfig, expected: &Support) {
     let got = config.validate().unwrap().distribution(logits, None, Draw::default()).unwrap();
-    assert_eq!(got.tokens(), expected.tokens, "{config:?}: expected to keep the reference sampler's tokens");
+    assert_eq!(got.tokens(), expected.tokens, "{config:?}: the filters must keep the same tokens as the reference");
     let probs = got.probs().unwrap();
     for (token, p) in expected.tokens.iter().zip(&expected.probs) {
         let got = probs[*token as usize];
@@ -265,7 +265,7 @@ fn where_engines_differ() {
                 let expected = reference::sample(logits, &config).unwrap();
                 assert_eq!(
                     expected.tokens, *kept,
-                    "{name}, {profile:?}: the reference sampler must keep the tokens {kept:?}"
+                    "{name}, {profile:?}: the filters of the reference must keep the tokens {kept:?}"
                 );
                 each_level(|level| {
                     let sampler = config.validate().unwrap();
@@ -273,7 +273,7 @@ fn where_engines_differ() {
                     assert_eq!(
                         got.tokens(),
                         *kept,
-                        "{name}, {profile:?}, {level}: expected to keep the tokens {kept:?}"
+                        "{name}, {profile:?}, {level}: the filters must keep the tokens {kept:?}"
                     );
                 });
             }
@@ -410,8 +410,8 @@ fn what_a_step_allows() {
     }
 }
 
-/// Checks how often XTC excludes tokens: in the requested share of the draws, within 6 standard deviations. The draw
-/// number decides whether a draw excludes any.
+/// Checks that XTC excludes tokens in the requested share of the draws, within 6 standard deviations. Whether a draw
+/// excludes tokens depends on the number of the draw.
 #[test]
 fn top_choices_are_excluded_as_often_as_asked() {
     const DRAWS: u64 = 20_000;

@@ -138,7 +138,7 @@ fn of_a_gradient_is_an_error() -> Result<()> {
     let error = grads.get(&x).expect("the variable must have a gradient").sqr()?.sum_all()?.backward().unwrap_err();
     assert!(
         error.to_string().contains("backward is not supported for softmax"),
-        "expected an error about the gradient of softmax's gradient, got {error}"
+        "expected an error that rejects the second derivative of softmax, got {error}"
     );
     Ok(())
 }
