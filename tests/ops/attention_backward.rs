@@ -475,11 +475,11 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "{shape:?}, query {row} has a NaN in q and {broken:?} in dy: dq of the query and dk of its head must be NaN"
+                "{shape:?}, query {row}, NaN in q and {broken:?} in dy: dq of the query and dk of its head must be NaN"
             );
             assert!(
                 nan(&got.dv[..keys * of_values]),
-                "{shape:?}, query {row} has a NaN in q and {broken:?} in dy: dv of the query's head must be NaN"
+                "{shape:?}, query {row}, NaN in q and {broken:?} in dy: dv of the query's head must be NaN"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;

@@ -324,8 +324,8 @@ fn forms<E: Bits>() {
                 assert_eq!(
                     bits(strided, &targets, &options),
                     alone,
-                    "{rows} strided rows of {cols}, {level}: expected the loss that each row has in a call with this row \
-                     alone"
+                    "{rows} strided rows of {cols}, {level}: expected the loss that each row has in a call with this \
+                     row alone"
                 );
                 for threads in [1, 2] {
                     let got =
@@ -333,8 +333,8 @@ fn forms<E: Bits>() {
                     assert_eq!(
                         got,
                         (alone.clone(), reduced.clone()),
-                        "{rows} rows of {cols}, {threads} threads, {level}: expected the loss that each row has in a call \
-                         with this row alone, and the mean of the portable level"
+                        "{rows} rows of {cols}, {threads} threads, {level}: expected the loss that each row has in a \
+                         call with this row alone, and the mean of the portable level"
                     );
                 }
             });
