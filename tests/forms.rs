@@ -438,7 +438,7 @@ fn attended<E: Element>(x: &[E]) {
     assert_eq!(gradients.dsinks.unwrap(), dsinks.map(E::from_wide));
 }
 
-/// Runs `mean_pool` over two sequences of eleven tokens, and its gradient.
+/// Runs `mean_pool` and its gradient on two sequences of eleven tokens.
 fn pooled<E: Element>(x: &[E], keep: &[bool]) {
     let mask = Mask::keep(&keep[..11], &[11]);
     let options = MeanPool::default().mask(&mask);

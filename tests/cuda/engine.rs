@@ -16,7 +16,7 @@ use evenkeel::{Result, Softmax};
 use std::sync::Arc;
 use std::{ptr, thread};
 
-/// Address that stands for the context of an engine. The stand-in refuses to use a device while this context is
+/// Address that represents the context of an engine. The stand-in refuses to use a device while this context is
 /// current.
 const ENGINE: usize = 0x100;
 

@@ -198,7 +198,8 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
     let mut numbers = Numbers::of("masks");
     let keep: Vec<bool> = (0..rows * cols).map(|_| numbers.flag()).collect();
     let bias = numbers.rows::<f32>(Fill::Plain, rows, cols);
-    // `position` returns the position of a range's first query. A row has the same position alone and in the batch.
+    // Each row is a query. `position` returns the position of the first query in a range of rows. A row has the same
+    // position alone and in the batch.
     let position = move |part: &RowRange<'_, E>| cols as isize - rows as isize + part.range.start as isize;
     let (flags, biases) = (keep.clone(), bias.clone());
     batch.add("softmax/attention", move |part| {

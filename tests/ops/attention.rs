@@ -212,8 +212,8 @@ fn accuracy<E: Bits>() {
     }
 }
 
-/// Calls `check` with several sets of options. The second argument is a function that returns a bias for a row and a
-/// key. The biases have the same effect as the mask of the options.
+/// Calls `check` with several sets of options. For each set, `check` also gets a function that returns a bias for a row
+/// and a key. These biases have the same effect as the mask in the options.
 pub fn each_mask(
     rng: &mut SmallRng,
     shape: Shape,

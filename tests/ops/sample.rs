@@ -1,5 +1,5 @@
-//! Tests of the sampler. The sampler must keep the same tokens as a reference that sorts the vocabulary, reject invalid
-//! parameters, and draw tokens with the right probabilities.
+//! Tests of the sampler. Its filters must keep the same tokens as a reference that sorts the vocabulary. The sampler
+//! must reject invalid parameters, and draw tokens with the right probabilities.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};

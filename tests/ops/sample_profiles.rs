@@ -89,8 +89,8 @@ fn row() -> impl Strategy<Value = Vec<f64>> {
     prop_oneof![plain, grid, ties, masked].prop_filter("a token", |row| row.iter().any(|z| z.is_finite()))
 }
 
-/// Returns the tokens that the engine keeps, or `None` if rounding may change them. The sampler's masses are multiples
-/// of 2^-45, computed from exponentials with errors of up to 0.69 ULP of f32.
+/// Returns the tokens that the engine's filters keep, or `None` if rounding may change which tokens these are. The
+/// sampler's masses are multiples of 2^-45, computed from exponentials with errors of up to 0.69 ULP of f32.
 fn expected<E: Element>(logits: &[E], config: &SamplerConfig) -> Option<Support> {
     let at = |sign: f64| {
         let moved = |p: Option<f64>| p.map(|p| (p * (1.0 + sign * 1e-7) + sign * 1e-13).clamp(0.0, 1.0));
@@ -180,7 +180,7 @@ fn long_rows<E: Bits>() {
 /// Test case: name, logits, parameters, and the kept tokens for each profile that accepts the parameters.
 type Case<'a> = (&'a str, &'a [f64], SamplerConfig, &'a [(&'a [Profile], &'a [u32])]);
 
-/// Checks the tokens that each engine keeps in cases where engines differ.
+/// Checks which tokens each engine's filters keep, in cases where engines differ.
 #[test]
 fn where_engines_differ() {
     use Profile::{Candle, Evenkeel, HuggingFace, LlamaCpp, Vllm};

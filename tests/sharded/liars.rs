@@ -250,7 +250,7 @@ fn more_columns_or_ranks_than_there_are() {
     assert!(Threads::new(0, LONG).unwrap().is_empty());
 }
 
-/// Checks that the longest possible timeout waits for the other ranks.
+/// Checks that a rank with the longest possible timeout waits for the other ranks.
 #[test]
 fn a_deadline_that_the_clock_does_not_reach() {
     let ranks = Threads::new(3, Duration::MAX).unwrap();
