@@ -136,7 +136,7 @@ fn what_goes_wrong_between_rows() {
     assert_finds(&refusing, &[Defect::Refuses]);
     assert!(
         !refusing.to_string().contains("backtrace"),
-        "a softmax returns an error with a backtrace: the report must not contain the backtrace, got {refusing}"
+        "softmax that returns an error with a backtrace: the report must not contain the backtrace, got {refusing}"
     );
 }
 

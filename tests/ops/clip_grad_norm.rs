@@ -239,7 +239,7 @@ fn one_among_fifty_million() {
         let others = torch.iter().enumerate().filter(|(i, _)| *i != AT);
         assert!(
             torch[AT].is_nan() && others.into_iter().all(|(_, g)| g.is_nan() == bad.is_nan()),
-            "ClipMode::Torch with {bad} at {AT}: element {AT} must be NaN, and the others only if {bad} is NaN"
+            "ClipMode::Torch with {bad} at {AT}: element {AT} must be NaN; other elements must be NaN only if {bad} is"
         );
     }
 }
