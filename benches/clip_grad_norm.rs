@@ -1,4 +1,4 @@
-//! Benchmark of `clip_grad_norm` against clipping composed of candle's ops, as in training loops.
+//! Benchmark of `clip_grad_norm` against the composition of candle's ops that training loops use for clipping.
 
 use crate::support::{Timed, numbers, shapes, tensor};
 use candle_core::{DType, Result, Tensor};

@@ -89,7 +89,7 @@ const OPS: &[Op] = &[
 
 fn main() {
     // If an argument names an op, the other ops are skipped here. Criterion's own filter would still run the checks of
-    // these ops.
+    // the other ops.
     let ops = || elementwise::OPS.iter().chain(OPS);
     let named = |argument: String| ops().find(|(op, _)| argument.split('/').next() == Some(op));
     let only = std::env::args().skip(1).find_map(named);

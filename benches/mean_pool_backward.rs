@@ -8,7 +8,7 @@ use evenkeel::{LanesMut, Mask, MeanPool, mean_pool_backward_into, reference};
 fn bench<E: Timed>(c: &mut Criterion) {
     const TOKENS: usize = 64;
     for (rows, cols) in shapes() {
-        // Limits the width, so that a tensor with fewer than 64 rows becomes one sequence of 64 tokens.
+        // If the shape has fewer than 64 rows, its elements are used as one sequence of 64 narrower tokens.
         let width = cols.min(rows * cols / TOKENS);
         let rows = rows * cols / width;
         let batch = rows / TOKENS;

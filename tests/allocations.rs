@@ -105,9 +105,12 @@ fn threads_keep_small_buffers_until_they_are_released() {
     on_threads(1, level().unwrap(), || {
         let (row, logits) = (vec![bf16::ONE; 131_072], vec![1.0; 131_072]);
         let kept = bytes_left(&row, &logits, [128, 128]);
-        assert!(kept.iter().all(|bytes| (1..=32 << 20).contains(bytes)), "each op must keep its buffers, got {kept:?}");
+        assert!(
+            kept.iter().all(|bytes| (1..=32 << 20).contains(bytes)),
+            "each call must leave 1 byte to 32 MiB of buffers allocated, got {kept:?} bytes"
+        );
         let again = bytes_left(&row, &logits, [128, 128]);
-        assert_eq!(again, [0; 4], "a second call must use the buffers of the first");
+        assert_eq!(again, [0; 4], "the second call of an op must use the buffers that the first call left");
         let released = measure(release_scratch).bytes_current;
         assert_eq!(released, -kept.iter().sum::<i64>(), "`release_scratch` must free the buffers of all ops");
 
@@ -115,6 +118,9 @@ fn threads_keep_small_buffers_until_they_are_released() {
         // once.
         let (row, logits) = (vec![bf16::ONE; 8 << 20], vec![1.0; 2 << 20]);
         let left = bytes_left(&row, &logits, [1 << 15, 1 << 18]);
-        assert!(left.iter().all(|bytes| *bytes < 1 << 20), "no op may keep buffers above 32 MiB, got {left:?}");
+        assert!(
+            left.iter().all(|bytes| *bytes < 1 << 20),
+            "a call must free buffers above 32 MiB at its end, but the calls left {left:?} bytes"
+        );
     });
 }

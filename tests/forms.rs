@@ -438,7 +438,7 @@ fn attended<E: Element>(x: &[E]) {
     assert_eq!(gradients.dsinks.unwrap(), dsinks.map(E::from_wide));
 }
 
-/// Runs `mean_pool` over two sequences of eleven tokens, and its gradient.
+/// Runs `mean_pool` and its gradient on two sequences of eleven tokens.
 fn pooled<E: Element>(x: &[E], keep: &[bool]) {
     let mask = Mask::keep(&keep[..11], &[11]);
     let options = MeanPool::default().mask(&mask);
@@ -498,7 +498,7 @@ fn lane_gradients<E: Element, O: Default>(
     assert_eq!(data, expected, "along axis 1, the gradient computed in place must equal the gradient in new memory");
 }
 
-/// Runs the gradient of an elementwise function, with `x` as its input and as the gradient of its result.
+/// Runs the gradient of an elementwise function. `x` is the input of the function and also the gradient of its result.
 fn gradients<E: Element>(
     x: &[E],
     new: impl Fn(&[E], &[E]) -> Result<Vec<E>>,

@@ -19,8 +19,8 @@ pub fn shapes() -> Vec<(usize, usize)> {
     to_run(ACTIVATIONS[..2].iter().map(|rows| rows.shape()).collect())
 }
 
-/// Returns the shapes to run. With `--test`, benchmarks run once and only on the first shape, because candle may then be
-/// compiled without optimisation.
+/// Returns the shapes to run. With `--test`, benchmarks run once and only on the first shape, because candle may then
+/// be compiled without optimisation.
 pub fn to_run<S>(mut shapes: Vec<S>) -> Vec<S> {
     if std::env::args().any(|argument| argument == "--test") {
         shapes.truncate(1);
@@ -58,12 +58,12 @@ pub struct Race<'c, E: Element> {
     group: BenchmarkGroup<'c, WallTime>,
     op: &'static str,
     bound: &'static Bound,
-    /// Exact results of the first row, or of the first rows.
+    /// Exact results of the first elements. Later elements are not checked.
     exact: Vec<E::Exact>,
 }
 
 impl<'c, E: Element> Race<'c, E> {
-    /// Starts the comparison, and times a memory copy of the same number of elements.
+    /// Starts the comparison, and times a memory copy of as many elements as the shape has.
     pub fn new(c: &'c mut Criterion, op: &'static str, (rows, cols): (usize, usize), exact: Vec<E::Exact>) -> Self {
         let mut group = c.benchmark_group(format!("{op}/{}/{rows}x{cols}", E::DTYPE));
         group.throughput(Throughput::Elements((rows * cols) as u64));
@@ -95,8 +95,8 @@ impl<'c, E: Element> Race<'c, E> {
         self.group.bench_function("unfused", |b| b.iter(|| run(y)));
     }
 
-    /// Prints the errors of Evenkeel's and candle's functions of tensors, and times both functions. Each function
-    /// allocates its result.
+    /// Times Evenkeel's function and candle's function, both on tensors, and prints their errors. Each call allocates
+    /// its result.
     pub fn tensors(&mut self, ours: impl Fn() -> Result<Tensor>, theirs: impl Fn() -> Result<Tensor>)
     where
         E: WithDType,
@@ -129,8 +129,8 @@ impl<'c, E: Element> Race<'c, E> {
         }
     }
 
-    /// Returns the largest error in ULP of the exact result. If an op's terms may cancel, the unit is the ULP of the
-    /// largest exact result.
+    /// Returns the largest error, in ULP of the exact result. If an op's terms may cancel, the unit is the ULP of the
+    /// largest exact result instead.
     fn largest_error(&self, got: &[E]) -> f64 {
         let largest = self.exact.iter().map(|&exact| ulp::toward_zero(exact)).fold(0.0, f64::max);
         let error = |(&got, &exact): (&E, &E::Exact)| match self.bound.unit {

@@ -34,7 +34,7 @@ fn every_type_and_layout() {
             ])
             .all_ok();
         assert_eq!((outcome.tensor("0.y").0, outcome.tensor("0.y").1), (dtype, vec![2, 3, 4]));
-        // A rotation adds two products, which may partly cancel. For these values, a tolerance 20 times as large covers
+        // A rotation adds two products, which may partly cancel. For these values, 20 times the type's tolerance covers
         // the lost digits.
         assert_close(&outcome.values("0.y"), &rope(&x, &positions, 1e4, HALVES), 20.0 * tolerance);
         assert_close(&outcome.values("1.y"), &rope(&x, &positions, 5e5, NEIGHBOURS), 20.0 * tolerance);

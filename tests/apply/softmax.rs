@@ -198,7 +198,8 @@ fn causal_ends_at_the_last_key() {
     let third = f64::from(1.0f32 / 3.0);
     let rows = [third, third, third, 0.0, 0.25, 0.25, 0.25, 0.25];
     assert_eq!(outcome.values("0.y"), [rows, rows].concat());
-    // The second sequence keeps only the last key, and only the last query may attend to it.
+    // The second sequence has a single valid key, the last one. Because of causality, only the last query attends to
+    // it.
     assert_eq!(outcome.values("1.y"), [rows, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]].concat());
 }
 
@@ -270,7 +271,7 @@ fn empty_tensors_keep_their_shape() {
 }
 
 /// Returns dx of softmax and log_softmax by definition. `derivatives` contains the derivative of each logit in `z` with
-/// respect to its x.
+/// respect to the element of x that it was computed from.
 fn gradients(z: &[f64], derivatives: &[f64], dy: &[f64]) -> [Vec<f64>; 2] {
     let y = softmax(z);
     let live = |i: &usize| z[*i] != -INF;

@@ -356,8 +356,8 @@ fn single_elements() -> Result<()> {
             for &(op, composed, kernel) in &ops {
                 // The bound `error` covers the rounding of an exponent and the rounding of a division.
                 let error = 8.0 * unit(ours);
-                // GELU adds 1 to a number close to -1, and its tanh form uses a rounded cube. Both need an absolute
-                // tolerance.
+                // gelu adds 1 to a number that may be close to -1. gelu_tanh also computes a cube, which is rounded.
+                // Both ops therefore need an absolute tolerance.
                 let absolute = if op.starts_with("gelu") { 4.0 * error } else { 0.0 };
                 assert_near(op, ours, &composed(&x)?, &kernel(&x)?, error, absolute);
             }

@@ -188,8 +188,8 @@ fn modules_compute_what_candles_do() -> Result<()> {
     Ok(())
 }
 
-/// Candle's module, called with a non-contiguous input so that candle runs its composition. Only the composition
-/// supports f64.
+/// Wrapper that calls candle's module with a non-contiguous input. Candle then runs its composition, which, unlike its
+/// kernel, supports f64.
 struct Composed(candle_nn::LayerNorm);
 
 impl Module for Composed {

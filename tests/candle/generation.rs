@@ -254,7 +254,7 @@ fn the_stream_is_the_seeds_and_the_calls() -> Result<()> {
         let draw = evenkeel::Draw { seed: 5, row: 0, draw: draw as u64 };
         assert_eq!(sampler.sample(&data, draw).unwrap().token, token);
     }
-    // A failed call advances the stream too.
+    // A failed call also uses up a draw number.
     let mut processor = LogitsProcessor::new(5, Some(1.0), None);
     assert!(processor.sample(&Tensor::new(&[f32::NAN], CPU)?).is_err());
     assert_eq!(processor.sample(&logits)?, stream(5)?[1]);

@@ -1,4 +1,4 @@
-//! Tests of gradients against finite differences in f64, and against candle's gradients of the compositions.
+//! Compares gradients with finite differences in f64, and with the gradients that candle computes for the compositions.
 
 use crate::support::{CPU, assert_close, flat, tensor};
 use candle_core::{DType, Module, Result, Tensor, Var};

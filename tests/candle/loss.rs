@@ -162,7 +162,8 @@ fn candles_meaning() -> Result<()> {
     Ok(())
 }
 
-/// Name of a loss, and its three forms: on tensors, as a composition of candle's ops, and on slices with the gradient.
+/// Name of a loss, and three functions that compute it: on tensors, as a composition of candle's ops, and on slices.
+/// The function on slices also returns the gradient.
 type Beside<'a> = (
     &'a str,
     Box<dyn Fn(&Tensor, &Tensor) -> evenkeel::Result<Tensor> + 'a>,

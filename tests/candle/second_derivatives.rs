@@ -4,8 +4,9 @@ use crate::gradients::{cases, objective, variables};
 use candle_core::{DType, Result, Tensor};
 use std::collections::BTreeSet;
 
-/// Calls whose second derivatives are incomplete, although no error is returned. They apply candle's ops to an argument
-/// before the kernel. By default, candle detaches the gradients of its own ops.
+/// Ops whose second derivatives are incomplete, although candle returns no error. They apply candle's ops to an
+/// argument and then run a kernel. By default, candle detaches the gradients of its own ops, so differentiating a
+/// gradient again does not reach the kernel.
 const AFTER_CANDLE: &[&str] = &[
     "binary cross-entropy",
     "cross-entropy of a linear layer by chunks",

@@ -18,7 +18,7 @@ impl<F: Fn(&Tensor) -> Result<Tensor>> Module for Made<F> {
     }
 }
 
-/// Runs the tester on a linear layer, followed by a function of its output.
+/// Runs the tester on a module that applies a linear layer and then the function `then`.
 fn tested(then: impl Fn(&Tensor) -> Result<Tensor> + Clone) -> Report {
     StabilityTester::new((4, WIDTH), move |vb: VarBuilder<'_>| {
         let (layer, then) = (linear(WIDTH, WIDTH, vb)?, then.clone());

@@ -259,7 +259,7 @@ fn halves_of_a_batch_add_up() {
             sum.take(&mut second).unwrap();
             let got = second.get(&vars[0]).unwrap();
             assert_eq!(got.dims(), vars[0].dims());
-            // The expected sum adds two f32 numbers in f32.
+            // In `expected`, both gradients are converted to f32, and the sum is rounded to f32.
             assert_eq!(
                 got.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
                 expected,

@@ -113,7 +113,8 @@ fn rounded(x: f64, dtype: &str) -> f64 {
     }
 }
 
-/// Returns values of either sign at, below and above each limit where a conversion overflows or underflows.
+/// Returns the limits where conversions overflow or underflow, the f32 values next to each limit, and the negation of
+/// all these values.
 fn edges() -> Vec<f64> {
     let mut edges = vec![0.0, -0.0, 1.0, 448.0, 464.0, 57344.0, 61440.0, 65504.0, 65520.0, f32::MAX.into()];
     edges.extend([-10, -17, -25, -126, -133, -134, -149].map(|e| 2f64.powi(e)));

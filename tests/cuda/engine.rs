@@ -16,7 +16,7 @@ use evenkeel::{Result, Softmax};
 use std::sync::Arc;
 use std::{ptr, thread};
 
-/// Address that stands for the context of an engine. The stand-in refuses to use a device while this context is
+/// Address that represents the context of an engine. The stand-in refuses to use a device while this context is
 /// current.
 const ENGINE: usize = 0x100;
 
@@ -77,7 +77,7 @@ fn calls_keep_the_callers_context() {
     let mut keeps = |what: &str, call: &mut dyn FnMut(RowsMut<'_, f32>) -> Result<()>| {
         let result = keeps_context(what, || call(RowsMut::new(c.as_view_mut(), 2, 4)?));
         let expected = if what == "softmax under FullyMasked::Error" { refused.clone() } else { Ok(()) };
-        assert_eq!(result, expected, "{what} on the stand-in for the CUDA driver must return the expected result");
+        assert_eq!(result, expected, "{what} on the stand-in for the CUDA driver: expected {expected:?}");
     };
     keeps("softmax", &mut |y| cuda::softmax_into(&stream, rows()?, y, &softmax));
     keeps("softmax under FullyMasked::Error", &mut |y| cuda::softmax_into(&stream, rows()?, y, &errors));
@@ -123,7 +123,7 @@ fn calls_keep_the_callers_context() {
         let mut gradients = [Gradient::from(d.as_view_mut()), Gradient::from(dweight.as_view_mut())];
         cuda::clip_grad_norm(&stream, &mut gradients, norm, &ClipGradNorm::new(1.0))
     });
-    // The stand-in runs no kernel, so the workspace contains zeros, which mean that row 0 is refused.
+    // The stand-in runs no kernel, so the workspace contains zeros. `check` reads these zeros as an error in row 0.
     keeps_context("Targets::check", || targets.check(&stream, 4, &options)).expect_err("row 0 must be refused");
     keeps("exp", &mut |_| cuda::exp_into(&stream, a.as_view(), d.as_view_mut()));
 
@@ -172,7 +172,7 @@ fn pages_and_lengths_out_of_range_are_refused() {
     let capacity = "it must be 0 to 2, the positions of a sequence's pages";
     assert_eq!(refusal(unknown, [3, 0]), format!("attention_decode: lengths is 3 in row 0; {capacity}"));
     assert_eq!(refusal(unknown, [2, -1]), format!("attention_decode: lengths is -1 in row 1; {capacity}"));
-    // Indices of pages that no query reads may be out of range.
+    // A page index may be out of range if no query reads that page.
     check(unknown, [2, 0], &Attention::default()).unwrap();
     let window = evenkeel::Mask::window(1);
     check([7, 1, -3, 0], [2, 2], &Attention::default().mask(&window)).unwrap();

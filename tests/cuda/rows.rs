@@ -182,7 +182,7 @@ fn rope_bf16() {
 fn heads_at_the_positions_of_their_tokens() {
     let Some(stream) = stream() else { return };
     let mut rng = generate::rng("cuda, heads");
-    // The heads of queries in a fused projection of queries, keys and values.
+    // Layout of the query heads in the output of a fused projection, which also contains keys and values.
     let layout = HeadLayout { tokens: 37, heads: 6, cols: 128, token_stride: 10 * 128, head_stride: 128 };
     let places: Vec<i64> = (0..4096).collect();
     let ids: Vec<i64> = (0..37).map(|token| token * token * 97 % 4097).collect();

@@ -15,7 +15,7 @@ static char contexts[2];
 static int captured;
 static int synchronized;
 
-// Variable whose address stands for the kernels of softmax of f32 without a mask.
+// Variable whose address represents the kernels of unmasked softmax of f32.
 static char counting;
 
 // Returns 201, the error for an invalid context, unless the context of a device is current.

@@ -37,8 +37,8 @@ pub fn has_standin(test: &str, version: u32) -> bool {
     false
 }
 
-/// Streams of the two devices, for one call of an op on the first device. The argument with the number `away` is in the
-/// memory of the second device, and all others are in the memory of the first.
+/// Arguments for one call of an op on the first device, and the streams of both devices. The argument with the number
+/// `away` is in the memory of the second device. All others are in the memory of the first.
 struct Call {
     streams: [Arc<CudaStream>; 2],
     away: usize,

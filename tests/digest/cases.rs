@@ -175,8 +175,8 @@ fn pairs<E: Element>(batch: &mut Batch<'_, E>) {
         ("log_add_exp", evenkeel::log_add_exp),
         ("swiglu", evenkeel::swiglu),
         ("swiglu_backward", |x, dy| {
-            // The two gradients of an element stand side by side. So the results of neighbouring rows are a slice of the
-            // whole list.
+            // The two gradients of an element stand side by side. So the results of neighbouring rows are a slice of
+            // the whole list.
             let (dgate, dup) = evenkeel::swiglu_backward(x, dy, x)?;
             Ok(dgate.into_iter().zip(dup).flat_map(|(dgate, dup)| [dgate, dup]).collect())
         }),
@@ -198,7 +198,8 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
     let mut numbers = Numbers::of("masks");
     let keep: Vec<bool> = (0..rows * cols).map(|_| numbers.flag()).collect();
     let bias = numbers.rows::<f32>(Fill::Plain, rows, cols);
-    // `position` returns the position of a range's first query. A row has the same position alone and in the batch.
+    // Each row is a query. `position` returns the position of the first query in a range of rows. A row has the same
+    // position alone and in the batch.
     let position = move |part: &RowRange<'_, E>| cols as isize - rows as isize + part.range.start as isize;
     let (flags, biases) = (keep.clone(), bias.clone());
     batch.add("softmax/attention", move |part| {
@@ -265,7 +266,7 @@ fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
         let [y, dy] = [Rows::new(&y, rows, cols)?, Rows::new(&dy, rows, cols)?];
         softmax_backward_from_output(y, dy, &SoftmaxFromOutput::default())
     });
-    // The rows are not probabilities. For some of them, the kernels of 16-bit types therefore compute in f64.
+    // These rows are not probabilities. The kernels of 16-bit types therefore compute some of the rows in f64.
     let of = grads.clone();
     batch.add("softmax_backward_from_output/scaled", move |part| {
         let dy = of(part);
@@ -501,7 +502,7 @@ fn samplers<E: Element>(batch: &mut Batch<'_, E>) {
     }
 }
 
-/// Returns the first two keys of each row as queries, and all keys.
+/// Returns two views of the rows: the first two keys of each row, which serve as queries, and all keys.
 fn attending<'a, E: Element>(part: &RowRange<'a, E>, width: usize) -> Result<[Heads<'a, E>; 2]> {
     let (rows, keys) = (part.range.len(), part.cols / width);
     let view = |positions| Heads::strided(part.data, [rows, 1, positions, width], [part.cols, 0, width]);

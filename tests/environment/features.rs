@@ -44,7 +44,7 @@ pub fn checkpoint(add: &mut Add<'_>) {
     );
 }
 
-/// Adds calls on candle tensors that compute more than the ops on slices do.
+/// Adds calls on candle tensors. These calls run code that the ops on slices do not have.
 pub fn candle(add: &mut Add<'_>) {
     use candle_core::{Device, Tensor};
     use evenkeel::candle::generation::{LogitsProcessor, Sampling};

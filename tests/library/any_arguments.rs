@@ -1,7 +1,8 @@
 //! Random calls with counts, strides and parameters at the limits of their types. No call panics, even with overflow
-//! checks. An allocation failure is reported only for sizes that no machine has.
+//! checks. Calls report a failed allocation only for sizes that exceed the memory of any machine.
 //!
-//! Counts are either small or too large for any machine: 2^47 bytes exceed the address space of a process.
+//! Each count is either below 4, or so large that no machine has the memory: 2^47 bytes exceed the address space of a
+//! process.
 
 use crate::support::generate::{self, Bits};
 use evenkeel::*;

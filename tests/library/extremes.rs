@@ -213,12 +213,12 @@ fn heads_at_the_ends() {
         attention(q, k, v, &Attention::default().softcap(0.0)),
         "attention: softcap is 0; it must be finite and above 0",
     );
-    // The number of heads is not limited if they have no queries and keys.
+    // Without queries and keys, no memory is needed, so the number of batch entries and heads is not limited.
     let (q, k) = (Heads::<f32>::new(&[], [1 << 47, 0, 1, 2]).unwrap(), Heads::new(&[], [1 << 47, 3, 0, 2]).unwrap());
     assert_eq!(attention_backward(q, k, k, q, &Attention::default()).map(|gradients| gradients.dq), Ok(vec![]));
     let none = Heads::<f32>::new(&[], [1 << 33, 1, 0, 2]).unwrap();
     assert_eq!(attention_backward(none, none, none, none, &Attention::default()).map(|grads| grads.dq), Ok(vec![]));
-    // Without features, memory does not limit the number of pairs of a query and a key.
+    // Without features, queries and keys need no memory, so the op limits the number of query-key pairs itself.
     let many = Heads::<f32>::new(&[], [1, 1, 1 << 21, 0]).unwrap();
     refused(
         attention(many, many, many, &Attention::default()),

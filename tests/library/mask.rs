@@ -132,7 +132,7 @@ fn parts_that_mean_the_same<E: Bits>() {
     }
 }
 
-/// Checks that padding to a longer row does not change the results of a row.
+/// Checks that a row keeps the bits of its results if masked padding makes it longer.
 fn padding_changes_no_bit<E: Bits>() {
     let mut rng = generate::rng("mask, padding");
     for (len, padded) in [(1, 16), (5, 6), (33, 64), (250, 300), (256, 257), (1000, 4097)] {

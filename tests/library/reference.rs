@@ -58,7 +58,7 @@ fn assert_near(what: &str, got: DoubleDouble, expected: DoubleDouble, digits: i3
     let error = ((got - expected) / expected).abs().to_f64();
     assert!(
         error <= 2f64.powi(-digits),
-        "{what}: expected a relative error of at most 2^-{digits}, got 2^{:.1}, from {got:?} instead of {expected:?}",
+        "{what}: expected {expected:?} with a relative error of at most 2^-{digits}, got {got:?} with 2^{:.1}",
         error.log2()
     );
 }

@@ -121,7 +121,7 @@ fn scales_and_caps_that_are_none() {
     }
 }
 
-/// Checks a row with as many terms as a fixed-point sum can hold, and that one more term is rejected.
+/// Checks that a row may have as many terms as a fixed-point sum can hold, and that a longer row is rejected.
 #[test]
 fn rows_of_more_terms_than_a_sum_holds() {
     let x = vec![bf16::ZERO; (1 << 21) + 1];

@@ -125,7 +125,7 @@ fn strategies<E: Element>() {
 
 for_each_dtype!(approx_traits, strategies);
 
-/// Computes e^x with an error of one representable step at one input.
+/// Computes e^x, except that the result at one input is replaced by the next larger value of the type.
 struct WrongAt17;
 
 impl elementwise::Function for WrongAt17 {

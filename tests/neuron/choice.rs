@@ -123,7 +123,7 @@ fn each_missing_piece_gives_the_next_backend_its_reason_and_the_same_tokens() {
             "variables {variables:?}: expected `cuda: disabled on this machine` as the last reason, got {backend}"
         );
         assert_eq!(tokens, expected, "variables {variables:?}: the CPU must draw the same tokens as the Neuron device");
-        // If the backend is requested by name, the same reason becomes an error.
+        // If the variables request the backend by name, the call fails and gives the same reason.
         let by_name: Vec<_> = variables.iter().copied().chain([("EVENKEEL_BACKEND", "neuron")]).collect();
         let output = sampled(&by_name);
         assert!(

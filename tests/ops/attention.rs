@@ -212,8 +212,8 @@ fn accuracy<E: Bits>() {
     }
 }
 
-/// Calls `check` with several sets of options. The second argument is a function that returns a bias for a row and a
-/// key. The biases have the same effect as the mask of the options.
+/// Calls `check` with several sets of options. For each set, `check` also gets a function that returns a bias for a row
+/// and a key. These biases have the same effect as the mask in the options.
 pub fn each_mask(
     rng: &mut SmallRng,
     shape: Shape,
@@ -363,7 +363,7 @@ fn nan_and_infinities<E: Bits>() {
             }
         }
         // If a key contains NaN, all results of the query heads that use this key are NaN. If a value contains an
-        // infinity, each of these results is infinite in the same feature only.
+        // infinity, the results of these heads are infinite in the same feature only.
         let key = rng.random_range(0..keys);
         let mut case = Case { q: clean.q.clone(), k: clean.k.clone(), v: clean.v.clone(), shape };
         case.k[key * features] = E::NAN;
@@ -568,7 +568,7 @@ fn nothing_to_attend_to<E: Bits>() {
             "attention of {shape:?} must give the error FullyMasked"
         );
     }
-    // Each of these shapes has no keys, no queries or no features.
+    // One count is 0 in each of these calls: the number of keys, of queries, or of features.
     let none: [E; 0] = [];
     let q = [E::from_wide(1.0); 6];
     let empty = Heads::new(&none, [1, 1, 0, 3]).unwrap();

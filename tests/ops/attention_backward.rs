@@ -66,7 +66,7 @@ impl<E: Bits> Graded<E> {
         attention_backward(q, k, v, self.dy(), options).unwrap()
     }
 
-    /// Returns the index of the first key of the head to which a row's query belongs.
+    /// Returns the index of the first key that a row's query may attend to. The keys of a head follow one another.
     fn keys_of(&self, row: usize) -> usize {
         let Shape([_, heads, of_keys, queries, keys, ..]) = self.case.shape;
         let head = row / queries;
@@ -347,7 +347,7 @@ fn nothing_to_attend_to<E: Bits>() {
         graded.dy[..of_values].fill(E::NAN);
         assert_same("NaN in it", &graded.run(&options), &zeros);
     }
-    // Each of these shapes has no keys, no queries or no features.
+    // One count is 0 in each of these calls: the number of keys, of queries, or of features.
     let none: [E; 0] = [];
     let six = [E::from_wide(1.0); 6];
     let (empty, two) = (Heads::new(&none, [1, 1, 0, 3]).unwrap(), Heads::new(&six, [1, 1, 2, 3]).unwrap());
@@ -475,11 +475,11 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "{shape:?}, query {row} has a NaN in q and {broken:?} in dy: its dq and the dk of its head must be NaN"
+                "{shape:?}, query {row}, NaN in q and {broken:?} in dy: dq of the query and dk of its head must be NaN"
             );
             assert!(
                 nan(&got.dv[..keys * of_values]),
-                "{shape:?}, query {row} has a NaN in q and {broken:?} in dy: the dv of its head must be NaN"
+                "{shape:?}, query {row}, NaN in q and {broken:?} in dy: dv of the query's head must be NaN"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;
@@ -491,7 +491,7 @@ fn nan_and_infinities<E: Bits>() {
             let got = graded.run(&options);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-                "{shape:?}, {broken:?} in dy of query {row}: dq and dv must be NaN for the query and its head"
+                "{shape:?}, {broken:?} in dy of query {row}: dq of the query and dv of its head must be NaN"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
         }

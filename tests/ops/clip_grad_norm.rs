@@ -99,8 +99,9 @@ fn within_the_limit<E: Bits>() {
     }
 }
 
-/// Checks NaN and infinities among many elements. By default, the call changes nothing and returns an error with the
-/// tensor and the index of the element. If this error is disabled, the default mode clips nothing.
+/// Checks NaN and infinities among many elements. By default, the call changes no element. It returns an error with the
+/// number of the tensor, and the index of its first non-finite element. If the option `error_if_nonfinite` is false,
+/// the call returns a non-finite norm and still changes no element.
 fn not_finite<E: Bits>() {
     let clean = vec![E::from_wide(2.0); 70_000];
     each_level(|level| {
@@ -238,7 +239,7 @@ fn one_among_fifty_million() {
         let others = torch.iter().enumerate().filter(|(i, _)| *i != AT);
         assert!(
             torch[AT].is_nan() && others.into_iter().all(|(_, g)| g.is_nan() == bad.is_nan()),
-            "ClipMode::Torch with {bad} at {AT}: element {AT} must be NaN, and the others only if {bad} is NaN"
+            "ClipMode::Torch with {bad} at {AT}: element {AT} must be NaN; other elements must be NaN only if {bad} is"
         );
     }
 }
@@ -301,8 +302,8 @@ fn beyond_f64() {
     assert!((norm / 5e-200 - 1.0).abs() < 1e-15 && (grads[0] / 3e-201 - 1.0).abs() < 1e-15);
 }
 
-/// Clips tensors of all types together. Their magnitudes differ so much that the digits of their squares do not
-/// overlap.
+/// Clips four tensors in one call, one of each element type. The magnitudes of their elements differ so much that the
+/// digits of their squares do not overlap.
 #[test]
 fn types_together() {
     let (mut a, mut b, mut c, mut d) =

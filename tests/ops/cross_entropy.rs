@@ -118,8 +118,9 @@ fn long_rows<E: Bits>() {
     );
 }
 
-/// Returns a function that bounds the terms of a row's z-loss. The two terms of a log-sum-exp, the maximum and the
-/// logarithm of the sum, may cancel. The bound is the z-loss of the larger term.
+/// Returns the argument `term` of [`check_terms`] for rows with a z-loss. The z-loss is a multiple of the squared
+/// log-sum-exp, which is the sum of the maximum and a logarithm. These two may cancel, so the larger of them takes the
+/// place of the log-sum-exp.
 fn z_term<E: Element>(z_loss: f64) -> impl Fn(&[E], usize) -> f64 {
     move |row, _| {
         let max = row.iter().map(|x| x.widen()).filter(|x| x.is_finite()).fold(f64::NEG_INFINITY, f64::max).abs();
@@ -316,14 +317,15 @@ fn forms<E: Bits>() {
                 assert_eq!(
                     bits(view, &targets, &options),
                     alone,
-                    "{rows} rows of {cols}, {level}: each loss must equal the loss of a call with one row"
+                    "{rows} rows of {cols}, {level}: expected the loss that each row has in a call with this row alone"
                 );
                 let gaps: Vec<E> = x.chunks(cols).flat_map(|row| row.iter().copied().chain([E::NAN; 2])).collect();
                 let strided = Rows::strided(&gaps, rows, cols, cols + 2).unwrap();
                 assert_eq!(
                     bits(strided, &targets, &options),
                     alone,
-                    "{rows} strided rows of {cols}, {level}: each loss must equal the loss of a call with one row"
+                    "{rows} strided rows of {cols}, {level}: expected the loss that each row has in a call with this \
+                     row alone"
                 );
                 for threads in [1, 2] {
                     let got =
@@ -331,7 +333,8 @@ fn forms<E: Bits>() {
                     assert_eq!(
                         got,
                         (alone.clone(), reduced.clone()),
-                        "{rows} rows of {cols}, {threads} threads, {level}: expected the losses of calls with one row"
+                        "{rows} rows of {cols}, {threads} threads, {level}: expected the loss that each row has in a \
+                         call with this row alone, and the mean of the portable level"
                     );
                 }
             });

@@ -118,7 +118,8 @@ fn every_option<E: Bits>() {
         if let Some(cap) = softcap.filter(|_| E::DTYPE != DType::F64) {
             options = options.softcap(cap);
         }
-        // The terms of the log-sum-exp may cancel. The magnitude `least` accounts for their error.
+        // The log-sum-exp is the sum of two terms, which may cancel. `least` is large enough to cover the error of this
+        // sum.
         let max = row.iter().map(|x| x.widen().abs()).fold(0.0, f64::max);
         let least = 2.0 * options.z_loss * max * f64::EPSILON / E::LIMITS.epsilon;
         // Logits at the cap are equal, so the bound for equal scores applies.

@@ -216,8 +216,8 @@ fn every_option<E: Bits>() {
     }
 }
 
-/// Checks rows whose largest logit dominates the sum, so that all other terms are added in floating point. The largest
-/// logit belongs to the target or to another class.
+/// Checks rows whose largest logit dominates the sum. The exponentials of all other logits are then added as floats,
+/// and not as integers. The largest logit belongs to the target or to another class.
 fn peaked_rows<E: Bits>() {
     let mut rng = generate::rng("peaked cross-entropies in parts");
     for all in [300, 1500] {
@@ -324,8 +324,8 @@ fn what_cannot_be_put_together() {
     sums.backward_in_place(in_place, 5, &[6], &[1.0], &options).unwrap();
     assert_eq!(x[5..], [0.125, -0.875, 0.125]);
 
-    // The options `ignored` ignore the target 6. Therefore, sums that were computed with `ignored` give no loss for
-    // options that count the target 6.
+    // The options in `ignored` ignore the target 6. Sums that were computed with these options do not include the loss
+    // of target 6. So they must be rejected with options that count this target.
     let ignored = options.ignore_index(6);
     let all = part(0..8, &[6], &options).unwrap();
     let sums = all.sums(view(0..8), 0, &[6], &ignored).unwrap();

@@ -95,7 +95,8 @@ fn rows_of_every_length<E: Bits>() {
             targets(len).iter().for_each(|targets| check("a bell", &row, targets, &each()));
         }
     }
-    // The target class has nearly all of the probability. The loss is then the small probability of the other classes.
+    // The target class has nearly all of the probability. The loss then nearly equals the sum of the other
+    // probabilities, which are tiny.
     let row = [60.0, 0.0, -3.0].map(E::from_wide);
     let loss = kl_div(Rows::new(&row, 1, 3).unwrap(), &[1f32, 0.0, 0.0], &each()).unwrap().value();
     let others = (-60f64).exp() + (-63f64).exp();

@@ -26,8 +26,8 @@ impl rows::Function for Function {
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
         generate::hostile_scores(len)
     }
-    /// Returns 0 for each result. Both terms of a result are at most 0, so neither term exceeds the result in
-    /// magnitude.
+    /// Returns 0 for each result, which means that no terms cancel: both terms of a result are at most 0, so neither
+    /// exceeds the result in magnitude.
     fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
         vec![0.0; row.len()]
     }

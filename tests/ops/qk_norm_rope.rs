@@ -23,7 +23,8 @@ fn unfused<E: Element>(x: &[E], cols: usize, table: &RopeTable, options: &RmsNor
     rope(Rows::new(&normalised, x.len() / cols, cols).unwrap(), table).unwrap()
 }
 
-/// Checks rows at these positions: they must have the same bits as the unfused ops, and the documented accuracy.
+/// Checks the results for rows at these positions. They must have the same bits as the results of the unfused ops, and
+/// the documented accuracy.
 fn check<E: Element>(what: &str, x: &[E], weight: Floats<'_>, positions: &[i64], rope: &Rope<'_>) {
     let cols = weight.len();
     let checker = Checker::of_usual_rows::<E>("qk_norm_rope");

@@ -76,7 +76,8 @@ fn weights<E: Bits>() {
     }
 }
 
-/// Checks dweight for numbers of rows that fill whole or partial tiles and lanes of the tiled sum.
+/// Checks dweight, which is a tiled sum over the rows. Several numbers of rows are at or next to a multiple of 64, the
+/// number of lanes, or of 256, the size of a tile.
 fn columns<E: Bits>() {
     let mut rng = generate::rng("rms_norm_backward, columns");
     let checker = Checker::of_usual_rows::<E>("rms_norm_backward");
@@ -217,8 +218,8 @@ fn outcomes<E: Bits>() {
     assert!(matches!(refused, Err(Error::InvalidArgument { op: "rms_norm_backward", argument: "eps", .. })));
 }
 
-/// The gradient as an op that maps rows of dy to rows of dx. Tests compare its forms: allocating, into a destination
-/// and in place. Every row has the same x.
+/// Op that maps rows of dy to rows of dx, with the same x for every row. With this op, tests compare the forms of the
+/// gradient: allocating, into a destination and in place.
 struct Forms<'a, E> {
     x: Vec<E>,
     options: RmsNorm<'a>,

@@ -110,8 +110,8 @@ fn large_weights<E: Bits>() {
 /// Checks that each result is the tiled sum ([`tiled_sum`]) of the products of a normalised row and a matrix row. The
 /// normalised row is first rounded to its type. If the type is f32 or narrower, the products are exact in f64.
 fn sums_by_definition<E: Bits>() {
-    // Batches of 8 rows, and of 16 in f64, are multiplied with the transposed matrix. Rows of more than 64 tiles add
-    // several tiles to a lane.
+    // The kernel transposes the matrix for batches of at least 8 rows, or 16 rows in f64. Rows of more than 64 tiles
+    // add several tiles to a lane.
     let shapes = [(3, 1), (3, 40), (3, 256), (3, 257), (3, 700), (3, 5000), (9, 257), (17, 700), (16, 17_000)];
     for (rows, cols) in shapes {
         let layer = Layer::<E>::new("by definition", [rows, 7, cols]);

@@ -1,5 +1,5 @@
-//! Tests of the sampler. The sampler must keep the same tokens as a reference that sorts the vocabulary, reject invalid
-//! parameters, and draw tokens with the right probabilities.
+//! Tests of the sampler. Its filters must keep the same tokens as a reference that sorts the vocabulary. The sampler
+//! must reject invalid parameters, and draw tokens with the right probabilities.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -67,7 +67,7 @@ fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
             (sum - p * total).abs() < MARGIN * total
         })
     });
-    // A mass of exactly 1 has no rounding error, so min-p always keeps the token.
+    // The mass of the most likely token is exactly 1, without a rounding error. So min-p always keeps this token.
     let close_to = |p: f64| masses.iter().any(|mass| *mass != 1.0 && (mass - p).abs() < MARGIN * p.max(1e-6));
     close_to_p || config.min_p.filter(|p| *p > 0.0).is_some_and(close_to)
 }
@@ -163,7 +163,7 @@ fn outcomes<E: Bits>() {
             assert_eq!(
                 tokens(&[inf, zero, inf], config),
                 Ok(vec![0, 2]),
-                "{config:?} must keep both tokens with a logit of +inf ({level})"
+                "{config:?}: the candidates must be the two tokens with a logit of +inf ({level})"
             );
         }
         let halves = sampler(default).distribution(&[inf, zero, inf], None, Draw::default()).unwrap().probs().unwrap();
@@ -181,7 +181,7 @@ fn outcomes<E: Bits>() {
             assert_eq!(
                 tokens(&ties, config),
                 Ok(vec![1]),
-                "{config:?}: of equal largest logits, only token 1 must be kept ({level})"
+                "{config:?}: of the tokens with equal largest logits, only token 1 must be a candidate ({level})"
             );
         }
         let greedy = sampler(default.temperature(0.0)).sample(&ties, Draw { seed: 9, row: 8, draw: 7 }).unwrap();
@@ -305,12 +305,16 @@ fn cuts_follow_the_order_of_logits_and_then_of_indices() {
     ] {
         each_level(|level| {
             let got = sampler(config).distribution(logits, None, Draw::default()).unwrap();
-            assert_eq!(got.tokens(), expected, "{config:?} of {logits:?} must keep the tokens {expected:?} ({level})");
+            assert_eq!(
+                got.tokens(),
+                expected,
+                "{config:?}, logits {logits:?}: the filters must keep the tokens {expected:?} ({level})"
+            );
         });
         assert_eq!(
             reference::sample(logits, &config).unwrap().tokens,
             expected,
-            "the reference sampler with {config:?} of {logits:?} must keep the tokens {expected:?}"
+            "{config:?}, logits {logits:?}: the filters of the reference must keep the tokens {expected:?}"
         );
     }
 }
@@ -335,7 +339,7 @@ fn ties_are_cut_exactly() {
                     assert_eq!(
                         got.tokens(),
                         tokens,
-                        "top-p {p:e} of {n} equal logits must keep {expected} tokens ({level})"
+                        "top-p {p:e} must keep {expected} of {n} tokens with equal logits ({level})"
                     );
                 });
             }

@@ -56,7 +56,7 @@ fn steps_are_those_of_the_definition<E: Bits>() {
             assert_eq!(
                 got.tokens(),
                 support.tokens,
-                "sample with {at}: expected to keep the tokens of the reference sampler"
+                "sample with {at}: the filters must keep the same tokens as the reference"
             );
             for (logprob, p) in got.logprobs().zip(&support.probs) {
                 assert!(

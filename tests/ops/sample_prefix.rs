@@ -38,7 +38,8 @@ fn a_larger_logit_is_not_passed_over() {
     });
 }
 
-/// Row with a top-p sampler, and the tokens that the sampler keeps for the same values in f64.
+/// Logits with a configuration that uses top-p. `expected` lists the tokens that top-p keeps if the same logits are
+/// f64.
 struct Cut<E> {
     logits: Vec<E>,
     config: SamplerConfig,
@@ -113,7 +114,7 @@ fn assert_cuts<E: Bits>(name: &str, cuts: &[Cut<E>]) {
         assert_eq!(
             kept(logits, *config),
             *expected,
-            "{name}: {config:?} must keep the tokens {expected:?} of the logits {logits:?}"
+            "{name}, {config:?}, logits {logits:?}: the filters must keep the tokens {expected:?}"
         );
     }
     let samplers: Vec<Sampler> = cuts.iter().map(|cut| cut.config.validate().unwrap()).collect();

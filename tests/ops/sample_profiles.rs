@@ -89,8 +89,8 @@ fn row() -> impl Strategy<Value = Vec<f64>> {
     prop_oneof![plain, grid, ties, masked].prop_filter("a token", |row| row.iter().any(|z| z.is_finite()))
 }
 
-/// Returns the tokens that the engine keeps, or `None` if rounding may change them. The sampler's masses are multiples
-/// of 2^-45, computed from exponentials with errors of up to 0.69 ULP of f32.
+/// Returns the tokens that the engine's filters keep, or `None` if rounding may change which tokens these are. The
+/// sampler's masses are multiples of 2^-45, computed from exponentials with errors of up to 0.69 ULP of f32.
 fn expected<E: Element>(logits: &[E], config: &SamplerConfig) -> Option<Support> {
     let at = |sign: f64| {
         let moved = |p: Option<f64>| p.map(|p| (p * (1.0 + sign * 1e-7) + sign * 1e-13).clamp(0.0, 1.0));
@@ -110,7 +110,7 @@ fn expected<E: Element>(logits: &[E], config: &SamplerConfig) -> Option<Support>
 
 fn assert_agrees<E: Element>(logits: &[E], config: SamplerConfig, expected: &Support) {
     let got = config.validate().unwrap().distribution(logits, None, Draw::default()).unwrap();
-    assert_eq!(got.tokens(), expected.tokens, "{config:?}: expected to keep the reference sampler's tokens");
+    assert_eq!(got.tokens(), expected.tokens, "{config:?}: the filters must keep the same tokens as the reference");
     let probs = got.probs().unwrap();
     for (token, p) in expected.tokens.iter().zip(&expected.probs) {
         let got = probs[*token as usize];
@@ -180,7 +180,7 @@ fn long_rows<E: Bits>() {
 /// Test case: name, logits, parameters, and the kept tokens for each profile that accepts the parameters.
 type Case<'a> = (&'a str, &'a [f64], SamplerConfig, &'a [(&'a [Profile], &'a [u32])]);
 
-/// Checks the tokens that each engine keeps in cases where engines differ.
+/// Checks which tokens each engine's filters keep, in cases where engines differ.
 #[test]
 fn where_engines_differ() {
     use Profile::{Candle, Evenkeel, HuggingFace, LlamaCpp, Vllm};
@@ -265,7 +265,7 @@ fn where_engines_differ() {
                 let expected = reference::sample(logits, &config).unwrap();
                 assert_eq!(
                     expected.tokens, *kept,
-                    "{name}, {profile:?}: the reference sampler must keep the tokens {kept:?}"
+                    "{name}, {profile:?}: the filters of the reference must keep the tokens {kept:?}"
                 );
                 each_level(|level| {
                     let sampler = config.validate().unwrap();
@@ -273,7 +273,7 @@ fn where_engines_differ() {
                     assert_eq!(
                         got.tokens(),
                         *kept,
-                        "{name}, {profile:?}, {level}: expected to keep the tokens {kept:?}"
+                        "{name}, {profile:?}, {level}: the filters must keep the tokens {kept:?}"
                     );
                 });
             }
@@ -410,8 +410,8 @@ fn what_a_step_allows() {
     }
 }
 
-/// Checks how often XTC excludes tokens: in the requested share of the draws, within 6 standard deviations. The draw
-/// number decides whether a draw excludes any.
+/// Checks that XTC excludes tokens in the requested share of the draws, within 6 standard deviations. Whether a draw
+/// excludes tokens depends on the number of the draw.
 #[test]
 fn top_choices_are_excluded_as_often_as_asked() {
     const DRAWS: u64 = 20_000;

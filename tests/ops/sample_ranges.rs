@@ -194,7 +194,7 @@ fn every_profile_has_the_ranges_of_its_engine() {
     for &profile in Profile::ALL {
         let unset = SamplerConfig::default().profile(profile);
         let off = distribution(unset).unwrap();
-        assert_eq!(off.0, [0, 1, 2, 3, 4], "the profile {profile:?} alone must keep all 5 tokens");
+        assert_eq!(off.0, [0, 1, 2, 3, 4], "{profile:?} without other options: all 5 tokens must be candidates");
         for (name, values) in ranges(profile) {
             let (_, set) = PARAMETERS.iter().find(|(parameter, _)| parameter == name).unwrap();
             for &(value, meaning) in *values {

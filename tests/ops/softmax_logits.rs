@@ -110,8 +110,8 @@ fn scale(rng: &mut SmallRng) -> f64 {
     }
 }
 
-/// Generates a score and a bias that give about this logit. The product of score and scale may be up to 2^14; the bias
-/// is the difference.
+/// Generates a score and a bias that give about this logit. The product of score and scale may be up to 2^14. The bias
+/// is the logit minus this product.
 fn element<E: Bits>(rng: &mut SmallRng, scale: f64, logit: f64) -> (E, f32) {
     let logit = logit + rng.random_range(-1.0..1.0) * 2f64.powi(-rng.random_range(0..20));
     let product = match rng.random_range(0..3) {
@@ -120,7 +120,7 @@ fn element<E: Bits>(rng: &mut SmallRng, scale: f64, logit: f64) -> (E, f32) {
         _ => rng.random_range(-1.0..1.0) * 2f64.powf(rng.random_range(0.0..14.0)),
     };
     let x = E::from_wide((product / scale).clamp(-60_000.0, 60_000.0));
-    // If the product is the logit, the bias is 0.
+    // If the product was chosen equal to the logit, the bias is 0.
     let rest = logit - x.widen() * scale;
     (x, if product == logit { 0.0 } else { rest as f32 })
 }

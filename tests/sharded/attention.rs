@@ -108,7 +108,7 @@ fn every_mask<E: Bits>() {
     let keep: Vec<bool> = (0..2 * keys).map(|_| rng.random_bool(0.5)).collect();
     let bias: Vec<f32> =
         (0..queries * keys).map(|i| if i % 5 == 0 { f32::NEG_INFINITY } else { (i % 7) as f32 }).collect();
-    // The second batch entry keeps keys of the first rank only.
+    // In the second batch entry, only keys of the first rank are unmasked.
     let lengths = [keys - 5, 100];
     let masks = [
         ("no mask", Mask::none()),
@@ -170,7 +170,8 @@ fn hostile_keys<E: Bits>() {
     let mut case = Case::<E>::new(&mut rng, shape);
     case.k.iter_mut().enumerate().for_each(|(i, k)| *k = E::from_wide(if i % 3 == 0 { 3e38 } else { -3e38 }));
     case.same_for_all("scores at the limits", &mut rng, &Attention::default());
-    // A NaN and an infinity give the same result whatever the order of the blocks.
+    // One key has an infinity, and a key of another block has a NaN. The results must not depend on the order in which
+    // blocks are merged.
     case.k[0] = E::from_wide(f64::INFINITY);
     case.k[(keys - 1) * features] = E::from_wide(f64::NAN);
     case.same_for_all("both", &mut rng, &Attention::default());

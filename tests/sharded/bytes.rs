@@ -120,8 +120,8 @@ fn gradients_gather_tiles() {
     }
 }
 
-/// Expected communication of a norm: number of calls after the first, bytes per row that are merged by maxima, and
-/// number of sums that are gathered per row and tile.
+/// Expected communication of a norm. `calls` is the number of calls after the first. Of each row, `merged` bytes are
+/// merged by maxima. Of each tile of a row, `sums` numbers are gathered.
 struct Norm {
     calls: usize,
     merged: usize,

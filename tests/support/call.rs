@@ -87,7 +87,7 @@ pub fn lanes(cols: usize) -> (usize, usize) {
 #[derive(Clone, Copy, Debug)]
 pub struct Operands<'a, E> {
     pub x: &'a [E],
-    /// Gradient of the result, or the second of two operands.
+    /// For a gradient op, the gradient with respect to the result. For other ops, the second operand.
     pub dy: &'a [E],
     pub rows: usize,
     pub cols: usize,
@@ -377,7 +377,7 @@ fn attended<E: Element, R>(
     run(parts, Heads::new(&grads, one)?, &options)
 }
 
-/// Returns the gradients of both operands for each row. The gate and the other operand are both `x`.
+/// Returns, for each row, the gradients of the gate and of the other operand. Both operands are `x`.
 fn swiglu_backward<E: Element>(operands: &Operands<'_, E>) -> Result<Outcome, Error> {
     let Operands { x, dy, rows, cols, .. } = *operands;
     let (dgate, dup) = evenkeel::swiglu_backward(x, x, dy)?;

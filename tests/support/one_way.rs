@@ -1,5 +1,5 @@
-//! Rows of f64 whose tiled sums round in the same direction almost everywhere. A bound must cover such rows, but random
-//! rows never show them.
+//! Rows of f64 for which almost every addition of a tiled sum is rounded in the same direction. A bound must cover such
+//! rows, but random rows never show them.
 
 use rand::RngExt;
 use rand::rngs::SmallRng;

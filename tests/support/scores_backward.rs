@@ -88,9 +88,10 @@ impl<E: Element> Truth<E> {
             let derivative = derivatives[i].abs().to_f64().max(least_term * scale.abs());
             if live(&i) { term * derivative } else { 0.0 }
         };
-        // With a softcap, derivatives and logits have errors of their own: those of logits are 3 ULP in the kernel and
-        // less than 1 ULP in the reference. These 4 ULP change a result by up to 8 ULP of the largest logit. The op's
-        // bound is at least 4 ULP, so `slack` adds twice the largest logit to its factor.
+        // With a softcap, the derivatives and the logits have errors of their own. A logit has an error of 3 ULP in the
+        // kernel and of less than 1 ULP in the reference. Together, these errors change a result by up to 8 ULP times
+        // the largest logit. The op's bound is at least 4 ULP. Multiplied by twice the largest logit, it covers this
+        // change.
         let size = |i: usize| z[i].abs().to_f64();
         let largest_logit = (0..x.len()).filter(live).map(size).fold(0.0, f64::max);
         let capped = E::DTYPE == DType::F64 && softcap.is_some();
@@ -450,8 +451,8 @@ pub fn axes<G: Gradient, E: Bits>() {
     }
 }
 
-/// Checks that three ways to mask the same positions give the same bits: a window, keep flags, and scores of -inf. They
-/// do because the place of a term in the sum depends only on its column.
+/// Checks that three ways to mask the same positions give the same bits: a window, keep flags, and scores of -inf. The
+/// bits are equal because the place of a term in the sum depends only on its column.
 pub fn parts_that_mean_the_same<G: Gradient, E: Bits>() {
     let mut rng = generate::rng(G::NAME);
     let dims = [2, 90, 700];

@@ -184,7 +184,7 @@ fn elements_hang_on_seed_name_and_index_alone() {
     }
 }
 
-/// Checks the bits for a seed, which are part of the documented behaviour.
+/// Checks which bits a seed gives. These bits are part of the documented behaviour.
 #[test]
 fn pinned() {
     let stream = Stream::named(42, "layer.0.weight");

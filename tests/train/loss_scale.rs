@@ -100,7 +100,8 @@ fn stages() {
     assert_eq!((scaler.scale(), scaler.state().tracker), (7.0, 1));
 }
 
-/// Checks that gradients that stay NaN become an error. PyTorch's scale would fall to 0 and make everything NaN.
+/// Checks that the scaler returns an error if the gradients stay NaN. PyTorch's scale would fall to 0 and make
+/// everything NaN.
 #[test]
 fn gradients_that_are_nan_for_good_are_an_error() {
     let mut scaler = LossScale::dynamic().min_scale(3.0).validate().unwrap();

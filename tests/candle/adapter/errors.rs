@@ -1,4 +1,4 @@
-//! Errors of the adapter: typed errors of Evenkeel, which candle's error carries, and candle's own errors.
+//! Errors of the adapter: Evenkeel's typed errors, which are wrapped in candle's error, and candle's own errors.
 
 use super::candle::{DType, Device, Error as Candle, Result, Tensor};
 use super::numerics::{guarded, ops, rotary_emb, sample_rows, typed};
@@ -44,7 +44,10 @@ fn arguments_that_do_not_fit_are_typed() -> Result<()> {
     ] {
         let error = refused.unwrap_err();
         let name = typed(&error).map(Error::name);
-        assert!(matches!(name, Some("InvalidArgument" | "ShapeMismatch")), "the error must be typed, got {error}");
+        assert!(
+            matches!(name, Some("InvalidArgument" | "ShapeMismatch")),
+            "expected an InvalidArgument or ShapeMismatch error of Evenkeel in candle's error, got {error}"
+        );
     }
     let error = sample_rows(&x, None, &[]).unwrap_err();
     assert_eq!(typed(&error).map(Error::name), Some("ShapeMismatch"));

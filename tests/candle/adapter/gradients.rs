@@ -91,7 +91,7 @@ fn of_rotary_embedding() -> Result<()> {
         let x = var(&data, &dims)?;
         let grads = gradients(&rotary_emb::rope(&x, &cos, &sin)?, &dy)?;
         assert_gradient(&grads, &x, &of(evenkeel::rope_backward(of(Rows::shaped(&dy, &dims))?, &table))?)?;
-        // A table that candle tracks has no gradient.
+        // A table that candle tracks would need a gradient, which the op does not compute. So the backward pass fails.
         let tracked = Var::from_tensor(&cos)?;
         assert!(gradients(&rotary_emb::rope(&x, &tracked, &sin)?, &dy).is_err());
         Ok(())
@@ -119,7 +119,7 @@ fn of_attention() -> Result<()> {
         assert_gradient(&grads, &q, &expected.dq)?;
         assert_gradient(&grads, &k, &expected.dk)?;
         assert_gradient(&grads, &v, &expected.dv)?;
-        // Keys and values in one storage: the gradient is the sum of both gradients.
+        // One tensor serves as keys and as values. Its gradient is the sum of dk and dv.
         let grads = gradients(&guarded::attention(&q.detach(), &k, &k, &options)?, &dy)?;
         let q = elements::<E>(&q)?;
         let kv = of_heads(&kv, kv_dims)?;
@@ -138,7 +138,7 @@ fn of_a_gradient_is_an_error() -> Result<()> {
     let error = grads.get(&x).expect("the variable must have a gradient").sqr()?.sum_all()?.backward().unwrap_err();
     assert!(
         error.to_string().contains("backward is not supported for softmax"),
-        "expected an error about the gradient of softmax's gradient, got {error}"
+        "expected an error that rejects the second derivative of softmax, got {error}"
     );
     Ok(())
 }

@@ -82,9 +82,10 @@ fn activations() -> Result<()> {
     each_type!(check)
 }
 
-/// Returns cosines and sines, `[positions, half]` each, that have the bits of the table.
+/// Returns the cosines and the sines of a table as two tensors of shape `[positions, half]`, with the bits of the
+/// table.
 pub fn cos_sin(table: &RopeTable, positions: usize, half: usize) -> Result<[Tensor; 2]> {
-    // The table rotates (1, 0) to (cos, sin).
+    // Rotating the pair (1, 0) gives (cos, sin).
     let ones: Vec<f64> = (0..positions * 2 * half).map(|i| f64::from(u8::from(i % (2 * half) < half))).collect();
     let rotated = of(evenkeel::rope(of(Rows::new(&ones, positions, 2 * half))?, table))?;
     let rotated = tensor(&rotated, (positions, 2 * half))?;
@@ -101,7 +102,7 @@ fn rotary_embedding() -> Result<()> {
         let rows = of(Rows::shaped(&data, &dims))?;
         let (halves, neighbours) =
             (of(evenkeel::rope(rows, &table(false)?))?, of(evenkeel::rope(rows, &table(true)?))?);
-        // Longer tables, and tables for each entry of the batch.
+        // `long` doubles the number of positions in a table. `batched` repeats such a table for each batch entry.
         let long = |table: &Tensor| Tensor::cat(&[table, table], 0);
         let batched = |table: &Tensor| long(table)?.unsqueeze(0)?.repeat((batch, 1, 1));
         let x = tensor(&data, &dims[..])?;
@@ -128,9 +129,9 @@ fn attention_in_any_layout() -> Result<()> {
         let [heads, keys] = [of(Heads::new(&q, q_dims))?, of(Heads::new(&k, kv_dims))?];
         let expected = of(evenkeel::attention(heads, keys, of(Heads::new(&v, kv_dims))?, &options))?;
         let [q, k, v] = [tensor(&q, &q_dims[..])?, tensor(&k, &kv_dims[..])?, tensor(&v, &kv_dims[..])?];
-        // Heads that are next to each other in each position, as a projection writes them.
+        // Changes the layout so that the heads of a position are adjacent, as in the output of a projection.
         let projected = |xs: &Tensor| xs.transpose(1, 2)?.contiguous()?.transpose(1, 2);
-        // The first positions of a longer cache.
+        // Returns the same tensor as a view of the first positions in a longer cache.
         let cached = |xs: &Tensor| Tensor::cat(&[xs, xs], 2)?.narrow(2, 0, 5);
         for (q, k, v) in [
             (q.clone(), k.clone(), v.clone()),

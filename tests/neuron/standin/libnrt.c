@@ -70,8 +70,8 @@ void standin_compute(compute_t function) { compute = function; }
 int standin_live(int kind) { return live[kind]; }
 int standin_calls(void) { return calls; }
 const char *standin_wrong(void) { return wrong; }
-/* Makes calls of `function` fail with `status`. The first `after` calls still pass, and the next `times` calls fail. The
- * name "" stands for every function. */
+/* Makes calls of `function` fail with `status`. The first `after` calls still pass, and the next `times` calls fail.
+ * The name "" stands for every function. */
 void standin_fail(const char *function, int after, int times, int status) {
     snprintf(failing, sizeof failing, "%s", function);
     fail_after = after, fail_for = times, fail_status = status;
@@ -145,7 +145,8 @@ static const uint32_t NUMBERS[] = {1, 2, 3, 5, 8};
 static const uint32_t NUMBERS[] = {10, 7, 6, 3, 8};
 #endif
 
-/* Parses the lines `in NAME TYPE N N ..` and `out NAME TYPE N N ..` after the header. Other lines are for the test. */
+/* Parses the lines `in NAME TYPE N N ..` and `out NAME TYPE N N ..` after the header. Skips lines that only the test
+ * reads. */
 static bool parse(model_t *model) {
     char *text = strndup((const char *)model->neff + 1024, model->size - 1024), *rest = text, *line;
     bool good = true;
