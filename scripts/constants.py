@@ -131,9 +131,10 @@ def monotone_poly(c):
         m[0] = below(m[0])
     print("  MONOTONE_POLY  0.5 pinned,", [bits32(v) for v in m])
     print("    gap %.4f, errors %.4f, in 2^-28" % (gap(m) * 2**28, errors * 2**28))
-    # `before` bounds the relative error before the last rounding. Where |r| is near ln2/16, the significand is between
-    # e^(ln2/16) and 2 e^(-ln2/16). In ULP, `before` is largest at the largest significand. The relative error of the
-    # last rounding is largest at the smallest significand.
+    # `before` bounds the relative error before the last rounding. It is largest where |r| is near ln2/16. The
+    # significands there are between e^(ln2/16) and 2 e^(-ln2/16). The first printed error is in ULP, for the largest of
+    # these significands. The second is relative, for the smallest, where the last rounding has the largest relative
+    # error.
     before = errors / 2 + max(abs(relative(m, half * i / 1000)) for i in range(-1000, 1001))
     print("    error %.4f ULP, %.4f 2^-24 of the result" % (mpf(1) / 2 + before * 2 * exp(-half) * 2**23, (exp(-half) + before * 2**24)))
 

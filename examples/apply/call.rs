@@ -192,7 +192,7 @@ impl<'a> Call<'a> {
         Err(self.shape("mask", &mask.shape, format!("it must broadcast to {to:?}")))
     }
 
-    /// Fails if the shape is not `needed`.
+    /// Fails unless the input has the shape `needed`.
     pub fn has_shape(&self, input: &str, shape: &[usize], needed: &[usize]) -> Result<()> {
         if shape == needed {
             return Ok(());

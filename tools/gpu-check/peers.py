@@ -222,7 +222,7 @@ class Clock:
     def measure(self, calls):
         """Returns the median, the fastest and the slowest batch, in µs per call, and a problem if there was one.
 
-        Successive calls of a batch use `calls` in turn.
+        The calls of a batch cycle through the functions in `calls`.
         """
         around = itertools.cycle(range(len(calls)))
         # Keeps each result until its call runs again. Otherwise, every call would write to the memory that the previous

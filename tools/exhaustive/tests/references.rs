@@ -88,8 +88,9 @@ fn formulas_keep_to_half_of_their_brackets() {
         for x in inputs().filter(|x| x.is_finite()) {
             let bracket = formula(x);
             let number = (function.exact)(&Float::with_val(24, x), 256).number;
-            // Each number must be in the inner half of its bracket. A bracket whose ends are equal has no inner half.
-            // Numbers below 2^-1000 in magnitude only decide the sign of zero.
+            // Each number must be in the inner half of its bracket. A bracket whose ends are equal has no inner half,
+            // so it is skipped. Numbers below 2^-1000 in magnitude are skipped, because they round to 0 and only their
+            // sign matters.
             if bracket.low == bracket.high || number.clone().abs() < 2f64.powi(-1000) {
                 continue;
             }

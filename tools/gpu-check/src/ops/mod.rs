@@ -198,9 +198,9 @@ pub trait Op {
     const IS_OF_ROWS: bool = true;
     /// Names of the ways to call the op, such as with an option or without weights.
     const WAYS: &'static [&'static str] = &["plain"];
-    /// n, if a check that is limited to small shapes runs every n-th case. Kernels that an interpreter runs are checked
-    /// in this way. Slow ops have a larger n. n and the number of ways have no common divisor, so that the check covers
-    /// all ways.
+    /// A check that is limited to small shapes runs only every n-th case, where n is this number. Such checks run
+    /// kernels on an interpreter, so slow ops have a larger n. The number of ways and n have no common divisor, so that
+    /// the check covers all ways.
     const SMALL_CASE_STEP: usize = 1;
 
     /// Returns the nearest shape that the op accepts.
