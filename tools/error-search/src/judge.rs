@@ -25,7 +25,8 @@ pub struct Op {
 pub enum Precision {
     /// Arithmetic of about 100 bits. It is fast, and uses this program's formulas.
     Fast,
-    /// `evenkeel::reference` in [`DoubleDouble`](evenkeel::reference::DoubleDouble); its verdict is final.
+    /// The functions of `evenkeel::reference` in [`DoubleDouble`](evenkeel::reference::DoubleDouble). A verdict in this
+    /// arithmetic is final.
     Slow,
 }
 

@@ -131,7 +131,7 @@ pub enum Extent {
     Rows,
     /// One number for each column: a weight or its gradient.
     Columns,
-    /// Queries of attention or its results: [`QUERIES`] rows.
+    /// Queries or results of attention, which have [`QUERIES`] rows.
     Queries,
     /// Keys or values of attention: one number for each element of the shape. Few of them are hostile, because a result
     /// depends on many rows.
@@ -166,7 +166,7 @@ impl<E> From<Vec<Vec<E>>> for Results<E> {
     }
 }
 
-/// A prepared call on the device, which lacks only the memory for [`Op::READ`] and [`Op::WRITTEN`].
+/// A call on the device. Everything is prepared except the memory for [`Op::READ`] and [`Op::WRITTEN`].
 pub trait Ready<E> {
     /// Writes the initial contents of the results, if the op reads them.
     fn fill(&mut self, _read: &[Placed<E>], _written: &mut [Placed<E>]) -> Result<()> {

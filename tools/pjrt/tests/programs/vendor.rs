@@ -8,7 +8,7 @@ use half::bf16;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// Number of candidates that all steps work on.
+/// Number of candidates. All steps work only on these tokens.
 const GLOBAL_TOP_K: usize = 256;
 /// Logit of excluded candidates.
 const SENTINEL: f32 = -3000.0;
@@ -149,7 +149,7 @@ fn field_failure_of_the_sampler() {
             assert_eq!(
                 ours,
                 sample_rows(view, None, &requests).unwrap(),
-                "{name}: expected the result of sample_rows on the host"
+                "{name}: the device must return the same results as sample_rows on the host"
             );
             let batches: Vec<&[f32]> = wide.chunks(cols).collect();
             let theirs = batches.chunks(5).flat_map(|batch| vendor(batch, of));
