@@ -1,5 +1,5 @@
-//! Tests that burn fails until it computes activations with Evenkeel: on these inputs, burn's own activations are NaN,
-//! infinite or imprecise.
+//! Tests that fail in the unchanged burn, and pass once it computes activations with Evenkeel. On these inputs, burn's
+//! own activations are NaN, infinite or imprecise.
 
 use burn_tensor::activation::{gelu, softmax, softplus};
 use burn_tensor::{DType, Tensor};

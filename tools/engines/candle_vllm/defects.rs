@@ -1,5 +1,5 @@
-//! Tests that candle-vllm fails until it samples with Evenkeel. In these batches, one request makes another fail, or a
-//! request's parameters are ignored.
+//! Tests that fail in the unchanged candle-vllm, and pass once it samples with Evenkeel. In these batches, one request
+//! makes another fail, or a request's parameters are ignored.
 
 mod requests;
 

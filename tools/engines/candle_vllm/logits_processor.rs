@@ -1,4 +1,4 @@
-//! New version of this module of candle-vllm, which samples for a batch of requests with Evenkeel.
+//! New version of candle-vllm's module `logits_processor`. It samples for a batch of requests with Evenkeel.
 
 use crate::candle::{DType, Error as CandleError, Result, Tensor};
 use crate::openai::sampling_params::SamplingParams;

@@ -1,5 +1,5 @@
-//! Tests that Crane's server fails until it samples with Evenkeel: requests whose tokens contradict the parameters. The
-//! engine samples with its code for CPUs.
+//! Tests that fail in the unchanged Crane, and pass once its server samples with Evenkeel. The server uses its code for
+//! CPUs. In the unchanged server, the tokens of these requests contradict the parameters.
 
 mod server;
 

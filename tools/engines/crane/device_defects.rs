@@ -1,5 +1,5 @@
-//! Tests that Crane's server fails until it samples with Evenkeel. The engine samples with its code for GPUs, whose
-//! tensor operations also run on the CPU.
+//! Tests that fail in the unchanged Crane, and pass once its server samples with Evenkeel. The server uses its code for
+//! GPUs, whose tensor operations also run on the CPU.
 
 mod server;
 

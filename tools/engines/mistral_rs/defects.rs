@@ -1,5 +1,5 @@
-//! Tests that mistral.rs fails until it uses Evenkeel: inputs for which its sampler, softplus, norm and mask return
-//! wrong results.
+//! Tests that fail in the unchanged mistral.rs, and pass once it uses Evenkeel. For these inputs, the engine's own
+//! sampler, softplus, norm and mask return wrong results.
 
 use crate::attention::attend;
 use crate::gdn::backend::{compute_beta_g, l2_norm, softplus};

@@ -1,5 +1,5 @@
-//! Tests that moshi fails until it uses Evenkeel: inputs for which streams fail, influence each other, or get
-//! impossible results.
+//! Tests that fail in the unchanged moshi, and pass once it uses Evenkeel. With these inputs, streams of the unchanged
+//! moshi fail, influence each other, or get impossible results.
 //!
 //! The models are small, and their weights are set so that the results are known.
 

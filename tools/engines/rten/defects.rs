@@ -1,5 +1,5 @@
-//! Tests that rten fails until it uses Evenkeel: inputs for which its sampler and its filters panic or draw an
-//! impossible token.
+//! Tests that fail in the unchanged rten, and pass once it uses Evenkeel. For these inputs, rten's own sampler and
+//! filters panic or draw an impossible token.
 
 use rten_generate::Logits;
 use rten_generate::filter::{Chain, LogitsFilter, Temperature, TopK};

@@ -1,5 +1,5 @@
-//! Tests that text-embeddings-inference fails until it uses Evenkeel. In these batches, embeddings are NaN, or differ
-//! from the embedding of the same sequence in a batch of its own.
+//! Tests that fail in the unchanged text-embeddings-inference, and pass once it uses Evenkeel. In these batches,
+//! embeddings of the unchanged engine are NaN, or differ from the embedding of the same sequence in a batch of its own.
 
 mod tiny;
 

@@ -1,4 +1,5 @@
-//! Tests that text-embeddings-inference fails until it uses Evenkeel: requests whose responses contain a NaN.
+//! Tests that fail in the unchanged text-embeddings-inference, and pass once it uses Evenkeel. The responses of the
+//! unchanged engine to these requests contain a NaN.
 
 mod tiny;
 

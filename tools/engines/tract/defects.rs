@@ -1,5 +1,5 @@
-//! Tests that tract fails until it uses Evenkeel: masks and scores for which its masked softmax and its attention
-//! return NaN.
+//! Tests that fail in the unchanged tract, and pass once it uses Evenkeel. For these masks and scores, tract's own
+//! masked softmax and attention return NaN.
 
 use tract_nnef::internal::*;
 use tract_transformers::ops::scaled_masked_softmax::ScaledMaskedSoftmax;

@@ -1,5 +1,5 @@
-//! Tests that vllm.rs fails until it samples with Evenkeel. In these batches, one request makes another fail, or a
-//! request's parameters are ignored.
+//! Tests that fail in the unchanged vllm.rs, and pass once it samples with Evenkeel. In these batches, one request
+//! makes another fail, or a request's parameters are ignored.
 
 mod requests;
 
@@ -116,7 +116,7 @@ fn penalties_apply_from_the_first_token() {
     }
 }
 
-/// Tests a runner in another process, which receives only the last token of a sequence.
+/// Tests a runner that runs in another process. Such a runner receives only the last token of a sequence.
 #[test]
 fn penalties_apply_from_the_first_token_in_another_process() {
     let runner = ModelRunner::with_seed(7);

@@ -1,10 +1,10 @@
-//! New version of this module of vllm.rs, which samples for a batch of requests with Evenkeel.
+//! New version of vllm.rs's module `logits_processor`. It samples for a batch of requests with Evenkeel.
 
 use super::config::{GenerationConfig, SamplingParams};
 use candle_core::{DType, Error as CandleError, Result, Tensor};
 use evenkeel::{Draw, Error, Request, Rows, Sampler, SamplerConfig, Step, sample_rows};
 
-/// Stands for a token in the results, if the sampler refused the row.
+/// Value in place of the token of a row that the sampler refused.
 pub const REFUSED: u32 = u32::MAX;
 
 /// Number of last tokens that penalties count.
