@@ -131,9 +131,9 @@ def monotone_poly(c):
         m[0] = below(m[0])
     print("  MONOTONE_POLY  0.5 pinned,", [bits32(v) for v in m])
     print("    gap %.4f, errors %.4f, in 2^-28" % (gap(m) * 2**28, errors * 2**28))
-    # `before` bounds the relative error before the last rounding. Where |r| is near ln2/16, the significand is between
-    # e^(ln2/16) and 2 e^(-ln2/16). In ULP, `before` is largest at the largest significand. The relative error of the
-    # last rounding is largest at the smallest significand.
+    # `before` bounds the relative error before the last rounding. Where |r| is near ln2/16, significands are between
+    # e^(ln2/16) and 2 e^(-ln2/16). The first printed error is in ULP, for the largest of these significands. The second
+    # is relative, for the smallest of them, because the last rounding then has its largest relative error.
     before = errors / 2 + max(abs(relative(m, half * i / 1000)) for i in range(-1000, 1001))
     print("    error %.4f ULP, %.4f 2^-24 of the result" % (mpf(1) / 2 + before * 2 * exp(-half) * 2**23, (exp(-half) + before * 2**24)))
 
@@ -197,8 +197,8 @@ def log_f64():
 def log_pair():
     """Prints the constants of ln and log2. The formula is ln(1+r) = r - r^2/2 + r^3 q(r), divided by ln 2 for log2."""
     base = mpf("0.71875")
-    # `ends` bounds eight intervals from `base` to 2 `base`. `c` has a factor for each interval. The factor of the
-    # interval around 1 is 1.
+    # `ends` holds the ends of eight adjoining intervals between `base` and 2 `base`. `c` holds one factor for each
+    # interval. For the interval that contains 1, the factor is 1.
     at = lambda i: (base + mpf(i) / 16) if base + mpf(i) / 16 <= 1 else 1 + (base + mpf(i) / 16 - 1) * 2
     ends = [at(i) for i in range(9)]
     c = [mpf(1) if a < 1 < b else nint(2 / (a + b) * 256) / 256 for a, b in zip(ends, ends[1:])]

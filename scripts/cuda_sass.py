@@ -25,7 +25,7 @@ ACCESS = re.compile(r"(LDG|LD|STG|ST)\b(.*)")
 
 
 def kernels(listing):
-    """Returns each kernel's instructions, and the indices of its labels among them."""
+    """Returns the instructions of each kernel, and for each label the index of the instruction after it."""
     found, instructions, labels = {}, [], {}
     for line in listing.splitlines():
         if kernel := re.match(r"\.text\.(\w+):", line):

@@ -84,8 +84,8 @@ def scalar_vectors(rng):
             yield name, "", [x], [function(mpf(x))]
 
 
-# Functions that were added later. Their cases have a random generator of their own, so that the lines of the functions
-# above do not change.
+# These functions have a random generator of their own. So their arguments do not change the arguments of the functions
+# above.
 LATER = {
     "exp_m1": mp.expm1,
     "softplus": lambda x: mp.log(1 + mp.exp(x)),

@@ -192,7 +192,7 @@ impl<'a> Call<'a> {
         Err(self.shape("mask", &mask.shape, format!("it must broadcast to {to:?}")))
     }
 
-    /// Fails if the shape is not `needed`.
+    /// Fails unless the input has the shape `needed`.
     pub fn has_shape(&self, input: &str, shape: &[usize], needed: &[usize]) -> Result<()> {
         if shape == needed {
             return Ok(());
@@ -253,7 +253,7 @@ impl<'a> Call<'a> {
         value.as_bool().map(Some).ok_or_else(|| self.bad_attr(attr, "true or false"))
     }
 
-    /// Returns the value for an attribute that is one of several words.
+    /// Returns the choice that an attribute names. Fails if the attribute is none of the words in `choices`.
     pub fn choice<T: Copy>(&self, attr: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
         let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
         let chosen = choices.iter().find(|(word, _)| value.as_str() == Some(word));

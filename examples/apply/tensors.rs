@@ -1,4 +1,4 @@
-//! Conversions between tensors in safetensors files and the operands and results of ops.
+//! Converts tensors of safetensors files to operands, and results of ops to tensors of such files.
 
 use evenkeel::{Floats, Mask};
 use half::{bf16, f16};

@@ -11,7 +11,7 @@ pub struct Named {
     pub report: Report,
 }
 
-/// Storage type of both candle and Evenkeel.
+/// Storage type that both candle and Evenkeel support.
 trait Stored: Element + WithDType {}
 impl<E: Element + WithDType> Stored for E {}
 

@@ -154,7 +154,8 @@ impl Checkpoint {
 impl Weights for Checkpoint {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<QMatMul> {
         let tensor = self.tensor(name, &[rows, cols])?;
-        // Candle has no vectorised product for the types below. Products with f32 weights are several times faster.
+        // Candle has no vectorised products for weights of these types. After conversion to f32, products are several
+        // times faster.
         if let GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1 = tensor.dtype() {
             return Ok(QMatMul::Tensor(tensor.dequantize(&self.device)?));
         }

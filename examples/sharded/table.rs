@@ -44,7 +44,7 @@ pub struct Table<'r> {
     all: Tally,
 }
 
-/// Line of the table: an op in a type.
+/// Line of the table, with the results of one op in one element type.
 pub struct Line<'t, 'r> {
     table: &'t mut Table<'r>,
     tally: Tally,
@@ -62,7 +62,7 @@ impl<'r> Table<'r> {
         Table { rank, all: Tally::default() }
     }
 
-    /// Runs `cases`, and prints their line of the table on the first rank.
+    /// Runs the cases of an op in one type. The first rank prints the line of the table.
     pub fn line<E: Element>(
         &mut self,
         op: &str,

@@ -68,7 +68,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(if run::run(arguments, folder)? { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) });
     }
     let out = arguments.out.as_deref().context("the option `--out` is missing")?;
-    // If the file can't be written, fails here and not after the training, which takes minutes.
+    // If the file can't be written, the program fails here, and not after minutes of training.
     let place = Out::new(out)?;
     let weights = training::train(corpus::COMMITTED, arguments.seed, arguments.steps)?;
     place.write(&weights)?.rename()?;

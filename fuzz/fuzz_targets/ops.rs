@@ -46,7 +46,7 @@ fn check<E: Element>(call: &Call, data: &[E]) {
         let Ok(second) = with_level(level, outcome) else { return };
         assert_eq!(
             first, second,
-            "{call:?}: the outcome at {level} must equal the outcome at the default instruction set"
+            "{call:?}: the outcome with {level} must equal the outcome with the default instruction set"
         );
     }
 }

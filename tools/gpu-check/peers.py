@@ -71,7 +71,7 @@ def ops(torch, triton, liger):
         return functional.layer_norm(x, (x.shape[-1],), weight, bias, EPS["layer"])
 
     def gradient(forward):
-        """Returns a function that prepares the gradients of `forward`. It takes the arguments of `forward`, then dy."""
+        """Returns a function that prepares the gradients of `forward`, given the arguments of `forward` and dy."""
 
         def prepared(*arguments):
             *arguments, dy = arguments
@@ -222,7 +222,7 @@ class Clock:
     def measure(self, calls):
         """Returns the median, the fastest and the slowest batch, in µs per call, and a problem if there was one.
 
-        Successive calls of a batch use `calls` in turn.
+        The calls of a batch cycle through the functions in `calls`.
         """
         around = itertools.cycle(range(len(calls)))
         # Keeps each result until its call runs again. Otherwise, every call would write to the memory that the previous

@@ -58,7 +58,7 @@ pub fn attention(call: &Call<'_>) -> Result<Results> {
     let Some((mut results, lse)) = results else {
         let [q, k, v] = [q, k, v].map(|input| input.values.floats().dtype());
         return Err(Failure::dtype(format!(
-            "{}: q is {q}, k is {k} and v is {v}; all must have one type",
+            "{}: q is {q}, k is {k} and v is {v}; all three must have the same type",
             call.name()
         )));
     };

@@ -27,7 +27,8 @@ pub fn text(tokens: &[u32]) -> String {
     text.replace('\n', " ").trim().to_string()
 }
 
-/// Weights whose output layer maps each piece to the next. The weights of the layers are random.
+/// Weights of a model whose output layer maps each piece of the sentence to the next piece. All other layers have
+/// random weights.
 pub struct Memorised {
     config: Config,
     generator: Generator,
@@ -59,7 +60,8 @@ impl Memorised {
         Memorised { config, generator, values: values.map(|(name, values)| (name.to_string(), values)).into() }
     }
 
-    /// Returns the weights with this name for modification. The vector is empty if no weights have this name yet.
+    /// Returns the weights with this name, so that the caller can change them. The vector is empty if no weights have
+    /// this name yet.
     pub fn values(&mut self, name: &str) -> &mut Vec<f32> {
         self.values.entry(name.to_string()).or_default()
     }

@@ -34,7 +34,7 @@ macro_rules! half {
 }
 half!(f16 bf16);
 
-/// Computes the softmax with the largest logit subtracted.
+/// Computes the softmax after subtracting the largest logit.
 pub fn softmax<T: Number>(scores: &[T]) -> Vec<T> {
     let max = scores.iter().fold(T::round(f32::NEG_INFINITY), |max, &score| if score > max { score } else { max });
     let exps: Vec<T> = scores.iter().map(|&score| T::round((score - max).widen().exp())).collect();

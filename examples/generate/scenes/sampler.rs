@@ -95,7 +95,7 @@ fn order(logits: &[bf16]) -> Vec<u32> {
     order
 }
 
-/// Returns keep flags that allow these tokens only.
+/// Returns keep flags that are set only for these tokens.
 fn flags(tokens: &[u32]) -> Vec<u8> {
     let mut keep = vec![0; VOCABULARY];
     for token in tokens {

@@ -38,7 +38,7 @@ struct Arguments {
 enum Command {
     /// Compare the instructions per element with `counts.tsv`; needs valgrind.
     Counts {
-        /// Write the counts of this op to `counts.tsv` instead of comparing; without an op, of all ops.
+        /// Write counts to `counts.tsv` instead of comparing: the counts of this op, or of all ops if no op is given.
         #[arg(long, value_name = "OP")]
         write: Option<Option<String>>,
     },

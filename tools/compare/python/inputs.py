@@ -40,7 +40,7 @@ def positive(index):
 
 
 def numbers(kind, stream, count):
-    """Makes the numbers in parts, because the hashes of all of them would take much memory."""
+    """Makes the numbers in parts, because all hashes together would take much memory."""
     make = {"normal": normal, "flat": flat, "peaked": peaked, "positive": positive}[kind]
     part = 1 << 20
     return np.concatenate([make(indices(stream, i, min(i + part, count))) for i in range(0, count, part)])

@@ -13,7 +13,7 @@ class Contender:
     """A function to time.
 
     `run` computes once; `result` then returns the result as an array or a tensor. `prepare` restores the input of a
-    call that works in place, untimed.
+    call that works in place. Only `run` is timed.
     """
 
     def __init__(self, name, form, run, result, prepare=None):

@@ -25,7 +25,7 @@ pub enum Command {
     Time(Time),
     /// Write the page, the raw data and the picture of the timed runs.
     Report {
-        /// Folder to write them to.
+        /// Folder for the page, the raw data and the picture.
         #[arg(long, value_name = "FOLDER")]
         docs: PathBuf,
         /// Files that `time` and peers.py wrote; without them, the raw data in the folder is read.

@@ -28,8 +28,8 @@ impl Distribution {
         }
     }
 
-    /// Makes `len` numbers, which differ between streams. Each is a multiple of a power of two with few enough digits
-    /// to be exact in f32. The only rounding is therefore to the element type.
+    /// Makes `len` numbers, which differ between streams. Each number has so few binary digits that f32 represents it
+    /// exactly. Only the conversion to the element type rounds it.
     pub fn numbers<E: Float>(self, stream: u64, len: usize) -> Vec<E> {
         let index = |i: usize| stream << 40 | i as u64;
         match self {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Returns names and values; unknown facts are omitted.
+/// Returns the value of each fact by its name. Facts that cannot be determined are omitted.
 pub fn facts() -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     let mut fact = |name: &str, value: Option<String>| {

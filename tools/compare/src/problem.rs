@@ -93,12 +93,12 @@ impl<E: Float> Problem<E> {
         self.beside.get_or_init(make)
     }
 
-    /// Returns numbers as candle's tensor of the problem's shape.
+    /// Returns a candle tensor that has the shape of the problem and contains these numbers.
     pub fn tensor(&self, numbers: &[E]) -> Result<Tensor> {
         Tensor::from_slice(numbers, self.shape.0, &Device::Cpu)
     }
 
-    /// Returns numbers, one for each column, as a tensor of candle.
+    /// Returns a candle tensor with one axis. It contains these numbers, one for each column.
     pub fn line(&self, numbers: &[E]) -> Result<Tensor> {
         Tensor::from_slice(numbers, self.cols(), &Device::Cpu)
     }

@@ -166,7 +166,7 @@ impl<E: Float> Runner<'_, '_, E> {
     }
 }
 
-/// Measures calls in parts. `calls` is the total number of calls, and `most` is the largest number in a part.
+/// Measures `calls` calls, divided into parts of at most `most` calls.
 fn in_parts(calls: usize, most: usize, mut part: impl FnMut(usize) -> Time) -> Time {
     let mut all = Time::default();
     for start in (0..calls).step_by(most) {

@@ -204,7 +204,7 @@ static double disturbance(float x) {
     return bits % 3 < 2 ? (bits % 3 == 0 ? -1.0 : 1.0) : (double)(bits >> 11 & 0xfffff) / 0x80000 - 1.0;
 }
 
-// Moves `near` by at most `most` units in the last place.
+// Returns `near`, moved by up to `most` units in the last place. The bits of `x` determine the distance.
 static float off_by_ulps(float near, float x, int most) {
     if (near == 0 || !std::isfinite(near)) {
         return near;
@@ -212,7 +212,8 @@ static float off_by_ulps(float near, float x, int most) {
     return __uint_as_float(__float_as_uint(near) + (int)std::lrint(disturbance(x) * most));
 }
 
-// Moves `exact` by at most `most`, and rounds the result to f32 in the direction of `exact`.
+// Returns `exact`, moved by up to `most` and then rounded to f32 toward the original value. The bits of `x` determine
+// the distance.
 static float off_by(double exact, float x, double most) {
     if (most == 0 || !std::isfinite(exact)) {
         return (float)exact;

@@ -62,7 +62,7 @@ float fast_reciprocal(float x);
 float fast_log2(float x);
 float fast_rsqrt(float x);
 float fast_sqrt(float x);
-// Products: the first with subnormal numbers replaced by zero, the second rounded up.
+// `product_ftz` replaces subnormal factors and results by zero. `product_up` rounds up.
 float product_ftz(float a, float b);
 float product_up(float a, float b);
 

@@ -39,7 +39,7 @@ pub enum Error {
     UnknownKernel(String),
     #[error("kernel {0} was launched with {1} threads per block, which it does not support")]
     OtherThreads(String, u32),
-    #[error("kernel {0} was launched with {1} bytes of arguments, which is not the size of its arguments")]
+    #[error("kernel {0} was launched with {1} bytes of arguments, but its arguments have another size")]
     OtherArguments(String, usize),
     #[error("kernel {0} is stuck: some threads loop forever, or wait for threads that never arrive")]
     Stuck(String),

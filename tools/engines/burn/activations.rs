@@ -1,4 +1,5 @@
-//! The tests of activations that burn runs for every backend. Their own package takes long to build.
+//! Runs burn's own tests of activations. burn keeps them in a package that takes long to build, so this file includes
+//! their source.
 
 use burn_tensor::Tensor;
 

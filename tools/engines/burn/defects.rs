@@ -1,4 +1,5 @@
-//! Inputs whose activations are NaN, infinite or imprecise.
+//! Tests that fail in the unchanged burn, and pass once it computes activations with Evenkeel. On these inputs, burn's
+//! own activations are NaN, infinite or imprecise.
 
 use burn_tensor::activation::{gelu, softmax, softplus};
 use burn_tensor::{DType, Tensor};
@@ -43,18 +44,20 @@ fn softplus_of_a_large_number_is_the_number() {
 
 #[test]
 fn softplus_of_a_low_number_keeps_its_digits() {
-    // e^-20, whose sum with 1 rounds to 1 in f32. The next term, e^-40 / 2, is below the last digit.
+    // The exact result is ln(1 + e^-20) = e^-20 - e^-40 / 2 + ... In f32, 1 + e^-20 rounds to 1, and the result rounds
+    // to the same number as e^-20.
     assert_eq!(values(softplus(Tensor::<1>::from([-20.0]), 1.0)), [2.061_153_7e-9]);
 }
 
 #[test]
 fn gelu_of_a_low_number_keeps_its_digits() {
-    // Exact to all digits of f32. 1 + erf loses them, because erf is near -1.
+    // The expected number is exact to all digits of f32. The formula with 1 + erf loses digits, because erf is near -1.
     assert_eq!(values(gelu(Tensor::<1>::from([-5.0]))), [-1.433_257_8e-6]);
     assert_eq!(values(gelu(Tensor::<1>::from([-INF]))), [0.0]);
 }
 
-/// Each probability is rounded once. Rounding exponentials and their quotients to 16 bits rounds twice.
+/// Checks that each probability is rounded only once. If exponentials are rounded to 16 bits, and then their quotients
+/// too, errors exceed the tolerance.
 #[test]
 fn probabilities_of_16_bits_are_rounded_once() {
     let x: Vec<f32> = (0..64).map(|i| (i * i % 61) as f32 / 16.0).collect();
@@ -62,7 +65,8 @@ fn probabilities_of_16_bits_are_rounded_once() {
     let scores = Tensor::<1>::from(x.as_slice()).cast(DType::BF16);
     for (y, x) in values(softmax(scores, 0)).into_iter().zip(x) {
         let exact = f64::from(x).exp() / sum;
-        // Half the distance of neighbours: 8 bits of significand. The bound of Evenkeel is 0.51.
+        // `unit` is the distance of neighbouring bf16 numbers, which have 8 significant bits. Evenkeel's error bound is
+        // 0.51 of it.
         let unit = (exact.log2().floor() - 7.0).exp2();
         assert!((f64::from(y) - exact).abs() <= 0.51 * unit, "{y} for {exact}");
     }

@@ -1,4 +1,4 @@
-//! Activations that Evenkeel computes, in place where the tensor is not shared.
+//! New module of burn's CPU backend. It computes activations with Evenkeel, in place unless the tensor is shared.
 
 use burn_backend::DType;
 use burn_std::{bf16, f16};
@@ -6,7 +6,7 @@ use evenkeel::{LanesMut, Softmax};
 
 use crate::FlexTensor;
 
-/// Runs an op on a tensor's elements, in order of the shape.
+/// Runs an op in place on a tensor's elements, in row-major order.
 macro_rules! in_place {
     ($tensor:expr, |$x:ident| $call:expr) => {{
         let mut tensor = contiguous($tensor);
@@ -47,7 +47,8 @@ pub fn log_sigmoid(tensor: FlexTensor) -> FlexTensor {
     in_place!(tensor, |x| evenkeel::log_sigmoid_in_place(x))
 }
 
-/// Drops the original, so that the result is not shared if the tensor was not.
+/// Drops the original tensor. Otherwise, the result could share its memory with the original, and the op could not work
+/// in place.
 fn contiguous(tensor: FlexTensor) -> FlexTensor {
     tensor.to_contiguous()
 }

@@ -1,4 +1,5 @@
-//! Batches in which a request fails because of another, or in which its parameters are not applied.
+//! Tests that fail in the unchanged candle-vllm, and pass once it samples with Evenkeel. In these batches, one request
+//! makes another fail, or a request's parameters are ignored.
 
 mod requests;
 
@@ -97,7 +98,7 @@ fn min_p_applies_without_top_p() {
     }
 }
 
-/// This worked before, and still does.
+/// The unchanged engine passes this test too.
 #[test]
 fn penalties_apply_after_the_window_is_full() {
     let params = SamplingParams { frequency_penalty: 0.5, ..params(0.0, None, None, None) };
@@ -105,7 +106,7 @@ fn penalties_apply_after_the_window_is_full() {
     assert_eq!(step(&mut DefaultPipeline::with_seed(7), &[LOGITS.to_vec()], &batch), [Ok(1)]);
 }
 
-/// This worked before, and still does.
+/// The unchanged engine passes this test too.
 #[test]
 fn filters_keep_the_most_probable_tokens() {
     let mut pipeline = DefaultPipeline::with_seed(7);

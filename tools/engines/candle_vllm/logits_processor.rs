@@ -1,4 +1,4 @@
-//! Sampler of the requests in a batch, on Evenkeel.
+//! New version of candle-vllm's module `logits_processor`. It samples for a batch of requests with Evenkeel.
 
 use crate::candle::{DType, Error as CandleError, Result, Tensor};
 use crate::openai::sampling_params::SamplingParams;
@@ -8,20 +8,20 @@ use evenkeel::{Draw, Error, Request, Rows, Sampler, SamplerConfig, Step, sample_
 /// Number of last tokens that penalties count, unless the request sets it.
 const WINDOW: usize = 128;
 
-/// Request of one row of logits.
+/// The request to which a row of logits belongs.
 pub struct Row<'a> {
     params: &'a SamplingParams,
     id: usize,
     /// Number of generated tokens.
     drawn: usize,
-    /// The generated tokens, if the request has penalties.
+    /// The generated tokens. Empty if the request has no penalties.
     output: Vec<u32>,
 }
 
 impl<'a> Row<'a> {
     pub fn new(group: &'a SequenceGroup) -> Self {
         let params = &group.sampling_params;
-        let sequence = group.get_seqs().values().next().expect("a group has a sequence").deref();
+        let sequence = group.get_seqs().values().next().expect("a group must have a sequence").deref();
         let mut output = Vec::new();
         if params.frequency_penalty != 0.0 || params.presence_penalty != 0.0 {
             output = sequence.get_token_ids().split_off(sequence.get_prompt_len());
@@ -30,7 +30,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Sampler with the parameters of requests that set none.
+/// Sampler. Its parameters are defaults for requests that set none.
 pub struct LogitsProcessor {
     seed: u64,
     temperature: Option<f32>,
@@ -50,13 +50,13 @@ impl LogitsProcessor {
         LogitsProcessor { seed, temperature, top_k, top_p, min_p }
     }
 
-    /// Draws a token for each row. A row's token does not depend on the other rows, and an error of a row leaves them
-    /// as they are.
+    /// Draws a token for each row. A row's token does not depend on the other rows. If a row has an error, the other
+    /// rows still get their tokens.
     pub fn sample(&self, logits: &Tensor, rows: &[Row]) -> Result<Vec<std::result::Result<u32, Error>>> {
         let (_, vocabulary) = logits.dims2()?;
         let values: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         let samplers: Vec<_> = rows.iter().map(|row| self.sampler(row.params)).collect();
-        // The row of a request with invalid parameters is drawn by this sampler. The token is not used.
+        // If the parameters of a request are invalid, this sampler draws a token, which is not used.
         let any = SamplerConfig::default().validate().map_err(CandleError::wrap)?;
         let requests: Vec<Request> = rows
             .iter()
@@ -71,7 +71,7 @@ impl LogitsProcessor {
         Ok(samplers.into_iter().zip(drawn).map(|(sampler, drawn)| Ok(sampler.and(drawn)?.token)).collect())
     }
 
-    /// Returns the sampler of a request. An error names the invalid parameter.
+    /// Returns the sampler of a request, or an error that names the invalid parameter.
     fn sampler(&self, params: &SamplingParams) -> std::result::Result<Sampler, Error> {
         let is_set = params.temperature.is_some() && (params.top_k.is_some() || params.top_p.is_some());
         let (temperature, top_k, top_p, min_p) = match is_set {
@@ -83,7 +83,7 @@ impl LogitsProcessor {
         config.top_k = top_k.filter(|k| *k > 0).map(|k| k as usize);
         config.top_p = top_p.filter(|p| !(*p <= 0.0 || *p >= 1.0)).map(f64::from);
         config.min_p = min_p.filter(|p| *p != 0.0).map(f64::from);
-        // A window of 0 has always turned penalties off.
+        // In candle-vllm, a window of 0 turns penalties off.
         let window = params.repeat_last_n.unwrap_or(WINDOW);
         if window > 0 {
             config.penalty_window = Some(window);

@@ -1,4 +1,4 @@
-//! Batches of requests, as the engine makes them.
+//! Batches of requests for the tests of candle-vllm, built from the engine's types.
 
 use candle_core::{Device, Tensor};
 use either::Either;

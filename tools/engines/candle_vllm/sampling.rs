@@ -1,4 +1,5 @@
-//! The engine's own modules for sampling, and replacements of the types that these modules only pass on.
+//! Package of candle-vllm's own modules for sampling. Other types of the engine, whose values these modules only pass
+//! on, are replaced by stubs.
 
 use candle_core as candle;
 
@@ -60,7 +61,7 @@ pub mod openai {
                 start_token_str: String,
             }
 
-            /// Tokenizer whose tokens have their numbers as text.
+            /// Tokenizer that decodes each token to its number.
             #[derive(Clone)]
             pub struct Tokenizer;
 

@@ -1,4 +1,5 @@
-//! Time of `DefaultPipeline::sample` for 8 requests with 49,152 logits each.
+//! Compares the times of candle-vllm's `DefaultPipeline::sample` before and after it uses Evenkeel, for 8 requests of
+//! 49,152 logits each.
 
 mod interleave;
 mod requests;
@@ -13,11 +14,12 @@ const VOCABULARY: usize = 49_152;
 
 fn main() {
     let is_changed = include_str!("../../src/openai/logits_processor.rs").contains("evenkeel");
-    // Logits like a model's: few are large. A multiplicative hash spreads them over the row.
+    // Only few logits are large, as in a model's output. A multiplicative hash spreads the large ones over the row.
     let spread = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32).ln() * -2.0;
     let logits: Vec<f32> = (1..=ROWS * VOCABULARY).map(spread).collect();
     let logits = Tensor::from_vec(logits, (ROWS, VOCABULARY), &Device::Cpu).unwrap();
-    // More generated tokens than the window of the penalties, so that they apply before the change too.
+    // The unchanged engine applies penalties only if there are more generated tokens than the penalty window, which is
+    // 128.
     let output: Vec<u32> = (0..200).collect();
     let penalties = SamplingParams { frequency_penalty: 0.5, ..params(0.0, None, None, None) };
     let cases = [

@@ -1,4 +1,5 @@
-//! Requests to the server on the CPU, whose tokens are not what the parameters say.
+//! Tests that fail in the unchanged Crane, and pass once its server samples with Evenkeel. The server uses its code for
+//! CPUs. In the unchanged server, the tokens of these requests contradict the parameters.
 
 mod server;
 
@@ -32,9 +33,9 @@ fn equal_seeds_give_equal_texts() {
 #[test]
 fn a_token_far_below_the_largest_logit_is_drawn() {
     let tokens = complete(RARE, 2000, json!({ "seed": 1, "temperature": 1.0, "top_k": 0, "top_p": 1.0 })).unwrap();
-    // The expected number is 17, and its standard deviation is 4.
+    // `rare` has a mean of 17 and a standard deviation of 4.
     let rare = tokens.iter().filter(|token| **token != 0).count();
-    assert!((5..35).contains(&rare), "{rare} of 2000 tokens are not token 0");
+    assert!((5..35).contains(&rare), "expected 5 to 34 of 2000 tokens to differ from token 0, got {rare}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! Server whose model returns fixed logits, so that tests see the tokens that a request gets.
+//! Crane's server for the tests. Its model returns fixed logits, and a response contains the numbers of the drawn
+//! tokens.
 
-// Each test program uses a part of this module.
+// Each test program uses only some items of this module.
 #![allow(dead_code)]
 
 use std::sync::{Arc, OnceLock};
@@ -21,7 +22,7 @@ use tokenizers::Tokenizer;
 /// Number of tokens in the vocabulary. The text of a token is its number.
 pub const VOCABULARY: usize = 500;
 
-/// Prompts. Each selects the logits of all following steps.
+/// Prompts. A prompt selects the logits that the model returns at every step.
 pub const FALLING: &str = "0";
 pub const RARE: &str = "1";
 pub const NAN: &str = "2";
@@ -31,7 +32,7 @@ pub fn logits(prompt: u32) -> Vec<f32> {
     (0..VOCABULARY)
         .map(|token| match (prompt, token) {
             (0, _) => -0.01 * token as f32,
-            // Of 1000 draws, about 8 are not token 0.
+            // Among 1000 draws, about 8 are tokens other than token 0.
             (1, 0) => 0.0,
             (1, _) => -11.0,
             (_, 5) => f32::NAN,
@@ -67,7 +68,7 @@ pub fn distinct(tokens: &[usize]) -> Vec<usize> {
     tokens
 }
 
-/// Returns the server of this process. An engine occupies a thread of candle's pool, so there is only one.
+/// Returns the server of this process. There is only one server, because an engine occupies a thread of candle's pool.
 fn state() -> Arc<AppState> {
     static STATE: OnceLock<Arc<AppState>> = OnceLock::new();
     STATE.get_or_init(start).clone()
@@ -165,6 +166,6 @@ struct NoTemplate;
 
 impl ChatTemplateProcessor for NoTemplate {
     fn apply(&self, _: &[ChatMessage]) -> Result<String, String> {
-        Err("the tests complete texts".into())
+        Err("the tests must not use chat templates".into())
     }
 }

@@ -1,7 +1,7 @@
-//! Times of a draw, and tokens per second of SmolLM2-135M, with the engine's former sampler and with Evenkeel's.
+//! Compares Crane's former sampler with Evenkeel's: the time of a draw, and the tokens per second of SmolLM2-135M.
 //!
-//! usage: speed [CHECKPOINT], the path of a GGUF file of Llama's architecture. Without it, the logits are random numbers,
-//! and no text is written.
+//! usage: speed [CHECKPOINT], where CHECKPOINT is a GGUF file of Llama's architecture. Without a checkpoint, the
+//! program only times draws, from random logits.
 
 use std::time::{Duration, Instant};
 
@@ -12,28 +12,29 @@ use candle_transformers::generation::LogitsProcessor;
 use crane_core::models::minicpm5::modeling::MiniCpm5Model;
 use crane_core::utils::tokenizer_utils::build_tokenizer_from_gguf;
 
-/// Declares modules. rustfmt would look for them in this folder, where they are not.
+/// Declares modules by a macro, because rustfmt would look for the files of ordinary modules in this folder, where they
+/// don't exist.
 macro_rules! files {
     ($($file:ident),*) => {
         $(#[allow(dead_code, unexpected_cfgs)] pub mod $file;)*
-        /// Type of the messages that a sequence sends. Here it sends none.
+        /// Type of the messages that a sequence sends to its client. No messages are sent here.
         pub enum EngineResponse {}
     };
 }
 
-/// The engine's sampler before the change.
+/// Crane's own sampler.
 mod former {
     files!(sampling, sequence);
 }
 
-/// The engine's sampler after the change.
+/// Crane's sampler after it was changed to use Evenkeel.
 mod changed {
     files!(guarded, sampling, sequence);
 }
 
 const PROMPT: &str = "The sea was calm, and the captain";
 
-/// The former sampler asks for this function.
+/// Crane's own sampler calls this function.
 fn is_gpu_device(_: &Device) -> bool {
     false
 }
@@ -55,7 +56,7 @@ const PARAMETERS: [Parameters; 5] = [
     Parameters { name: "top-k 40, top-p 0.95", temperature: 0.8, top_k: 40, top_p: 0.95 },
 ];
 
-/// Defines a function that returns a sequence of the old or of the new engine.
+/// Defines a function that returns a sequence for the old or for the new sampler.
 macro_rules! request {
     ($name:ident, $module:ident, $field:ident: $value:expr) => {
         fn $name(p: Parameters) -> $module::sequence::Sequence {
@@ -98,7 +99,7 @@ impl Model {
     fn read(path: &str) -> Result<Self> {
         let mut file = std::fs::File::open(path)?;
         let mut content = Content::read(&mut file)?;
-        // The file does not state the length of heads, and the engine would assume 128.
+        // The file does not state the head dimension. Without it, Crane would assume 128.
         content.metadata.insert("llama.attention.key_length".into(), Value::U32(64));
         let tokenizer = build_tokenizer_from_gguf(&content)?;
         let prompt = tokenizer.encode(PROMPT, true).map_err(anyhow::Error::msg)?.get_ids().to_vec();
@@ -112,7 +113,7 @@ impl Model {
 
 fn main() -> Result<()> {
     let mut model = std::env::args().nth(1).map(|path| Model::read(&path)).transpose()?;
-    // The engine runs its steps in this pool of threads.
+    // Crane runs its steps in this thread pool too.
     Device::Cpu.with_context(|| -> Result<()> {
         let logits = match &mut model {
             Some(model) => model.step(&model.prompt.clone(), 0)?,
@@ -140,7 +141,7 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// Returns the shortest times of a draw with the old and with the new sampler, which take turns.
+/// Returns the shortest time of a draw with the old sampler, and with the new sampler. The two samplers draw in turns.
 fn draws(parameters: Parameters, logits: &Tensor) -> Result<(Duration, Duration)> {
     let (mut old, mut new) = (old_request(parameters), new_request(parameters));
     let mut buffers = former::sampling::SamplingBuffers::new();
@@ -156,7 +157,8 @@ fn draws(parameters: Parameters, logits: &Tensor) -> Result<(Duration, Duration)
     Ok(least)
 }
 
-/// Writes texts of 17 tokens with the server's default parameters, and prints the highest rate of each sampler.
+/// Generates texts of 17 tokens with the server's default parameters. Prints the highest number of tokens per second
+/// for each sampler.
 fn texts(model: &mut Model) -> Result<()> {
     let parameters = PARAMETERS[4];
     let (mut old_rate, mut new_rate) = (0f64, 0f64);
@@ -176,7 +178,7 @@ fn texts(model: &mut Model) -> Result<()> {
     Ok(())
 }
 
-/// Writes a text, and returns its tokens per second.
+/// Generates a text, and returns the tokens per second.
 fn text(model: &mut Model, mut sample: impl FnMut(&Tensor) -> Result<u32>) -> Result<f64> {
     model.layers.clear_kv_cache();
     let mut input = model.prompt.clone();

@@ -1,4 +1,5 @@
-//! Inputs for which the engine's sampler, softplus, norm and mask return wrong results.
+//! Tests that fail in the unchanged mistral.rs, and pass once it uses Evenkeel. For these inputs, the engine's own
+//! sampler, softplus, norm and mask return wrong results.
 
 use crate::attention::attend;
 use crate::gdn::backend::{compute_beta_g, l2_norm, softplus};
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex};
 const NO_TEMPERATURE: Option<f64> = None;
 const OFF: f64 = 0.0;
 
-/// Returns a sampler with these filters and no others.
+/// Returns a sampler whose only filters are these.
 fn sampler(temperature: Option<f64>, top_p: f64, min_p: f64) -> anyhow::Result<Sampler> {
     Sampler::new(temperature, 2, None, None, None, None, None, -1, top_p, min_p, HashMap::new(), vec![])
 }
@@ -37,7 +38,7 @@ fn sample(sampler: &Sampler, logits: &[f32], seed: u64, is_speculative: bool) ->
     sampler.sample(row(logits), &[0], 1, true, rng, is_speculative, false)
 }
 
-/// Logits of two tokens. The second token has a fifth of the first token's probability, and 2e-8 more.
+/// Logits of two tokens. The ratio of the second token's probability to the first token's is 0.2 + 2e-8.
 const A_FIFTH: [f32; 2] = [0.0, -1.6094378];
 
 #[test]
@@ -53,7 +54,7 @@ fn min_p_keeps_a_probability_at_the_bound_in_speculation() {
     assert!((probs[1] - 1.0 / 6.0).abs() < 1e-6, "{probs:?}");
 }
 
-/// This bound is 1 in f32.
+/// In f32, this min-p rounds to 1.
 #[test]
 fn min_p_just_below_1_keeps_the_most_probable_token() {
     let sampler = sampler(Some(1.0), OFF, 1.0 - 1e-9).unwrap();
@@ -73,7 +74,7 @@ fn a_nan_parameter_is_refused() {
     assert!(sampler(Some(f64::NAN), OFF, OFF).is_err());
 }
 
-/// e^-200 is 0 in f32.
+/// In f32, the second token's probability, e^-200, is 0.
 #[test]
 fn log_probabilities_of_improbable_tokens_are_finite() {
     for temperature in [NO_TEMPERATURE, Some(1.0)] {
@@ -111,7 +112,8 @@ fn granite_softplus_of_small_arguments_is_not_zero() {
     assert_eq!(granite::softplus(&row(&[-20.0])).unwrap().to_vec1::<f32>().unwrap(), [2.0611537e-9]);
 }
 
-/// e^-200 is 0, so the product of both is NaN if softplus is infinite.
+/// The decay is the product of e^-200, which is 0 in f32, and softplus(100). If softplus overflows to infinity, the
+/// product is NaN.
 #[test]
 fn the_decay_of_a_large_gate_is_not_nan() {
     let scalar = |x: f32| Tensor::full(x, (1, 1, 1), &Device::Cpu).unwrap();
@@ -120,7 +122,7 @@ fn the_decay_of_a_large_gate_is_not_nan() {
     assert_eq!(g.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [0.0]);
 }
 
-/// The sum of the squares, 131,072, is above the largest number of f16.
+/// The sum of squares, 131,072, exceeds the largest f16.
 #[test]
 fn the_norm_of_large_f16_values_is_not_infinite() {
     let x = Tensor::full(32f32, (1, 128), &Device::Cpu).unwrap().to_dtype(DType::F16).unwrap();
@@ -128,7 +130,7 @@ fn the_norm_of_large_f16_values_is_not_infinite() {
     assert!((y[0][0] - 128f32.sqrt().recip()).abs() < 1e-4, "{}", y[0][0]);
 }
 
-/// In bf16, the sum of 512 ones is 256.
+/// If 512 ones are added in bf16, the sum stays at 256.
 #[test]
 fn the_norm_of_long_bf16_rows_counts_all_squares() {
     let x = Tensor::ones((1, 512), DType::BF16, &Device::Cpu).unwrap();
@@ -136,7 +138,7 @@ fn the_norm_of_long_bf16_rows_counts_all_squares() {
     assert!((y[0][0] - 512f32.sqrt().recip()).abs() < 2e-4, "{}", y[0][0]);
 }
 
-/// The second sequence is all padding.
+/// The second sequence consists of padding only.
 #[test]
 fn attention_of_a_padded_f16_sequence_is_not_nan() {
     let kept = Tensor::new(&[[1u8, 1], [0, 0]], &Device::Cpu).unwrap();

@@ -1,4 +1,4 @@
-//! Evenkeel's sampler and ops, with this crate's parameters and types.
+//! New module of mistral.rs: Evenkeel's sampler and ops, with the engine's parameters and types.
 
 use std::sync::Mutex;
 
@@ -18,7 +18,7 @@ pub struct Filters {
 impl Filters {
     /// Checks the parameters. Without a temperature, the most probable token is drawn.
     pub fn new(temperature: Option<f64>, top_k: i64, top_p: f64, min_p: f64) -> anyhow::Result<Self> {
-        // A value outside of the open interval turns a filter off. NaN is kept, so that `validate` rejects it.
+        // A value that is not between 0 and 1 turns the filter off. NaN remains set, so that `validate` rejects it.
         let within_0_and_1 = |p: f64| Some(p).filter(|p| !(*p <= 0.0 || *p >= 1.0));
         let mut config = SamplerConfig::default().temperature(temperature.unwrap_or(0.0));
         config.top_k = usize::try_from(top_k).ok().filter(|k| *k > 0);
@@ -27,9 +27,9 @@ impl Filters {
         Ok(Filters { sampler: config.validate()?, temperature: temperature.unwrap_or(1.0) })
     }
 
-    /// Draws a token by its probability among the tokens that the filters keep.
+    /// Draws one of the tokens that the filters keep, according to their probabilities.
     pub fn draw(&self, logits: &[f32], rng: &Mutex<Isaac64Rng>) -> Result<u32> {
-        let seed = rng.lock().expect("could not lock rng mutex").random();
+        let seed = rng.lock().expect("the mutex of the random number generator must not be poisoned").random();
         finite(logits, self.sampler.sample(logits, Draw { seed, ..Draw::default() })?.token)
     }
 
@@ -53,7 +53,7 @@ pub fn most_probable(logits: &[f32]) -> Result<u32> {
     finite(logits, greedy.sample(logits, Draw::default())?.token)
 }
 
-/// Rejects a row in which logits are +inf. Evenkeel draws one of these, but this crate rejects them.
+/// Rejects a row with logits of +inf. Evenkeel would draw one of them, but mistral.rs rejects such rows.
 fn finite(logits: &[f32], token: u32) -> Result<u32> {
     if logits[token as usize] == f32::INFINITY {
         candle_core::bail!("the logit of token {token} is infinite");
@@ -68,13 +68,13 @@ pub fn softplus(x: &Tensor) -> Result<Tensor> {
 
 /// Computes x / sqrt(sum x^2 + eps) along the last axis.
 pub fn l2_norm(x: &Tensor, eps: f64) -> Result<Tensor> {
-    // RMSNorm divides the sum by the number of columns n. The weight 1 / sqrt(n) and eps / n make up for this.
+    // RMSNorm computes x / sqrt(sum x^2 / n + eps). With the weight 1 / sqrt(n) and eps / n, the result is the same.
     let n = x.dim(D::Minus1)?;
     let weight = Tensor::full(1.0 / (n as f32).sqrt(), n, x.device())?;
     Ok(guarded::rms_norm(x, Some(&weight), &RmsNorm::default().eps(eps / n as f64))?)
 }
 
-/// Returns the number that masks a score when it is added. Half of the lowest number leaves space for the score.
+/// Returns half of the lowest number. Added to a score, it masks the score, and the sum does not overflow.
 pub fn masked(dtype: DType) -> f32 {
     let limits = match dtype {
         DType::F16 => evenkeel::DType::F16.limits(),

@@ -1,13 +1,15 @@
-//! The engine's files whose numerics change, without the rest of the engine.
+//! Package for the tests of mistral.rs. It contains the engine's files whose numerics change, without the rest of the
+//! engine.
 #![allow(dead_code, private_interfaces)]
 
-// Paths to the engine's package `mistralrs_quant` lead to the types below.
+// The engine's files name types of the package `mistralrs_quant`. These names refer to the types below.
 extern crate self as mistralrs_quant;
 
 use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// Includes files of the engine as modules. Unlike `mod`, the macro is not followed by rustfmt.
+/// Includes files of the engine as modules. This is a macro, because rustfmt would format the files of ordinary
+/// modules.
 macro_rules! engine {
     ($($visibility:vis $name:ident = $path:literal;)*) => { $(#[path = $path] $visibility mod $name;)* };
 }
@@ -15,7 +17,8 @@ macro_rules! engine {
 engine! {
     pub layers_masker = "../../mistralrs-core/src/layers_masker.rs";
     pub sampler = "../../mistralrs-core/src/sampler.rs";
-    // The sampler before the change, for the measurement. The plan copies it from the commit.
+    // The engine's own sampler, which the program `times` compares with the changed one. The commands in plan.toml
+    // write this file.
     pub before = "before.rs";
 }
 
@@ -30,11 +33,11 @@ pub mod gdn {
 
 pub mod granite {
     use candle_core::{Result, Tensor};
-    // The plan copies this function from `models/granite.rs`, which needs the whole engine.
+    // The commands in plan.toml copy this function from `models/granite.rs`. That module itself needs the whole engine.
     include!("granite.rs");
 }
 
-/// Attention on the CPU, and the types that it takes from its parent module.
+/// The engine's attention on the CPU, and the types that it imports from its parent module.
 #[path = "."]
 pub mod attention {
     use candle_core::{Result, Tensor};
@@ -57,7 +60,7 @@ pub mod attention {
         pub sinks: Option<Tensor>,
     }
 
-    /// Attention in f16. The axes are batch, token, head and feature.
+    /// Computes attention in f16. The axes of the tensors are batch, token, head and feature.
     pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor) -> Result<Tensor> {
         let params =
             SdpaParams { n_kv_groups: 1, softcap: None, softmax_scale: 1.0, sliding_window: None, sinks: None };
@@ -65,7 +68,7 @@ pub mod attention {
     }
 }
 
-// The rest replaces other types of the engine, whose values the tests do not use.
+// The items below are stubs for other types of the engine, whose values the tests do not use.
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct QuantizedConfig;

@@ -1,4 +1,5 @@
-//! Prints the time of a step of the sampler before and after the change. Before the change, both are the same code.
+//! Prints the time of a step of mistral.rs' own sampler, and of the sampler that uses Evenkeel. In the first run,
+//! before the edits, both are the engine's own sampler.
 
 use candle_core::{Device, Tensor};
 use numerics::{before, sampler};
@@ -19,7 +20,7 @@ fn micros(step: impl FnOnce()) -> f64 {
 }
 
 fn main() {
-    // Logits with the spread of a language model's.
+    // The logits have a spread that is typical of language models.
     let logits: Vec<f32> =
         (0..VOCABULARY as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 1e6 - 8.0).collect();
     let logits = Tensor::from_vec(logits, VOCABULARY, &Device::Cpu).unwrap();
@@ -59,7 +60,7 @@ fn main() {
             }};
         }
         let (before, after) = (step!(before), step!(sampler));
-        // Both take turns, so that other processes delay both alike.
+        // Both samplers take turns, so that other processes delay both equally.
         let (mut old, mut new) = (f64::MAX, f64::MAX);
         for _ in 0..REPETITIONS {
             old = old.min(micros(&before));

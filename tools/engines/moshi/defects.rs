@@ -1,4 +1,5 @@
-//! Inputs for which streams fail, influence each other, or get impossible results.
+//! Tests that fail in the unchanged moshi, and pass once it uses Evenkeel. With these inputs, streams of the unchanged
+//! moshi fail, influence each other, or get impossible results.
 //!
 //! The models are small, and their weights are set so that the results are known.
 
@@ -16,13 +17,14 @@ use std::collections::HashMap;
 
 const CPU: Device = Device::Cpu;
 
-/// Returns what `build` builds from weights that `value` computes from a tensor's name and number of elements.
+/// Calls `build` with weights, and returns its result. The function `value` computes a tensor's weights from the
+/// tensor's name and number of elements.
 fn with_weights<T>(
     dtype: DType,
     value: impl Fn(&str, usize) -> Vec<f32>,
     build: impl Fn(VarBuilder) -> Result<T>,
 ) -> Result<T> {
-    // The first model only lists the names and shapes of its tensors.
+    // A first model is built only to list the names and shapes of its tensors.
     let names = VarMap::new();
     build(VarBuilder::from_varmap(&names, dtype, &CPU))?;
     let mut tensors = HashMap::new();
@@ -35,7 +37,7 @@ fn with_weights<T>(
 
 /// Returns different values for different names and positions.
 fn varied(name: &str, len: usize) -> Vec<f32> {
-    // Divisors have to be positive.
+    // These weights are divisors, which must be positive.
     if name.ends_with("cluster_usage") {
         return vec![1.0; len];
     }
@@ -70,16 +72,16 @@ fn small_transformer(context: usize, num_layers: usize) -> Config {
     }
 }
 
-/// Number of the audio token whose embedding is NaN.
+/// Audio token whose embedding is NaN.
 const BROKEN: u32 = 7;
-/// Number of the audio token for "no audio".
+/// Audio token for "no audio".
 const NO_AUDIO: u32 = 8;
 
-/// Returns the weights of a language model without layers. Its logits are always `logits`, or NaN after an audio token
-/// whose embedding is NaN.
+/// Returns the weights of a language model without layers. The logits of the model are `logits`, or NaN after the audio
+/// token `broken`.
 fn constant(logits: Vec<f32>, broken: u32) -> impl Fn(&str, usize) -> Vec<f32> {
     move |name, len| match name {
-        // The embedding has two equal features, which the norm scales to 1.
+        // A hidden state has two equal features, which the norm scales to 1. So a logit is the sum of two weights.
         "text_linear.weight" => logits.iter().flat_map(|logit| [0.5 * logit; 2]).collect(),
         "text_emb.weight" | "out_norm.alpha" => vec![1.0; len],
         _ => (0..len).map(|i| if i / 2 == broken as usize { f32::NAN } else { 0.0 }).collect(),
@@ -99,7 +101,7 @@ fn language_model(batch: Option<usize>, logits: Vec<f32>, broken: u32) -> Result
     };
     with_weights(DType::F32, constant(logits, broken), |vb| match batch {
         Some(batch) => lm::LmModel::batched(batch, &config, Real(vb)),
-        // A model that is not batched reads its sequence length from the first layer.
+        // An unbatched model needs a layer, because it reads the length of the sequence from its first layer.
         None => lm::LmModel::new(&lm::Config { transformer: small_transformer(8, 1), ..config.clone() }, Real(vb)),
     })
 }
@@ -117,7 +119,8 @@ fn audio_model(batch: usize) -> Result<mimi::Mimi> {
     with_weights(DType::F32, varied, |vb| mimi::Mimi::batched(batch, config.clone(), vb))
 }
 
-/// Transcribes `steps` audio tokens of each stream. Returns the text tokens of each step, and the messages.
+/// Transcribes streams, each of which repeats one token in `audio` for `steps` steps. Returns the text tokens of each
+/// step, and the messages.
 fn transcribe(
     logits: &[f32],
     temperature: f64,
@@ -126,7 +129,7 @@ fn transcribe(
 ) -> Result<(Vec<Vec<u32>>, Vec<asr::AsrMsg>)> {
     let batch = audio.len();
     let model = language_model(Some(batch), logits.to_vec(), BROKEN)?;
-    // Without words, the only messages are errors.
+    // No step yields a word here, so all messages are errors.
     let mut state = asr::State::new(batch, 1000, temperature, audio_model(batch)?, model)?;
     let mask = StreamMask::new(vec![true; batch], &CPU)?;
     let (texts, mut messages) = (RefCell::new(vec![]), vec![]);
@@ -142,12 +145,12 @@ fn transcribe(
 
 #[test]
 fn improbable_tokens_are_drawn() -> Result<()> {
-    // All tokens but one are improbable. Together, they have half of the probability.
+    // All tokens except token 5 are improbable. Together, the improbable tokens have half of the probability.
     let mut logits = vec![-10.0; 22_000];
     logits[5] = 0.0;
     let (texts, _) = transcribe(&logits, 1.0, &[0, 0], 32)?;
     let improbable = texts[1..].iter().flatten().filter(|token| **token != 5).count();
-    assert!((16..48).contains(&improbable), "{improbable} of 62 tokens");
+    assert!((16..48).contains(&improbable), "expected 16 to 47 improbable tokens among 62 tokens, got {improbable}");
     Ok(())
 }
 
@@ -163,7 +166,7 @@ fn a_transcript_is_repeatable() -> Result<()> {
 fn a_nan_is_an_error_of_its_stream() -> Result<()> {
     for temperature in [0.0, 0.8] {
         let (texts, messages) = transcribe(&[0.0, 0.0, 9.0], temperature, &[0, BROKEN], 4)?;
-        // The model reads each audio token one step late.
+        // The model reads an audio token one step late, so only 3 of the 4 steps have an error.
         let errors: Vec<_> = messages.iter().map(|message| format!("{message:?}")).collect();
         assert_eq!(errors.len(), 3, "{errors:?}");
         assert!(errors.iter().all(|error| error.starts_with("Error { batch_idx: 1,") && error.contains("NaN")));
@@ -184,7 +187,8 @@ fn a_nan_in_the_audio_ends_with_its_stream() -> Result<()> {
         for first in [0.5, first] {
             model.encode_step(&frame(first, 0)?.into(), &mask)?;
         }
-        // The next client uses the same entry of the batch. It overwrites the keys of the first frame only.
+        // The reset assigns the stream to another client. That client's first frame overwrites only the keys of the
+        // first old frame. The keys of the second old frame, which may be NaN, remain.
         model.reset_batch_idx(0, 2)?;
         let codes = model.encode_step(&frame(0.5, 1)?.into(), &mask)?;
         codes.as_option().unwrap().i(0)?.to_vec2::<u32>()
@@ -218,7 +222,8 @@ fn a_16_bit_model_reads_more_steps_than_its_context() -> Result<()> {
 
 #[test]
 fn weights_of_attention_sum_to_1_in_16_bits() -> Result<()> {
-    // Queries and keys are 0, so that the result is the mean of the values. All values are 1, and are added to x.
+    // Queries and keys are 0, so attention returns the mean of the values. All values are 1. The layer adds this mean
+    // to x, which is 1, so its results are 2.
     let value = |name: &str, len: usize| match name.rsplit_once('.').unwrap() {
         (_, "in_proj_weight") => [[0.0; 8].as_slice(), &[1.0, 0.0, 0.0, 1.0]].concat(),
         ("layers.0.self_attn.out_proj", _) => vec![1.0, 0.0, 0.0, 1.0],
@@ -234,7 +239,7 @@ fn weights_of_attention_sum_to_1_in_16_bits() -> Result<()> {
     Ok(())
 }
 
-/// Generates one text token from constant logits, or from NaN if `broken` is the token for "no audio".
+/// Generates one text token. Its logits are constant, or NaN if `broken` is [`NO_AUDIO`].
 fn generate(sampling: Sampling, broken: u32) -> Result<Option<u32>> {
     let model = language_model(None, vec![0.0, 2.0, 1.0], broken)?;
     let config = lm_generate::Config {

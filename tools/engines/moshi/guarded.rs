@@ -1,10 +1,10 @@
-//! Evenkeel's attention and sampler for this crate's tensors.
+//! New module of moshi: Evenkeel's attention and sampler for moshi's tensors.
 
 use candle::{Result, Tensor};
 use evenkeel::candle::guarded;
 use evenkeel::{Attention, Draw, Mask, SamplerConfig};
 
-/// Seed of all streams. The tokens of a stream depend on this seed and its own logits, and not on other streams.
+/// Seed of all streams. The tokens of a stream depend only on this seed and on its own logits, not on other streams.
 const SEED: u64 = 299_792_458;
 
 /// Creates a mask that hides the keys whose bias is not 0.
@@ -20,8 +20,8 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Mask>) -> Res
     Ok(guarded::attention(q, k, v, &options)?)
 }
 
-/// Draws a token for each stream from logits `[batch, tokens]`. `steps` has the number of tokens that each stream has
-/// drawn so far. An error concerns only its own stream.
+/// Draws a token for each stream from logits `[batch, tokens]`. `steps` holds the number of tokens that were drawn so
+/// far for each stream. If a stream gets an error, the other streams still get tokens.
 pub fn sample(logits: &Tensor, temperature: f64, steps: &[usize]) -> Result<Vec<evenkeel::Result<u32>>> {
     let temperature = if temperature <= 0.0 { 0.0 } else { temperature };
     let sampler = SamplerConfig::default().temperature(temperature).validate()?;

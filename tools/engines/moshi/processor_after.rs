@@ -1,3 +1,4 @@
-//! The sampler's types after the change.
+//! The types of moshi's sampler that `defects.rs` uses. This file replaces `processor.rs` once moshi samples with
+//! Evenkeel.
 
 pub use moshi::generation::{LogitsProcessor, Sampling};

@@ -1,4 +1,5 @@
-//! Times of the replaced functions, before and after the change. Both run in turn, and the minima are printed:
+//! Compares the times of moshi's own functions with those of Evenkeel's functions that replace them. The two functions
+//! run in turns, and the shortest times are printed:
 //!
 //! ```sh
 //! tools/engines/run moshi --keep
@@ -53,7 +54,7 @@ fn draws_of_a_step() -> Result<()> {
 #[test]
 #[ignore = "measures times"]
 fn attention_of_a_step() -> Result<()> {
-    // Speech recognition of 1 and 8 streams, and the language model.
+    // The sizes are those of speech recognition with 1 and with 8 streams, and of the language model.
     for (batch, heads, keys, features) in [(1, 16, 750, 128), (8, 16, 750, 128), (1, 32, 3000, 128)] {
         let random = |steps| Tensor::randn(0f32, 1.0, (batch, heads, steps, features), &CPU);
         let (q, k, v) = (random(1)?, random(keys)?, random(keys)?);

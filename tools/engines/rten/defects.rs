@@ -1,10 +1,11 @@
-//! Inputs for which the sampler and the filters panic or draw an impossible token.
+//! Tests that fail in the unchanged rten, and pass once it uses Evenkeel. For these inputs, rten's own sampler and
+//! filters panic or draw an impossible token.
 
 use rten_generate::Logits;
 use rten_generate::filter::{Chain, LogitsFilter, Temperature, TopK};
 use rten_generate::sampler::{ArgMax, Multinomial, Sampler};
 
-/// Outcome of a draw: a token before the change, and a `Result` after it.
+/// Outcome of a draw. rten's own sampler returns a token, and the sampler with Evenkeel returns a `Result`.
 trait Outcome {
     fn token(self) -> Option<u32>;
 }

@@ -1,10 +1,10 @@
-//! Evenkeel's sampler for this crate's [`Logits`].
+//! New module of rten-generate: Evenkeel's sampler for rten's [`Logits`].
 
 use crate::Logits;
 use crate::generator::TokenId;
 use evenkeel::{Error, Sampler, SamplerConfig, Sequence};
 
-/// Random draws of one request.
+/// Random draws for one request.
 pub struct Request(Sequence);
 
 impl Request {
@@ -12,9 +12,9 @@ impl Request {
         Request(sampler(1.0).sequence(seed, &[]))
     }
 
-    /// Draws a token by its probability.
+    /// Draws a token at random, according to the probabilities of the tokens.
     pub fn draw(&mut self, logits: &Logits) -> Result<TokenId, Error> {
-        // The sampler returns a position in the list of logits that the filters kept.
+        // The sampler returns an index into the list of logits that the filters kept, not a token.
         let sampled = self.0.sample(logits.logits(), None)?;
         Ok(logits.indices()[sampled.token as usize])
     }
@@ -36,5 +36,5 @@ pub fn most_probable(logits: Logits) -> Logits {
 }
 
 fn sampler(temperature: f64) -> Sampler {
-    SamplerConfig::default().temperature(temperature).validate().expect("0 and 1 are valid temperatures")
+    SamplerConfig::default().temperature(temperature).validate().expect("the temperatures 0 and 1 must be valid")
 }

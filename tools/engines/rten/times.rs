@@ -1,4 +1,4 @@
-//! Times of a step, from logits to a token, in µs: the shortest of 200.
+//! Prints the time of a sampling step of rten, from logits to a token: the shortest of 200, in µs.
 
 use rten_generate::Logits;
 use rten_generate::filter::{Chain, LogitsFilter};

@@ -1,20 +1,22 @@
-//! Compares the times of the engine's sampler and of its replacement, on Linux.
+//! Compares the times of an engine's own sampler and of Evenkeel's, on Linux. The files `times.rs` of vllm.rs and
+//! candle-vllm use it.
 
 use std::process::Command;
 
-/// Number of turns. Each program is started once per turn.
+/// Number of turns. In a turn, each of the two programs is started once.
 const TURNS: usize = 5;
 
-/// CPU time of a measurement, in seconds. The kernel updates the time of a running thread every few milliseconds.
+/// Shortest CPU time of a measurement, in seconds. Less would be inaccurate, because the kernel updates the time of a
+/// running thread only every few milliseconds.
 const LENGTH: f64 = 0.15;
 
-/// A case's name and one step of it.
+/// The name of a case, and a function that runs one step.
 pub type Case<'a> = (&'a str, Box<dyn FnMut() + 'a>);
 
 /// Prints the times of each case, in microseconds per step.
 ///
-/// The first build of the tests, from the unchanged engine, leaves a copy of itself. A build of the changed engine runs
-/// this copy and itself in turns, on one thread. The printed times are the shortest. They are CPU times, because other
+/// The program of the unchanged engine only leaves a copy of itself. The program of the changed engine then runs this
+/// copy and itself in turns, on one thread. The printed times are the shortest. They are CPU times, because other
 /// programs may run on the machine.
 pub fn compare(is_changed: bool, cases: Vec<Case>) {
     if std::env::args().any(|argument| argument == "measure") {
@@ -41,7 +43,7 @@ pub fn compare(is_changed: bool, cases: Vec<Case>) {
     }
 }
 
-/// Prints each case's mean time per step.
+/// Prints the mean time per step of each case.
 fn measure(cases: Vec<Case>) {
     for (_, mut step) in cases {
         let mut steps = 1;

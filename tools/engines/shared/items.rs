@@ -1,10 +1,10 @@
-//! Copies functions and types from a source file of an engine into a build, so that their tests need not compile the
-//! whole engine.
+//! Copies functions and types from an engine's source file, for the build scripts of `candle_vllm` and `vllm_rs`. The
+//! tests then need not compile the whole engine.
 
 use std::path::Path;
 
-/// Returns the items that begin with these words, such as `fn sample`, without attributes and documentation. Items that
-/// the file does not have are left out.
+/// Returns the source of the items that begin with the words `heads`, such as `fn sample`, without attributes and
+/// documentation. Leaves out items that the file does not have.
 pub fn items(file: impl AsRef<Path>, heads: &[&str]) -> String {
     let file = file.as_ref().display();
     println!("cargo::rerun-if-changed={file}");
@@ -12,7 +12,7 @@ pub fn items(file: impl AsRef<Path>, heads: &[&str]) -> String {
     heads.iter().filter_map(|head| item(&text, head)).collect()
 }
 
-/// An item ends with the first closing brace that is indented like its first line.
+/// Returns the source of one item. The item ends at the first closing brace with the indentation of its first line.
 fn item(text: &str, head: &str) -> Option<String> {
     let begins = |line: &&str| {
         let line = line.trim_start();

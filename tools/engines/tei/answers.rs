@@ -1,4 +1,4 @@
-//! Evenkeel's ops on the numbers of an answer.
+//! New module of text-embeddings-inference: Evenkeel's ops on the numbers in a response.
 
 use crate::TextEmbeddingsError;
 use evenkeel::{Error, L2Normalize, RowsMut, Softmax};

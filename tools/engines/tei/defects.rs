@@ -1,4 +1,5 @@
-//! Batches whose embeddings are NaN, or differ from the embeddings of each sequence alone.
+//! Tests that fail in the unchanged text-embeddings-inference, and pass once it uses Evenkeel. In these batches,
+//! embeddings of the unchanged engine are NaN, or differ from the embedding of the same sequence in a batch of its own.
 
 mod tiny;
 
@@ -11,7 +12,7 @@ fn load(folder: &Path, dtype: &str, pool: Pool) -> CandleBackend {
     CandleBackend::new(folder, dtype.into(), ModelType::Embedding(pool), None).unwrap()
 }
 
-/// Returns a batch in which these sequences are pooled.
+/// Returns a batch that requests one pooled embedding for each of these sequences.
 fn batch(sequences: &[Vec<u32>]) -> Batch {
     let mut cumulative_seq_lengths = vec![0];
     for sequence in sequences {
@@ -33,18 +34,18 @@ fn batch(sequences: &[Vec<u32>]) -> Batch {
 fn pooled(backend: &CandleBackend, batch: Batch, i: usize) -> Vec<f32> {
     match backend.embed(batch).unwrap().remove(&i) {
         Some(Embedding::Pooled(embedding)) => embedding,
-        _ => panic!("sequence {i} has no embedding"),
+        _ => panic!("the result must have an embedding of sequence {i}"),
     }
 }
 
-/// Fails unless the embeddings differ by at most `tolerance`. A NaN fails.
+/// Fails if two elements differ by more than `tolerance`, or if an element is NaN.
 fn assert_close(got: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(got.len(), expected.len());
     let differ = got.iter().zip(expected).position(|(x, y)| !((x - y).abs() <= tolerance));
     assert_eq!(differ, None, "{got:?} instead of {expected:?}");
 }
 
-/// Fails unless each sequence has the same embedding in the batch as alone.
+/// Fails unless each sequence has the same embedding in the batch of all sequences as in a batch of its own.
 fn assert_equal_alone(backend: &CandleBackend, sequences: &[Vec<u32>]) {
     for (i, sequence) in sequences.iter().enumerate() {
         let alone = pooled(backend, batch(std::slice::from_ref(sequence)), 0);
@@ -52,7 +53,7 @@ fn assert_equal_alone(backend: &CandleBackend, sequences: &[Vec<u32>]) {
     }
 }
 
-/// Returns each token as a sequence, and two longer sequences.
+/// Returns 11 sequences of one token each, and two longer sequences.
 fn different_lengths() -> Vec<Vec<u32>> {
     let long = [vec![5, 2, 9], vec![7, 1, 4, 11, 6, 8, 2]];
     (1..12).map(|token| vec![token]).chain(long).collect()
@@ -74,7 +75,7 @@ fn raw_tokens_of_a_padded_causal_batch_equal_each_alone() {
         let batch = Batch { raw_indices: batch.pooled_indices, pooled_indices: vec![], ..batch };
         match backend.embed(batch).unwrap().remove(&0) {
             Some(Embedding::All(tokens)) => tokens.concat(),
-            _ => panic!("the sequence has no raw tokens"),
+            _ => panic!("the result must have the embeddings of all tokens of sequence 0"),
         }
     };
     let (short, long) = (vec![5, 2, 9], vec![7, 1, 4, 11, 6, 8, 2]);
@@ -97,7 +98,8 @@ fn causal_sequences_of_equal_lengths_equal_each_alone() {
     assert_equal_alone(&load(&folder, "float32", Pool::Mean), &[vec![3, 1, 4, 1], vec![5, 9, 2, 6]]);
 }
 
-/// All tokens are equal, so the output is the same at each of them, and the mean is the output of one token.
+/// Fails unless 4,096 equal tokens have the same embedding as one such token. The model gives the same output for each
+/// of them, so their mean equals the output for one token.
 fn assert_mean_of_equal_tokens(model: Tiny, name: &str) {
     let backend = load(&model.save(name), "float16", Pool::Mean);
     let one = pooled(&backend, batch(&[vec![5]]), 0);
@@ -132,8 +134,8 @@ fn a_mean_next_to_raw_tokens_is_divided_by_its_own_length() {
 
 #[test]
 fn the_base_of_scaled_rotary_positions() {
-    // With 64 positions, trained on 32, and a scaling factor of 2, the base is multiplied by a power of 3. Its exponent
-    // is 2, because heads have 4 features and 4 / (4 - 2) = 2.
+    // The model has 64 positions, was trained on 32, and has a scaling factor of 2, so the rotary base is multiplied by
+    // a power of 2 * (64 / 32 - 1) + 1 = 3. The exponent is 4 / (4 - 2) = 2, because heads have 4 features.
     let scaled = Tiny::nomic().set("rotary_scaling_factor", 2.0).set("max_position_embeddings", 32);
     let exact = Tiny::nomic().set("rotary_emb_base", 9000.0);
     let sequence = [3, 1, 4, 1, 5, 9, 2, 6].repeat(5);

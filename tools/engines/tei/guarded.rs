@@ -1,11 +1,11 @@
-//! Evenkeel's ops, in the form that the models call.
+//! New module of text-embeddings-inference: Evenkeel's ops, with the arguments that the engine's models have.
 
 use candle::{Result, Tensor};
 use evenkeel::candle::guarded;
 use evenkeel::{Attention, LayerNorm, Mask, MeanPool, RmsNorm};
 
-/// Computes attention with a bias that all heads share. A bias of -inf masks a key. A query whose keys are all masked
-/// gets zeros.
+/// Computes attention with a bias that all heads share. A bias of -inf masks a key. The result of a query is 0 if all
+/// of its keys are masked.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f64) -> Result<Tensor> {
     let mask = match bias {
         Some(bias) => guarded::mask::bias(&bias.narrow(1, 0, 1)?)?,

@@ -1,4 +1,5 @@
-//! Requests whose answers are NaN.
+//! Tests that fail in the unchanged text-embeddings-inference, and pass once it uses Evenkeel. The responses of the
+//! unchanged engine to these requests contain a NaN.
 
 mod tiny;
 
@@ -27,7 +28,7 @@ async fn start(folder: PathBuf, model_type: ModelType) -> Infer {
 
 #[tokio::test]
 async fn an_embedding_of_zeros_stays_zeros() {
-    // A last norm with weights of zero gives an embedding of zeros.
+    // If the weights of the last norm are 0, the embedding is 0.
     let model = Tiny::bert().weight("bert.encoder.layer.1.output.LayerNorm.weight", &[0.0; 16]);
     let infer = start(model.save("zeros"), ModelType::Embedding(Pool::Mean)).await;
     let permit = infer.acquire_permit().await;

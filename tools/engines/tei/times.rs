@@ -1,4 +1,5 @@
-//! Compares the times of ops before the change, composed of candle's ops, with the times of Evenkeel's ops.
+//! Compares the times of Evenkeel's ops with those of compositions of candle's ops, which text-embeddings-inference
+//! used before.
 //!
 //! The sizes are those of a batch of 4 sequences of 128 tokens in a model of 12 heads and 384 features. Run the test
 //! with `cargo test -p text-embeddings-backend-candle --test times -- --ignored --nocapture`.
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const LENGTHS: [usize; 4] = [128, 75, 50, 25];
 
-/// Prints the least time of each function. Calls alternate, so that other load on the machine affects both functions
+/// Prints the shortest time of each function. Calls alternate, so that other load on the machine affects both functions
 /// equally.
 fn compare(name: &str, dtype: DType, before: impl Fn() -> Result<Tensor>, after: impl Fn() -> Result<Tensor>) {
     let [mut least_before, mut least_after] = [Duration::MAX; 2];
@@ -31,13 +32,13 @@ fn random(shape: &[usize], dtype: DType) -> Tensor {
     Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
 }
 
-/// Returns 0 at the tokens of each sequence and -inf at its padding, `[4, 1, 1, 128]`.
+/// Returns a bias `[4, 1, 1, 128]` that is 0 at the tokens of each sequence and -inf at the padding.
 fn padding(dtype: DType) -> Tensor {
     let bias = LENGTHS.iter().flat_map(|&n| (0..128).map(move |i| if i < n { 0f32 } else { f32::NEG_INFINITY }));
     Tensor::from_iter(bias, &Device::Cpu).unwrap().reshape((4, 1, 1, 128)).unwrap().to_dtype(dtype).unwrap()
 }
 
-/// Normalises in f32, and multiplies by the weight in the type of `x`.
+/// Computes the engine's norm: normalises in f32, and multiplies by the weight in the type of `x`.
 fn norm(x: &Tensor, weight: &Tensor, centred: bool) -> Result<Tensor> {
     let mut wide = x.to_dtype(DType::F32)?;
     if centred {

@@ -1,4 +1,5 @@
-//! Tiny models with generated weights, saved like models of the Hugging Face hub.
+//! Tiny models for the tests of text-embeddings-inference. They have generated weights, and are saved in the file
+//! format of the Hugging Face hub.
 
 use candle::{Device, Tensor};
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ const VOCABULARY: usize = 12;
 const HIDDEN: usize = 16;
 const HEADS: usize = 4;
 
-/// Weight of the last norm. Embeddings are then below 0.5, where neighbouring f16 numbers differ by at most 2.5e-4.
+/// Weight of the last norm. It keeps embeddings below 0.5, where neighbouring f16 numbers differ by at most 2.5e-4.
 const SMALL: f32 = 0.125;
 
 pub struct Tiny {
@@ -41,7 +42,7 @@ impl Tiny {
             ] {
                 tiny.random(&format!("{layer}.{name}.weight"), &shape);
             }
-            // Scores reach 45, which is common in trained models.
+            // With these weights, attention scores reach 45, as in many trained models.
             tiny.fill(&format!("{layer}.self_attn.q_norm.weight"), &[8], 4.0);
             tiny.fill(&format!("{layer}.self_attn.k_norm.weight"), &[8], 4.0);
             tiny.fill(&format!("{layer}.input_layernorm.weight"), &[HIDDEN], 1.0);
@@ -82,7 +83,7 @@ impl Tiny {
         tiny
     }
 
-    /// Returns an encoder without positions, which can also classify into two classes.
+    /// Returns an encoder whose position embeddings are 0. It can also classify into two classes.
     pub fn bert() -> Self {
         let config = json!({
             "model_type": "bert", "vocab_size": VOCABULARY, "type_vocab_size": 1, "hidden_size": HIDDEN,
@@ -148,7 +149,8 @@ impl Tiny {
         self.weights.insert(name.into(), Tensor::full(value, shape, &Device::Cpu).unwrap());
     }
 
-    /// Adds a matrix of uniform values. Its products have about the magnitude of their inputs.
+    /// Adds a matrix of uniformly distributed values. Products with this matrix have about the magnitude of their
+    /// inputs.
     fn random(&mut self, name: &str, shape: &[usize; 2]) {
         let mut state = name.bytes().fold(1u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
         let width = (12.0 / shape[1] as f32).sqrt();

@@ -1,4 +1,5 @@
-//! Masks and scores for which the masked softmax and attention are NaN.
+//! Tests that fail in the unchanged tract, and pass once it uses Evenkeel. For these masks and scores, tract's own
+//! masked softmax and attention return NaN.
 
 use tract_nnef::internal::*;
 use tract_transformers::ops::scaled_masked_softmax::ScaledMaskedSoftmax;
@@ -6,7 +7,7 @@ use tract_transformers::ops::sdpa::Sdpa;
 
 const INF: f32 = f32::INFINITY;
 
-/// The op's result, as f32.
+/// Returns the result of the masked softmax, converted to f32.
 fn softmax(scores: Tensor, mask: Tensor, scale: f32) -> Vec<f32> {
     let scale = tensor0(scale).cast_to_dt(scores.datum_type()).unwrap().into_owned().into_arc_tensor();
     let op = ScaledMaskedSoftmax { scale, post_softmax_mask: false };
@@ -35,7 +36,7 @@ fn a_row_masked_by_a_bias_becomes_zeros() {
     }
 }
 
-/// A finite bias does not mask, however low. The sum of score and bias exceeds f16.
+/// A finite bias must not mask, however low it is. Here, the sum of score and bias is outside the range of f16.
 #[test]
 fn the_lowest_bias_of_16_bits_does_not_mask() {
     let bias = tensor2(&[[f16::MIN, f16::MIN]]);
@@ -43,7 +44,8 @@ fn the_lowest_bias_of_16_bits_does_not_mask() {
     assert_eq!(softmax(scores, bias, 1.), [0.5, 0.5]);
 }
 
-/// 40,000 * 2 exceeds f16, but the differences of the scores do not.
+/// The scaled score 40,000 * 2 is outside the range of f16. The result depends only on differences of scores, which are
+/// 0.
 #[test]
 fn scaled_scores_of_16_bits_do_not_overflow() {
     let scores = tensor2(&[[f16::from_f32(40_000.), f16::from_f32(40_000.)]]);

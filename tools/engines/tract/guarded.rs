@@ -1,11 +1,11 @@
-//! Masked softmax that Evenkeel computes.
+//! New module of tract: the masked softmax, computed by Evenkeel.
 
 use evenkeel::{Element, Flags, LanesMut, Mask, Softmax};
 use tract_nnef::internal::*;
 
-/// Computes the softmax of the scaled and masked scores along the last axis. A fully masked row becomes zeros.
+/// Computes the softmax of the scaled and masked scores along the last axis. In a fully masked row, all results are 0.
 ///
-/// The mask holds flags, where `false` masks, or values that are added to the scaled scores.
+/// The mask holds flags or numbers. A flag `false` masks a score, and a number is added to the scaled score.
 pub fn scaled_masked_softmax(scores: TValue, mask: &Tensor, scale: f64) -> TractResult<Tensor> {
     let mut scores = scores.into_tensor();
     match scores.datum_type() {

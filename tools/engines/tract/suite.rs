@@ -1,5 +1,5 @@
-//! The engine's suites of the masked softmax and of attention, by its own source files. Its package of all suites
-//! takes long to build.
+//! Runs tract's own test suites of the masked softmax and of attention. tract keeps them in a package that takes long
+//! to build, so this file includes their source.
 
 #[rustfmt::skip]
 #[path = "../../test-rt/suite-unit/src/scaled_masked_softmax.rs"]
@@ -14,7 +14,7 @@ use tract_core::ndarray::ArrayD;
 use tract_core::num_traits::Float;
 use tract_core::runtime::DefaultRuntime;
 
-/// Replaces the function of the same name in the package of suites: a tensor of small integers.
+/// Returns a strategy for tensors of small integers. It replaces the function `tensor` in the package of suites.
 fn tensor<'a, F: Datum + Float>(shape: impl IntoIterator<Item = &'a usize>) -> BoxedStrategy<ArrayD<F>> {
     let shape: Vec<usize> = shape.into_iter().copied().collect();
     let elements = shape.iter().product::<usize>();

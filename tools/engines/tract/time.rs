@@ -1,4 +1,4 @@
-//! Prints times of the masked softmax before and after the change.
+//! Prints the times of tract's own masked softmax and of Evenkeel's, which replaces it.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use tract_nnef::tract_core::ops::math::{Add, Mul};
 use tract_nnef::tract_core::ops::nn::{Softmax, SoftmaxKind};
 use tract_transformers::ops::scaled_masked_softmax::ScaledMaskedSoftmax;
 
-/// Computes the result by the ops that the masked softmax called before the change.
+/// Computes the masked softmax by the ops that the unchanged tract uses.
 fn before(scores: TValue, mask: TValue, scale: f32) -> TractResult<TValue> {
     let (dt, axis) = (scores.datum_type(), scores.rank() - 1);
     let scaled = Mul.eval(scores, tensor0(scale).cast_to_dt(dt)?.into_owned().into_tvalue(), dt)?.into_tvalue();
@@ -23,7 +23,7 @@ fn before(scores: TValue, mask: TValue, scale: f32) -> TractResult<TValue> {
     Ok(Softmax::new(tvec![axis], None, SoftmaxKind::Softmax).eval(tvec![masked])?.remove(0))
 }
 
-/// Prints the shortest time of one call, in microseconds. The mask is causal.
+/// Prints the shortest time of a call of each function, in microseconds. The mask is causal.
 fn time(dt: DatumType, flags: bool, heads: usize, queries: usize, keys: usize) -> TractResult<()> {
     let noise = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7) as u16 as f32 / 8192.0;
     let values: Vec<f32> = (0..heads * queries * keys).map(noise).collect();
@@ -38,7 +38,7 @@ fn time(dt: DatumType, flags: bool, heads: usize, queries: usize, keys: usize) -
     let scale = tensor0(0.125f32).cast_to_dt(dt)?.into_owned().into_arc_tensor();
     let op = ScaledMaskedSoftmax { scale, post_softmax_mask: false };
     let mut shortest = [f64::INFINITY; 2];
-    // The calls alternate, so that other programs disturb both.
+    // Calls of both functions alternate, so that other programs disturb both equally.
     for call in 0..200 {
         let (scores, mask) = (scores.clone().into_tvalue(), mask.clone().into_tvalue());
         let start = Instant::now();

@@ -14,7 +14,7 @@ fn main() {
     };
     let free = runner(&["enum Seqs", "fn sampling_params_for_batch_index", "fn collect_guided_batch_entries"]);
     let methods = ["fn apply_requested_guidance", "fn sample_processed_logits", "fn commit_guided_tokens", "fn sample"];
-    // The tests are in another crate.
+    // The method must be public, because the tests that call it are in another crate.
     let methods = runner(&methods).replace("    fn sample(", "    pub fn sample(");
     let tests = runner(&["mod tests"]);
     let runner = format!("{derive}{cached}{free}impl ModelRunner {{\n{methods}}}\n#[cfg(test)]\n{tests}");

@@ -1,4 +1,5 @@
-//! Batches in which one request makes another fail, or in which the parameters of a request are not applied to it.
+//! Tests that fail in the unchanged vllm.rs, and pass once it samples with Evenkeel. In these batches, one request
+//! makes another fail, or a request's parameters are ignored.
 
 mod requests;
 
@@ -115,7 +116,7 @@ fn penalties_apply_from_the_first_token() {
     }
 }
 
-/// A runner in another process receives only the last token of a sequence.
+/// Tests a runner that runs in another process. Such a runner receives only the last token of a sequence.
 #[test]
 fn penalties_apply_from_the_first_token_in_another_process() {
     let runner = ModelRunner::with_seed(7);
@@ -145,13 +146,13 @@ fn a_penalty_of_one_applies() {
     assert_eq!(after_200_tokens(with_penalties(0.0, 1.0)), 1);
 }
 
-/// This worked before, and still does.
+/// The unchanged engine passes this test too.
 #[test]
 fn penalties_apply_after_the_window_is_full() {
     assert_eq!(after_200_tokens(with_penalties(0.5, 0.0)), 1);
 }
 
-/// This worked before, and still does.
+/// The unchanged engine passes this test too.
 #[test]
 fn a_grammar_masks_only_its_row() {
     let mut allowed = SimpleVob::alloc(4);

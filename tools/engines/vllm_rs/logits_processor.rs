@@ -1,27 +1,27 @@
-//! Sampler of the requests in a batch, on Evenkeel.
+//! New version of vllm.rs's module `logits_processor`. It samples for a batch of requests with Evenkeel.
 
 use super::config::{GenerationConfig, SamplingParams};
 use candle_core::{DType, Error as CandleError, Result, Tensor};
 use evenkeel::{Draw, Error, Request, Rows, Sampler, SamplerConfig, Step, sample_rows};
 
-/// Replaces the token of a row that the sampler refused.
+/// Value in place of the token of a row that the sampler refused.
 pub const REFUSED: u32 = u32::MAX;
 
 /// Number of last tokens that penalties count.
 const WINDOW: usize = 128;
 
-/// Request of one row of logits.
+/// The request to which a row of logits belongs.
 pub struct Row<'a> {
     pub id: usize,
     pub params: &'a SamplingParams,
-    /// Number of tokens of prompt and output.
+    /// Number of tokens in the prompt and the output together.
     pub length: usize,
     pub output: &'a [u32],
     /// Tokens that a grammar allows, one bit each.
     pub allowed: Option<&'a [u32]>,
 }
 
-/// Sampler with the parameters of requests that set none.
+/// Sampler. A request may leave parameters unset, which are then taken from `defaults`.
 pub struct LogitsProcessor {
     seed: u64,
     defaults: Option<GenerationConfig>,
@@ -32,13 +32,13 @@ impl LogitsProcessor {
         LogitsProcessor { seed, defaults }
     }
 
-    /// Draws a token for each row. A row's token does not depend on the other rows, and an error of a row leaves them
-    /// as they are.
+    /// Draws a token for each row. A row's token does not depend on the other rows. If a row has an error, the other
+    /// rows still get their tokens.
     pub fn sample(&self, logits: &Tensor, rows: &[Row]) -> Result<Vec<std::result::Result<u32, Error>>> {
         let (_, vocabulary) = logits.dims2()?;
         let values: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         let samplers: Vec<_> = rows.iter().map(|row| self.sampler(row.params)).collect();
-        // The row of a request with invalid parameters is drawn by this sampler. The token is not used.
+        // If the parameters of a request are invalid, this sampler draws a token, which is not used.
         let any = SamplerConfig::default().validate().map_err(CandleError::wrap)?;
         let requests: Vec<Request> = rows
             .iter()
@@ -55,7 +55,7 @@ impl LogitsProcessor {
         Ok(samplers.into_iter().zip(drawn).map(|(sampler, drawn)| Ok(sampler.and(drawn)?.token)).collect())
     }
 
-    /// Returns the sampler of a request. An error names the invalid parameter.
+    /// Returns the sampler of a request, or an error that names the invalid parameter.
     fn sampler(&self, user: &SamplingParams) -> std::result::Result<Sampler, Error> {
         let defaults = self.defaults.as_ref();
         let is_set = user.temperature.is_some()

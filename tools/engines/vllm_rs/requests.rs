@@ -1,4 +1,4 @@
-//! Requests, as the engine makes them.
+//! Requests for the tests of vllm.rs, built from the engine's types.
 
 use candle_core::{Device, Tensor};
 use sampling::core::runner::{ModelRunner, Seqs};
@@ -19,7 +19,7 @@ pub fn request(id: usize, params: &SamplingParams) -> Sequence {
     sequence
 }
 
-/// Returns the batch's tokens; an error if the whole batch fails.
+/// Returns the tokens that are drawn for the batch, or an error if the whole batch fails.
 pub fn step(
     runner: &ModelRunner,
     logits: &[Vec<f32>],

@@ -1,4 +1,5 @@
-//! The engine's own modules for sampling, and replacements of the types that these modules only pass on.
+//! Package of vllm.rs's own modules for sampling. Other types of the engine, whose values these modules only pass on,
+//! are replaced by stubs.
 
 #[macro_export]
 macro_rules! log_info {
@@ -80,7 +81,7 @@ pub mod core {
         use candle_core::Result;
         use std::time::{SystemTime, UNIX_EPOCH};
 
-        /// Records which sequences are freed.
+        /// Stub that only records which sequences are freed.
         #[derive(Default)]
         pub struct BlockManager {
             pub freed: Vec<usize>,
@@ -146,7 +147,7 @@ pub mod utils {
         use std::sync::Arc;
         use toktrie::SimpleVob;
 
-        /// Every grammar allows these tokens.
+        /// Stub of the engine's parser. Every grammar allows the same tokens, which are given here.
         pub struct ParserFactory(pub SimpleVob);
 
         pub struct GuidanceState(Arc<ParserFactory>);

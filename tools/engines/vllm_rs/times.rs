@@ -1,4 +1,5 @@
-//! Time of `ModelRunner::sample` for a decode step of 8 requests with 49,152 logits each.
+//! Compares the times of vllm.rs' `ModelRunner::sample` before and after it uses Evenkeel, for a decode step of 8
+//! requests of 49,152 logits each.
 
 mod interleave;
 mod requests;
@@ -18,7 +19,7 @@ const VOCABULARY: usize = 49_152;
 
 fn main() {
     let is_changed = include_str!("../../src/utils/logits_processor.rs").contains("evenkeel");
-    // Logits like a model's: few are large. A multiplicative hash spreads them over the row.
+    // Only few logits are large, as in a model's output. A multiplicative hash spreads the large ones over the row.
     let spread = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32).ln() * -2.0;
     let logits: Vec<f32> = (1..=ROWS * VOCABULARY).map(spread).collect();
     let logits = Tensor::from_vec(logits, (ROWS, VOCABULARY), &Device::Cpu).unwrap();
@@ -39,7 +40,7 @@ fn main() {
         let mut runner = ModelRunner::with_seed(7);
         runner.llg_factory = Some(Arc::new(ParserFactory(allowed)));
         let sequences: Vec<Sequence> = (0..ROWS).map(|id| request(id, &params)).collect();
-        // The prefill sets the parameters of the unchanged engine.
+        // The unchanged engine takes the parameters for later steps from the prefill.
         let batch: Vec<&Sequence> = sequences.iter().collect();
         runner.sample(&logits, Seqs::SeqRefs(&batch), true).unwrap();
         let step = move || {

@@ -25,7 +25,8 @@ pub struct Op {
 pub enum Precision {
     /// Arithmetic of about 100 bits. It is fast, and uses this program's formulas.
     Fast,
-    /// `evenkeel::reference` in [`DoubleDouble`](evenkeel::reference::DoubleDouble); its verdict is final.
+    /// The functions of `evenkeel::reference` in [`DoubleDouble`](evenkeel::reference::DoubleDouble). A verdict in this
+    /// arithmetic is final.
     Slow,
 }
 
@@ -67,8 +68,8 @@ pub fn worst<E: Element, R: Real>(got: &[E], exact: &[R], bound: f64, at: impl F
     worst_besides(got, exact, bound, at, |_| 0.0)
 }
 
-/// Returns the verdict on the worst of the results, as [`worst`] does. For the index of a result, `besides` returns an
-/// additional absolute error that the op's documentation allows.
+/// Returns the verdict on the worst of the results, as [`worst`] does. The function `besides` takes the index of a
+/// result, and returns an additional absolute error that the op's documentation allows.
 pub fn worst_besides<E: Element, R: Real>(
     got: &[E],
     exact: &[R],
@@ -86,8 +87,8 @@ pub fn worst_besides<E: Element, R: Real>(
         } else if at <= E::LIMITS.max || own.is_infinite() {
             (ulp::error_at(got, exact, at) - besides(index) / ulp::size::<E>(at)).max(0.0)
         } else if at.is_finite() {
-            // `at` exceeds the type's range, so the unit is computed as if the exponent had no upper limit. Results
-            // beyond the range count as the type's largest value.
+            // The magnitude `at` exceeds the type's range, so the unit is computed as if the exponent had no upper
+            // limit. Results beyond the range count as the type's largest value.
             let unit = 2f64.powf(at.log2().floor()) * E::LIMITS.epsilon;
             let within = |value: f64| value.clamp(-E::LIMITS.max, E::LIMITS.max);
             (within(got.widen()) - within(exact.to_f64())).abs() / unit

@@ -1,4 +1,4 @@
-//! Errors of the program other than a misrounded result.
+//! Errors of the program. A misrounded result is not an error in this sense.
 
 use std::path::{Path, PathBuf};
 

@@ -52,7 +52,7 @@ fn a_tiny_input_of_silu_is_above_the_tie() {
     }
 }
 
-/// Returns [`MIDDLE`] plus 2^-900 for a positive input, and minus 2^-900 for a negative one.
+/// Returns the number 2^-900 above [`MIDDLE`] for a positive input, and the number 2^-900 below it for a negative one.
 fn beside_the_middle(x: &Float, bits: u32) -> Value {
     let step = Float::with_val(24, x.signum_ref()) >> 900;
     let is_exact = bits > 1000;

@@ -88,8 +88,9 @@ fn formulas_keep_to_half_of_their_brackets() {
         for x in inputs().filter(|x| x.is_finite()) {
             let bracket = formula(x);
             let number = (function.exact)(&Float::with_val(24, x), 256).number;
-            // Each number must be in the inner half of its bracket. A bracket whose ends are equal has no inner half.
-            // Numbers below 2^-1000 in magnitude only decide the sign of zero.
+            // Each number must be in the inner half of its bracket. A bracket whose ends are equal has no inner half,
+            // so it is skipped. Numbers below 2^-1000 in magnitude are skipped, because they round to 0 and only their
+            // sign matters.
             if bracket.low == bracket.high || number.clone().abs() < 2f64.powi(-1000) {
                 continue;
             }
@@ -133,7 +134,7 @@ fn results_that_are_not_plain_numbers_are_those_of_the_pages() {
         assert_eq!(
             values,
             [-0.0, -0.0, -0.0, -0.0, 0.0, inf].map(f32::to_bits),
-            "{name}: expected zeros with the sign of x, and inf for inf"
+            "{name}: expected a zero with the sign of x for every x except inf, and inf for inf"
         );
     }
     for name in ["tanh", "erf", "expm1", "log1p", "sqrt"] {

@@ -30,7 +30,7 @@ pub enum Error {
     /// A folder without results.
     #[error("{0} has no {1}; run `gpu-check {2}` on a device to write it")]
     NothingThere(PathBuf, &'static str, &'static str),
-    /// Failed checks. Holds their number.
+    /// Some checks failed. Holds the number of failed checks.
     #[error("{0} checks failed: the bits differ from the CPU's, or the check did not finish")]
     OtherBits(usize),
 }

@@ -127,7 +127,8 @@ fn stream(context: &Arc<CudaContext>) -> Result<Stream> {
     Ok(context.default_stream())
 }
 
-/// Returns the stored checks if their device, build, seed, part and elements are those of this run, else no checks.
+/// Returns the stored checks if their device, build, seed, part and elements equal this run's. Otherwise, returns no
+/// checks.
 fn begun(cases: &Cases, device: Option<Device>) -> Result<Checks> {
     let (seed, part, elements, build) = (cases.seed, cases.part as usize, cases.elements, cases.build.clone());
     let fresh = Checks { device, build, seed, part, elements, checks: Vec::new() };

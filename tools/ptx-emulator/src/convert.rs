@@ -191,7 +191,7 @@ fn shift(by: u64, bits: u32) -> Option<u32> {
     (by < u64::from(bits)).then_some(by as u32)
 }
 
-/// Inserts the lowest `length` bits of `a` into `b`, at bit `at`.
+/// Replaces `length` bits of `b` by the lowest bits of `a`. The first replaced bit has the number `at`.
 #[inline(always)]
 pub fn insert(a: u64, b: u64, at: u64, length: u64, bits: u32) -> u64 {
     let (at, length) = (at & 0xff, length & 0xff);
@@ -204,7 +204,8 @@ pub fn insert(a: u64, b: u64, at: u64, length: u64, bits: u32) -> u64 {
     (b & !mask | a << at & mask) & kept
 }
 
-/// Extracts `length` bits from bit `at`. For a signed type, their sign is extended.
+/// Extracts `length` bits, of which the lowest has the number `at`. For a signed type, the sign of the extracted number
+/// is extended.
 pub fn extract(a: u64, at: u64, length: u64, of: Type) -> u64 {
     let (bits, at, length) = (8 * of.bytes() as u64, at & 0xff, length & 0xff);
     if length == 0 {

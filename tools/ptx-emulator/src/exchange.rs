@@ -9,12 +9,12 @@ use crate::warp::{Warp, Words, lanes_of};
 #[derive(PartialEq, Eq)]
 pub enum Met {
     All,
-    /// Some lanes that the mask names have not arrived.
+    /// Some lanes of the mask have not arrived.
     Waiting,
 }
 
-/// Returns whether all lanes that the running lanes' masks name have arrived. Fails if a lane's mask lacks the lane
-/// itself, or names a lane that cannot arrive any more.
+/// Returns whether all lanes in the masks of the running lanes have arrived. Fails if a lane's mask lacks the lane
+/// itself, or contains a lane that cannot arrive any more.
 pub fn meet(w: &Warp, masks: &Words, lanes: u32) -> OfLane<Met> {
     for lane in lanes_of(lanes) {
         let mask = masks[lane];

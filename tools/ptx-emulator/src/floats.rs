@@ -230,7 +230,7 @@ pub fn directed32(op: Float, round: Round, a: u32, b: u32) -> u32 {
             if !nearest.is_finite() || !quotient.is_finite() || !y.is_finite() {
                 return bits32(nearest);
             }
-            // The sign of the remainder, which is exact.
+            // The multiply-add computes the exact remainder of the division. Only its sign matters.
             let error = (-f64::from(nearest)).mul_add(y, x) * y.signum();
             bits32(step32(nearest, error, round))
         }

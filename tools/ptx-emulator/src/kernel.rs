@@ -26,7 +26,7 @@ pub struct Module {
     globals: Arc<[GlobalMemory]>,
 }
 
-/// Memory of a variable in global memory, aligned to its largest vector.
+/// Memory of a variable in global memory. It is aligned to 16 bytes, because kernels may access vectors of this size.
 #[derive(Debug)]
 pub struct GlobalMemory {
     memory: Vec<std::cell::UnsafeCell<u128>>,

@@ -79,7 +79,7 @@ impl<'m> Global<'m> {
     #[inline(always)]
     pub fn read(&mut self, address: u64, bytes: usize) -> Result<u128, Problem> {
         let from = self.check(address, bytes, false)?;
-        // SAFETY: the bytes are in a range that may be read, and the address is a multiple of their number.
+        // SAFETY: the bytes are in a range that may be read, and the address is a multiple of `bytes`.
         Ok(unsafe {
             match bytes {
                 1 => from.read().into(),
@@ -95,7 +95,7 @@ impl<'m> Global<'m> {
     #[inline(always)]
     pub fn write(&mut self, address: u64, bytes: usize, value: u128) -> Result<(), Problem> {
         let to = self.check(address, bytes, true)?;
-        // SAFETY: the bytes are in a range that may be written, and the address is a multiple of their number.
+        // SAFETY: the bytes are in a range that may be written, and the address is a multiple of `bytes`.
         unsafe {
             match bytes {
                 1 => to.write(value as u8),

@@ -73,7 +73,7 @@ impl Type {
         matches!(self, Type::F16 | Type::F16x2 | Type::BF16 | Type::BF16x2 | Type::F32 | Type::F64)
     }
 
-    /// Returns the kind of the registers that hold the type.
+    /// Returns the kind of the registers that hold values of the type.
     pub fn bank(self) -> Bank {
         match self.bytes() {
             _ if self == Type::Pred => Bank::Pred,
@@ -274,9 +274,9 @@ pub enum Op {
     /// Integer operation on numbers of this many bytes.
     Int(Int, u8),
     Bits(Bits, u8),
-    /// Product of two numbers of this type, in twice its width, plus an addend if the flag is set.
+    /// Product of two numbers of this type, with twice the width of the type. If the flag is set, an addend is added.
     MulWide(Type, bool),
-    /// Product's lower half, plus an addend.
+    /// Lower half of a product, plus an addend.
     MadLo(u8),
     MadHi(Type),
     Bfi(u8),
@@ -314,7 +314,8 @@ pub enum Op {
     },
     Pred(Int),
     NotPred,
-    /// Conversion to the first type from the second. `integral` rounds to an integer of the same type.
+    /// Conversion from the type `from` to the type `to`. If `integral` is set, the number is rounded to an integer,
+    /// even if `to` is a float type.
     Cvt {
         to: Type,
         from: Type,
@@ -323,7 +324,7 @@ pub enum Op {
     },
     /// Conversion of two f32 to a pair of 16-bit floats of this type.
     CvtPair(Type),
-    /// Address in a space from a generic address, or a generic address from an address in a space.
+    /// Conversion of a generic address to an address in a space, or the reverse.
     ToSpace(Space),
     FromSpace(Space),
     Load(Access),

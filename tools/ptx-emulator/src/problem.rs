@@ -73,7 +73,8 @@ pub enum Problem {
     NeverArrives {
         missing: u32,
     },
-    /// The thread waits at a barrier that some threads of the block never reach, or has ended before a barrier.
+    /// The thread waits at a barrier that some threads of the block never reach. Or the thread has ended, and others
+    /// wait at a barrier.
     Barrier,
     /// The thread received a value from a lane that does not take part in the operation.
     NoSource {

@@ -16,7 +16,7 @@ struct Cell {
     /// Interval of the last read, and the warps that read in it.
     read_in: u32,
     readers: u32,
-    /// Thread that read last, and whether other lanes of its warp read since the warp's last barrier.
+    /// Thread that read last, and whether other lanes of its warp have also read since the last barrier of the warp.
     reader: u32,
     several: bool,
     read_in_warp: u32,

@@ -12,7 +12,7 @@ fn well(output: Output) -> (Vec<u8>, String) {
     (output.stdout, stderr)
 }
 
-/// Returns the number of tokens that a run reports to have read.
+/// Returns the number of tokens that were read, as a run reports it on stderr.
 fn tokens_read(stderr: &str) -> &str {
     let read = stderr.lines().find_map(|line| line.strip_prefix("read "));
     read.and_then(|read| read.split_whitespace().next()).unwrap_or_default()

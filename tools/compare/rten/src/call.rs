@@ -1,4 +1,4 @@
-//! Arguments of calls across the ABI. The program that loads the library compiles this file too.
+//! Arguments of calls from the comparison program to this library. Both of them compile this file.
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;

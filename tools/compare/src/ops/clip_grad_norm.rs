@@ -1,4 +1,4 @@
-//! The norm of many gradients together, and their clipping.
+//! The joint norm of many gradients, and clipping by this norm.
 
 use super::{Op, Results, shapes};
 use crate::contender::Contender;

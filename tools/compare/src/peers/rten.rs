@@ -1,4 +1,5 @@
-//! rten-vecmath, from a library that was built for this machine's CPU or for AVX2: see `rten/`.
+//! Calls functions of rten-vecmath in a library that was built for this machine's CPU or for AVX2. See the folder
+//! `rten`.
 
 #[path = "../../rten/src/call.rs"]
 mod call;
@@ -72,8 +73,8 @@ impl Rten {
 
 impl Function<'_> {
     pub fn call(&self, x: &[f32], y: &mut [f32], cols: usize, operands: Operands<'_>) {
-        // SAFETY: initialised memory may be viewed as possibly uninitialised memory, because the library writes all of
-        // it and leaves none uninitialised.
+        // SAFETY: the slice may be passed as `MaybeUninit<f32>`, because the library writes a number to each of its
+        // elements.
         let y = unsafe { from_raw_parts_mut(y.as_mut_ptr().cast::<MaybeUninit<f32>>(), y.len()) };
         let Operands { first, second, number } = operands;
         let call = Call::new(Slices { x, y, first, second, cols, number });

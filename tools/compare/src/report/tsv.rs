@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 const COLUMNS: &str = "level\tthreads\top\tdtype\tshape\tcontender\tform\t\
     cpu_min_ns\tcpu_median_ns\twall_min_ns\twall_median_ns\tworst_ulp\tmedian_ulp\trow_sum_off\tnote";
-/// Text for the largest error of a contender with a wrong NaN or infinity, or with a token that is not allowed.
+/// Text in place of the largest error, if a result is wrongly NaN or infinite, or if a drawn token is not allowed.
 pub const WRONG: &str = "wrong";
 
 pub fn table(levels: &[Level]) -> String {

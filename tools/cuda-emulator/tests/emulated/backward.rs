@@ -52,7 +52,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// Tests the vocabulary size of a model, and a length at which the fixed-point sum is in units of 2^-48.
+/// Tests a row as long as a model's vocabulary, and a row so long that the fixed-point sum is in units of 2^-48.
 #[test]
 fn rows_of_a_model() {
     let mut rng = StdRng::seed_from_u64(23);

@@ -31,7 +31,7 @@ fn check(grads: &[Gradient], options: &ClipGradNorm, how: How) {
 fn one_tensor_of_every_length_and_type() {
     let seed = 1;
     let mut rng = StdRng::seed_from_u64(seed);
-    // Collects the shapes of all types together.
+    // Shapes of the cases. The cases of all three types add to the same set.
     let mut shapes = Shapes::default();
     for (i, &len) in COLS.iter().enumerate() {
         for dtype in 0..3 {

@@ -102,10 +102,10 @@ fn check<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, case: Case) ->
     let outcome = unsafe {
         if is_normalised {
             let planned = qk_norm_rope::launch_heads(E::DTYPE, &rotation, None, &RmsNorm::default()).unwrap();
-            how.run(emulator, planned.expect("heads of a non-empty tensor must launch a kernel"))
+            how.run(emulator, planned.expect("rotating a non-empty tensor must launch a kernel"))
         } else {
             let planned = rope::launch_heads(E::DTYPE, &rotation, false).unwrap();
-            how.run(emulator, planned.expect("heads of a non-empty tensor must launch a kernel"))
+            how.run(emulator, planned.expect("rotating a non-empty tensor must launch a kernel"))
         }
     };
     outcome.map_err(describe)?;

@@ -1,7 +1,7 @@
 //! Elementwise functions of one and two inputs, and their gradients.
 //!
-//! Exhaustive tests cover the functions of one f32, f16 or bf16. This module covers the f64 functions and the
-//! gradients. A call has at most sixteen elements, so every result is compared with the slow reference.
+//! Exhaustive tests cover the functions of a single f32, f16 or bf16 number. This module covers the f64 functions and
+//! the gradients. A call has at most sixteen elements, so every result is compared with the slow reference.
 
 use crate::case::Case;
 use crate::judge::{Op, Precision, Verdict, bound, worst};

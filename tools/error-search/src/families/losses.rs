@@ -130,7 +130,7 @@ fn bce<E: Element>(case: &Case, how: Precision, backward: bool) -> Option<Verdic
     }
 }
 
-/// Judges the loss of each element, or its gradient. A gradient is the sum of two terms.
+/// Judges the losses of all elements, or their gradients if `backward` is set. A gradient is the sum of two terms.
 fn compare<E: Element, R: Real>(
     x: &[E],
     (loss, dx): (&[f64], &[E]),

@@ -89,7 +89,7 @@ impl Way {
         self.window.map_or(Mask::none(), Mask::window)
     }
 
-    /// Returns a sink for each head: large ones, small ones and none.
+    /// Returns a sink for each head. Some are large, some are small, and some are -inf, which means no sink.
     fn sink_values(&self) -> Vec<f32> {
         (0..HEADS).map(|head| [3.0, -2.5, f32::NEG_INFINITY, 40.0][head % 4]).collect()
     }

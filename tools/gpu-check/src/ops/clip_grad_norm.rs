@@ -41,7 +41,8 @@ impl<E: Number> Ready<E> for Clip {
             written[0].view_mut().chunks_exact_mut(self.length).map(|gradient| E::to_clip(gradient)).collect();
         let options = options(self.way, self.max_norm);
         cuda::clip_grad_norm(&self.stream, &mut gradients, self.norm.as_view_mut(), &options)?;
-        // The call has reduced the norm to the limit. A smaller limit makes the next call clip again.
+        // This call has reduced the norm to the limit. The limit is therefore lowered, so that the next call clips
+        // again.
         self.max_norm *= 0.99;
         Ok(())
     }

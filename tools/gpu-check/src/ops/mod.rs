@@ -131,7 +131,7 @@ pub enum Extent {
     Rows,
     /// One number for each column: a weight or its gradient.
     Columns,
-    /// Queries of attention or its results: [`QUERIES`] rows.
+    /// Queries or results of attention, which have [`QUERIES`] rows.
     Queries,
     /// Keys or values of attention: one number for each element of the shape. Few of them are hostile, because a result
     /// depends on many rows.
@@ -166,7 +166,7 @@ impl<E> From<Vec<Vec<E>>> for Results<E> {
     }
 }
 
-/// A prepared call on the device, which lacks only the memory for [`Op::READ`] and [`Op::WRITTEN`].
+/// A call on the device. Everything is prepared except the memory for [`Op::READ`] and [`Op::WRITTEN`].
 pub trait Ready<E> {
     /// Writes the initial contents of the results, if the op reads them.
     fn fill(&mut self, _read: &[Placed<E>], _written: &mut [Placed<E>]) -> Result<()> {
@@ -198,9 +198,9 @@ pub trait Op {
     const IS_OF_ROWS: bool = true;
     /// Names of the ways to call the op, such as with an option or without weights.
     const WAYS: &'static [&'static str] = &["plain"];
-    /// n, if a check that is limited to small shapes runs every n-th case. Kernels that an interpreter runs are checked
-    /// in this way. Slow ops have a larger n. n and the number of ways have no common divisor, so that the check covers
-    /// all ways.
+    /// A check that is limited to small shapes runs only every n-th case, where n is this number. Such checks run
+    /// kernels on an interpreter, so slow ops have a larger n. The number of ways and n have no common divisor, so that
+    /// the check covers all ways.
     const SMALL_CASE_STEP: usize = 1;
 
     /// Returns the nearest shape that the op accepts.

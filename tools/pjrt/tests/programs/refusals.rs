@@ -82,7 +82,7 @@ fn devices_that_do_not_keep_to_the_program() {
         [vec![], vec![y.clone()], vec![y.clone(), vec![0; 3]], vec![y.clone(), vec![4, 0, 0, 0]], vec![vec![0; 4]; 2]]
     {
         let error = ran(outputs).unwrap_err();
-        assert_eq!(error.name(), "Backend", "wrong outputs of a device must give the error Backend, got {error}");
+        assert_eq!(error.name(), "Backend", "the error for wrong outputs must be Backend, got {error}");
     }
 }
 

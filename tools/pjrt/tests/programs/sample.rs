@@ -45,12 +45,12 @@ fn candidates<E: Bits>(device: &Device) {
         for i in 0..count {
             let token = i32::from_le_bytes(tokens[row * count + i]) as usize;
             let expected = live.get(i).map_or(cols, |(token, _)| *token);
-            assert_eq!(token, expected, "{name}: candidate {i} must have the token of the sorted row");
+            assert_eq!(token, expected, "{name}: candidate {i} must have the token at index {i} of the sorted row");
             if let Some((_, logit)) = live.get(i) {
                 assert_eq!(
                     f32::from_le_bytes(logits[row * count + i]),
                     *logit,
-                    "{name}: candidate {i} must have the logit of the sorted row"
+                    "{name}: candidate {i} must have the logit at index {i} of the sorted row"
                 );
             }
         }
@@ -59,7 +59,7 @@ fn candidates<E: Bits>(device: &Device) {
         assert_eq!(
             i32::from_le_bytes(ties[row]) as usize,
             expected,
-            "{name}: the number of ties must equal that of the sorted row"
+            "{name}: the number of ties must equal the number of ties in the sorted row"
         );
         let expected = match &name[..] {
             "NaN" => 3,
@@ -104,7 +104,7 @@ fn tokens<E: Bits>(device: &Device) {
         let ours = run::sample_rows(device, x.view(), None, 20, &requests).unwrap();
         let host = sample_rows(x.view(), None, &requests).unwrap();
         for (row, name) in x.names.iter().enumerate() {
-            assert_eq!(ours[row], host[row], "{name}, {config:?}: expected the result of the host");
+            assert_eq!(ours[row], host[row], "{name}, {config:?}: the device must return the same result as the host");
         }
     }
 }

@@ -8,7 +8,7 @@ use half::bf16;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// Number of candidates that all steps work on.
+/// Number of candidates. All steps work only on these tokens.
 const GLOBAL_TOP_K: usize = 256;
 /// Logit of excluded candidates.
 const SENTINEL: f32 = -3000.0;
@@ -61,7 +61,8 @@ fn vendor(rows: &[&[f32]], of: Parameters) -> Vec<Vec<(usize, f32)>> {
         .collect()
 }
 
-/// Returns whether a probability is NaN, excluded tokens have more than 0.01 in total, or the row has no valid token.
+/// Returns whether the vendor's sampler fails on a row. It fails if a probability is NaN, if the total probability of
+/// excluded tokens exceeds 0.01, or if the row has no valid token.
 fn fails(row: &[f32], found: &[(usize, f32)], config: &SamplerConfig) -> bool {
     if found.iter().any(|(_, p)| p.is_nan()) {
         return true;
@@ -148,7 +149,7 @@ fn field_failure_of_the_sampler() {
             assert_eq!(
                 ours,
                 sample_rows(view, None, &requests).unwrap(),
-                "{name}: expected the result of sample_rows on the host"
+                "{name}: the device must return the same results as sample_rows on the host"
             );
             let batches: Vec<&[f32]> = wide.chunks(cols).collect();
             let theirs = batches.chunks(5).flat_map(|batch| vendor(batch, of));
@@ -199,7 +200,7 @@ fn the_vendors_sampler_is_as_documented() {
     let leaks = given([5.0, 4.0, 3.0, 2.0], of(2, 1.0, 1000.0));
     assert!(
         (leaks[2] - 0.0236).abs() < 1e-4 && (leaks[3] - 0.0236).abs() < 1e-4,
-        "tokens 2 and 3 must have a probability of 0.0236, got {leaks:?}"
+        "tokens 2 and 3 must each have a probability of 0.0236, got {leaks:?}"
     );
     let inverted = given([-4000.0, -4001.0, -4002.0, -4003.0], of(2, 1.0, 1.0));
     assert_eq!(inverted, [0.0, 0.0, 0.5, 0.5]);

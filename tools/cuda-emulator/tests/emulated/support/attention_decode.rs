@@ -288,7 +288,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, case: &Case
     same_guards(guards, counts, first).map_err(describe)
 }
 
-/// Returns the first row of a sequence without an unmasked key.
+/// Returns the index of the first row in which all keys of the sequence are masked.
 fn first_empty<E: DeviceElement>(case: &Case, cache: &Cache<E>, sequence: usize, q: &[E]) -> u64 {
     let heads = case.heads();
     let [features, of_values] = case.features;

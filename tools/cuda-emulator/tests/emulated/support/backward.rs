@@ -113,7 +113,8 @@ pub fn steep(dims: &[usize]) -> (Vec<f32>, Beside) {
 /// Returns gradients for a long row, and options whose window masks its first columns. The gradients sum to 32 in the
 /// order of additions of the whole row, and to 0 in the order of a row that starts at the window.
 pub fn window_of_a_long_row() -> (Vec<f32>, Beside) {
-    // First column of the tile 128, and the number of columns in a tile. The sum of tile 128 is added to lane 0.
+    // `start` is the first column of tile number 128, whose sum is added to lane 0. `tile` is the number of columns in
+    // a tile.
     let (start, tile) = (2 * 64 * 256, 256);
     let dims = [1, 50_000];
     let mut dy = vec![0.0; dims[1]];

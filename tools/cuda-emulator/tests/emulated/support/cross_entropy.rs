@@ -169,7 +169,7 @@ pub fn sums(emulator: &Emulator, targets: &[i64], parts: &[f64], weights: &[f32]
         of_part(0) + of_part(1),
     ];
     if found.map(f64::to_bits) != expected.map(f64::to_bits) {
-        return Err(format!("cross_entropy sums of {} rows: expected {expected:?}, got {found:?}", targets.len()));
+        return Err(format!("sums of cross_entropy over {} rows: expected {expected:?}, got {found:?}", targets.len()));
     }
     Ok(())
 }

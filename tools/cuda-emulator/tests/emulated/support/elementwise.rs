@@ -161,7 +161,7 @@ pub fn hostile<E: DeviceElement>() -> Vec<E> {
         let bits = E::from_wide(edge).bits();
         numbers.extend((bits.saturating_sub(4)..=bits + 4).map(E::from_bits));
     }
-    // Small multiples of the smallest subnormal number. Functions such as gelu halve small numbers. Half of an odd
+    // Small multiples of the smallest subnormal number. Functions such as gelu halve small numbers, and half of an odd
     // multiple is a tie.
     numbers.extend((0..64).map(E::from_bits));
     let negative = numbers.clone().into_iter().map(|v: E| E::from_bits(v.bits() ^ 1 << (8 * size_of::<E>() - 1)));

@@ -164,7 +164,7 @@ fn bias(rng: &mut StdRng, len: usize) -> Bias {
 }
 
 /// Returns a row of f32, and options with a bias that almost cancels the scaled scores. In half of all cases, the
-/// options also have flags. Half of the logits are at most `spread` from 0.
+/// options also have flags. Half of the logits differ from 0 by at most `spread`.
 pub fn cancelling(rng: &mut StdRng, cols: usize, spread: f64) -> (Vec<f32>, Beside) {
     let scale = rng.random_range(0.05..0.2);
     let (mut x, mut bias) = (Vec::new(), Vec::new());
@@ -302,8 +302,8 @@ pub fn each_hostile(mut f: impl FnMut(usize, &[f64], &Beside)) {
     let flags = [[1u8, 1, 0, 1], [1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]];
     for (i, scale) in [1.0, 0.3, 4.0, -2.0, 1e-14, 9e14, 1e-16, 1e300, 0.0].into_iter().enumerate() {
         for bias in 0..biases.len() + 1 {
-            // Over all scales, each bias is combined once or twice with each list of flags, and once or twice without
-            // flags.
+            // `keep` is the index of a list of flags, or one more than the last index for no flags. The loop over
+            // scales combines each bias with every value of `keep`, once or twice.
             let keep = (i + bias) % (flags.len() + 1);
             let softcap = [None, Some(5.0), None][(i + bias) % 3];
             let mut made = Beside { dims: vec![rows.len(), 4], scale, softcap, ..Beside::default() };

@@ -31,9 +31,9 @@ pub const COLS: &[usize] = &[
     8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_768, 32_776, 33_000,
 ];
 
-/// Smallest number of shapes that each op's test has to cover. So many shapes can include every remainder modulo the
-/// sizes of vectors, warps and tiles. They can also include both sides of each size at which the kernel or its code
-/// path changes.
+/// Smallest number of shapes that each op's test has to cover. With this many shapes, every remainder modulo the sizes
+/// of vectors, warps and tiles can occur. The shapes can also include both sides of each size at which the kernel or
+/// its code path changes.
 pub const LEAST_SHAPES: usize = 200;
 
 /// Shapes that an op ran on: rows, columns, and anything else that determines the memory layout.
@@ -45,7 +45,8 @@ impl Shapes {
         self.0.insert(shape.to_vec());
     }
 
-    /// Fails if there are fewer than [`LEAST_SHAPES`] shapes. `of` describes the cases in the output.
+    /// Fails if there are fewer than [`LEAST_SHAPES`] shapes. The argument `of` is a description of the cases for the
+    /// output.
     pub fn are_enough(&self, of: impl std::fmt::Display) {
         println!("{of}: {} shapes", self.0.len());
         assert!(
@@ -117,7 +118,7 @@ pub fn peaked_row<E: Element>(rng: &mut StdRng, gap: f64, cols: usize) -> Vec<E>
     (0..cols).map(number).map(E::from_wide).collect()
 }
 
-/// Returns the values with the value at `at` replaced.
+/// Returns a copy of the values, with `number` at the index `at`.
 pub fn with<E: Element>(values: &[E], at: usize, number: E) -> Vec<E> {
     let mut values = values.to_vec();
     values[at] = number;

@@ -76,7 +76,8 @@ pub enum RowKind {
     Sparse,
     /// Numbers that are all equal.
     Same,
-    /// Numbers whose exact sum is 0. The computed mean, and the results for zeros, depend on the order of additions.
+    /// Numbers whose exact sum is 0, and some of which are 0. The computed mean is a rounding error, which depends on
+    /// the order of additions and determines the results of the zeros.
     Cancelling,
     /// Numbers as in [`Kind::Any`].
     Any,
@@ -157,17 +158,19 @@ fn operand_of(rng: &mut StdRng, kind: OperandKind, dtype: DType, cols: usize) ->
     Operand::of(dtype, &numbers)
 }
 
-/// Returns no operand, or an operand of a random kind and type. The type of the rows is the most likely one.
+/// Returns no operand, or an operand of a random kind and type. In most cases, the operand has the same type as the
+/// rows.
 pub fn operand(rng: &mut StdRng, of_rows: DType, cols: usize) -> Option<Operand> {
     let kind = *OPERANDS.get(rng.random_range(0..OPERANDS.len() + 1))?;
     let dtype = [of_rows, of_rows, DType::F32, DType::F16, DType::BF16][rng.random_range(0..5)];
     Some(operand_of(rng, kind, dtype, cols))
 }
 
-/// Returns weights for a row, all 1 except one. That weight gives different results in f32 and in f64, and so shows
-/// which arithmetic was used.
+/// Returns weights for a row. All are 1, except one that gives different results in f32 and in f64 arithmetic. The
+/// result in its column shows which arithmetic a kernel used.
 ///
-/// `differ` says whether a weight in a column has this property.
+/// The function `differ` takes a column and a weight, and returns whether the weight gives different results in this
+/// column.
 pub fn telling(columns: std::ops::Range<usize>, cols: usize, differ: impl Fn(usize, f32) -> bool) -> Vec<f32> {
     let mut weights = vec![1.0; cols];
     for column in columns {
@@ -180,7 +183,7 @@ pub fn telling(columns: std::ops::Range<usize>, cols: usize, differ: impl Fn(usi
     panic!("rows of {cols} columns: the test needs a weight with different results in f32 and f64, found none");
 }
 
-/// Returns the f32 nearest to a positive number, with its neighbours before and after it.
+/// Returns three f32: the one nearest to a positive number, between its two neighbours.
 pub fn around(number: f64) -> [f32; 3] {
     let bits = (number as f32).to_bits();
     [bits - 1, bits, bits + 1].map(f32::from_bits)
