@@ -221,8 +221,8 @@ impl ExpSum {
         [fraction(units), whole(units) | whole(rest) << 32, fraction(rest)]
     }
 
-    /// Builds the sum of a row of this length from the integers of [`ExpSum::units`], after these were added over all
-    /// parts. `finer` is the exponent for the full row. The bins are added later.
+    /// Builds the sum of a row of this length. `units` are the integers of [`ExpSum::units`], each added up over all
+    /// parts of the row. `finer` is the exponent for the whole row. The caller adds the bins to the result afterwards.
     pub fn of_units<E: Element>(units: [u64; UNITS], finer: RescaleExponent, row_len: usize) -> Self {
         if E::IS_F64 {
             let grids = std::array::from_fn(|i| units[i] as i64 as f64 * GRIDS[i]);

@@ -300,8 +300,8 @@ impl<I: Isa> Fold<I> {
         Fold { waiting: [[[isa.f64(0.0); 2]; BLOCKS]; LEVELS], lanes: 0 }
     }
 
-    /// Returns a function to call once for each block of the next lane. The function adds to the block all sums that
-    /// wait for this lane, and stores the result.
+    /// Begins the next lane, and returns a function to call once for each block of this lane. The function adds the
+    /// stored sums of earlier lanes to the block, and stores the result.
     #[inline(always)]
     fn push(&mut self) -> impl FnMut(usize, [I::F64; 2]) {
         let level = self.lanes.trailing_ones() as usize;

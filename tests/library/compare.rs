@@ -77,7 +77,8 @@ fn one_ulp_too_far_is_too_far() {
             assert_eq!(
                 passes(got, exact, steps as f64),
                 ulps <= steps as f64,
-                "`within` must accept {got} for {value} only if the error of {ulps} ULP is at most {steps} ULP"
+                "`within` with a bound of {steps} ULP must accept {got} for {value} if and only if the error, {ulps} ULP, is \
+                 within the bound"
             );
         }
     }

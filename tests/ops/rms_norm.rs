@@ -1,5 +1,5 @@
-//! Tests that RMSNorm is accurate with either rounding and with the fused residual, and has the same bits in every
-//! form.
+//! Tests that RMSNorm is accurate, with each variant of [`Rounding`] and with a fused residual. Also tests that the
+//! allocating, the writing and the in-place function return the same bits.
 
 use crate::support::compare::{Checker, assert_same_bits, within};
 use crate::support::forms::{RowOp, assert_forms_agree};

@@ -79,8 +79,8 @@ const EVENKEEL: Ranges = &[
     ("adaptive_decay", &[(-1.0, Refused), (0.0, Acts), (0.99, Acts), (1.0, Refused), (NAN, Refused)]),
 ];
 
-/// Ranges in transformers. The constructors in `generation/logits_process.py` reject invalid values. `generate` in
-/// `generation/utils.py` omits a filter if its value has no effect.
+/// Ranges in Hugging Face's library transformers. The constructors in `generation/logits_process.py` reject invalid
+/// values. `generate` in `generation/utils.py` omits a filter if its value has no effect.
 const HUGGING_FACE: Ranges = &[
     ("temperature", &[(-1.0, Refused), (0.0, Refused), (1.0, Off), (0.5, Acts), (NAN, Refused)]),
     ("dynamic_temperature", &[(0.0, Off), (0.5, Refused)]),

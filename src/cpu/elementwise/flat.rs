@@ -108,7 +108,8 @@ impl<'w, E: Element> Work for Flat<'_, 'w, E> {
 
 /// Number of elements of a chunk that is computed in place. Results overwrite the source, so the chunk is copied first.
 const COPY: usize = 1024;
-/// A whole chunk is computed again in f64 if the rounding of more than one in `MANY` of its elements is uncertain.
+/// If the rounding of more than 1 / `MANY` of a chunk's elements is uncertain, the whole chunk is computed again in
+/// f64.
 const MANY: usize = 8;
 /// Number of elements computed again in f64 at a time.
 const TILE: usize = 64;

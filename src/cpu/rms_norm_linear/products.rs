@@ -8,7 +8,7 @@ use crate::simd::{BLOCK, Float, Isa, Kernel, Work, load};
 
 /// Smallest number of normalised rows for which it pays to transpose the rows of the matrix first.
 const ROWS_FOR_TRANSPOSING: usize = 8;
-/// Threshold like [`ROWS_FOR_TRANSPOSING`] for f64, whose rows are transposed element by element.
+/// The same threshold for f64. It is higher, because rows of f64 are transposed element by element.
 const ROWS_FOR_TRANSPOSING_F64: usize = 16;
 
 /// Multiplication of normalised rows with some rows of the matrix.

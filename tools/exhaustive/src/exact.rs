@@ -102,7 +102,7 @@ fn formula(number: Float) -> Value {
     Value { number, is_exact: false }
 }
 
-/// Computes 1 / (1 + e^-x). The argument may be a rounded number.
+/// Computes 1 / (1 + e^-x).
 fn logistic(x: Float) -> Float {
     ((-x).exp() + 1u32).recip()
 }

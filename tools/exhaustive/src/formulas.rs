@@ -61,10 +61,10 @@ pub fn log_sigmoid(x: f32) -> Bracket {
 
 /// Encloses x (1 + erf(x / sqrt 2)) / 2, computed as x/2 erfc(z) with z = -x / sqrt 2.
 ///
-/// z has a relative error of 2u: u from its constant and u from its product. For z > 0, erfc multiplies a relative
-/// error of z by z 2/sqrt(pi) e^(-z^2) / erfc(z), which is below z (z + sqrt(z^2 + 2)) < 2z^2 + 1 = x^2 + 1 (Abramowitz
-/// and Stegun, 7.1.13). For z <= 0, where erfc is at least 1, the factor is less than 1. erfc adds 2u and the product
-/// u. The bound is (2x^2 + 5) u for negative x, and 5u for others.
+/// z has a relative error of 2u: u from its constant and u from its product. erfc multiplies this error by a factor
+/// `c = z 2/sqrt(pi) e^(-z^2) / erfc(z)`. For z > 0, c is below z (z + sqrt(z^2 + 2)) < 2z^2 + 1 = x^2 + 1 (Abramowitz
+/// and Stegun, 7.1.13). For z <= 0, erfc is at least 1, and c is less than 1. The computation of erfc adds an error of
+/// 2u, and the product with x/2 adds u. The bound is (2x^2 + 5) u for negative x, and 5u for others.
 ///
 /// Below -15 the magnitude is less than e^(-x^2/2) / sqrt(2 pi) < 2^-163, and the function rounds to -0.
 pub fn gelu(x: f32) -> Bracket {

@@ -40,7 +40,7 @@ fn a_tiny_input_of_silu_is_above_the_tie() {
                 assert_eq!(
                     (value.to_bits(), by_mpfr),
                     (expected, false),
-                    "{name} of {x:e}: expected the f32 just above x / 2, decided without MPFR"
+                    "{name} of {x:e}: expected the f32 just above x / 2, without a call of MPFR"
                 );
                 assert_eq!(
                     function.exactly(x).expect("MPFR must round the result for a tiny input").to_bits(),

@@ -118,7 +118,7 @@ pub fn case<E: DeviceElement>(
             let request = Request::new(sampler, asked.draw).unwrap();
             // SAFETY: the lists and the counter outlive the kernel runs.
             unsafe {
-                // Half of the requests take a part of the draw's number from a counter in memory.
+                // The index of the draw is the sum of `draw` and a counter in memory, which half of the requests have.
                 let request = match asked.draw.draw % 2 {
                     0 => request,
                     _ => request.draw(asked.draw.draw.wrapping_sub(COUNTED)).counter(&raw const COUNTED as u64),
