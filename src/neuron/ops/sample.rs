@@ -154,9 +154,9 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// Computes [`sample_rows`](crate::sample_rows()). The program finds the `candidates` largest logits of each row. They
-/// suffice for top-k with a k of at most `candidates` and no penalties. All other requests are drawn on the host, from
-/// the whole row.
+/// Computes [`sample_rows`](crate::sample_rows()). The program finds the `candidates` largest logits of each row. If
+/// these determine the token, for example under top-k with a k of at most `candidates`, the host draws from them.
+/// Otherwise it draws from the whole row.
 ///
 /// # Errors
 /// The errors of the program, the op and the device. The error of a single row is in that row's result.
