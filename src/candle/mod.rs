@@ -41,14 +41,15 @@
 //! # Versions of candle
 //!
 //! This module supports candle 0.9.2 to 0.11. Cargo selects the latest version, even if the application depends on an
-//! older one. The application then has two types `Tensor`, and the compiler reports that they differ. These commands
-//! select one version for the application and Evenkeel, here 0.9.2. The number after `@` is the version in
+//! older one. The application then has two types `Tensor`, and the compiler reports that they differ. This command
+//! selects one version for the application and Evenkeel, here 0.9.2. The number after `@` is the version in
 //! `Cargo.lock`:
 //!
 //! ```sh
 //! cargo update -p candle-nn@0.11.1 --precise 0.9.2
-//! cargo update -p candle-core@0.11.1 --precise 0.9.2
 //! ```
+//!
+//! If `Cargo.lock` still has that version of candle-core, the same command with `candle-core` selects the older one.
 //!
 //! To use a revision of candle from git, replace candle for all packages in the application's `Cargo.toml`:
 //!
