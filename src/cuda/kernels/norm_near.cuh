@@ -45,7 +45,7 @@ struct RowGradient {
     DEVICE double bound(float x) const { return spread * (1.0 + fabs(normalised(x, mean, scale, shift))); }
 
     DEVICE void store_moments(u64 to, u64 index) const {
-        if (to && threadIdx.x == 0) {
+        if (to && seldom_thread() == 0) {
             double* moments = (double*)to + 3 * index;
             moments[0] = mean;
             moments[1] = scale;
