@@ -83,7 +83,7 @@ DEVICE bool near_row(const NormBackwardArguments& a, NormBackwardShared<S>& shar
             }
         }
     });
-    const u32 of_warp = (u32)largest_of_warp((int)bits_of(largest)), warps = blockDim.x / WARP;
+    const u32 of_warp = (u32)largest_of_warp((int)bits_of(largest)), warps = recomputed(blockDim.x) / WARP;
     if (seldom_thread() % WARP == 0) {
         shared.largest[turn][seldom_thread() / WARP] = of_warp;
     }

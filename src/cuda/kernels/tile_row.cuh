@@ -150,7 +150,7 @@ struct TileSums {
     // Computes sum `n` of set `turn`. Every thread gets the result.
     DEVICE double total(u32 turn, u32 n) const {
         const double* of = tiles[turn][n];
-        const u32 count = blockDim.x / TileRow<S>::GROUP;
+        const u32 count = recomputed(blockDim.x) / TileRow<S>::GROUP;
         return fold_lanes([&](u32 lane) {
             const double first = lane < count ? of[lane] : 0.0;
             return TILES > 64 && count > 64 ? first + of[64 + lane] : first;

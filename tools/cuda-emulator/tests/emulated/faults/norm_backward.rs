@@ -116,7 +116,7 @@ pub fn look(emulator: &Emulator) -> Outcome {
         (RowKind::Offset, Norm::Layer(LayerNorm::default())),
         (RowKind::Normal, Norm::Layer(LayerNorm::default())),
     ] {
-        for _ in 0..4 {
+        for _ in 0..16 {
             let mut numbers = || -> Vec<bf16> { row_of(&mut rng, kind, 512) };
             case(emulator, [&numbers(), &numbers()], (1, 512), None, norm, (None, how))?;
         }
