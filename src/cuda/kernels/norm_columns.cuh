@@ -85,10 +85,11 @@ DEVICE void sum_columns(const NormBackwardArguments& a, NormColumnsShared& share
     const u64 runs = (a.cols + WIDTH - 1) / WIDTH;
     const u64 all = runs * ((a.rows + TILE_ROWS - 1) / TILE_ROWS);
     for (u64 index = blockIdx.x; index < all; index += gridDim.x) {
-        const u64 tile = index / runs;
+        // The rows' kernel read the last rows most recently, so they may still be in the L2 cache.
+        const u64 reversed = all - 1 - index, tile = reversed / runs;
         const u64 first = tile * TILE_ROWS;
         const u32 rows = a.rows - first < TILE_ROWS ? (u32)(a.rows - first) : TILE_ROWS;
-        const u32 start = (u32)(index % runs) * WIDTH;
+        const u32 start = (u32)(reversed % runs) * WIDTH;
         const u32 column = start + threadIdx.x % WARP * COUNT;
         for (u32 i = threadIdx.x; i < 3 * rows; i += COLUMN_THREADS) {
             shared.moments[i / 3][i % 3] = ((const double*)a.moments)[3 * first + i];

@@ -8,8 +8,11 @@ struct RowGradient {
     double mean, scale, shift;
     double along, mean_h;
     double weight_offset;
+    // If the sums are not those of the definition: bound of the gradient's error, divided by 1 + |n|.
+    double spread;
 
     DEVICE void set_moments(const RowMoments& found, double eps) {
+        spread = 0.0;
         mean = found.mean;
         scale = scale_of(found.square, eps);
         shift = found.shift(scale);
@@ -30,14 +33,19 @@ struct RowGradient {
         sum[1] += of;
     }
 
+    // Returns the rounded gradient of an element, after an addition of `more` to the gradient.
     template <class S>
-    DEVICE u32 dx(float x, float dy, float weight) const {
+    DEVICE u32 dx(float x, float dy, float weight, double more = 0.0) const {
         const double n = normalised(x, mean, scale, shift);
-        return narrow_wide<S>(fma(n, along, h(dy, weight) - mean_h) * scale);
+        const double v = fma(n, along, h(dy, weight) - mean_h) * scale;
+        return narrow_wide<S>(more == 0.0 ? v : v + more);
     }
 
+    // Bound of the gradient's error, if the sums are not those of the definition.
+    DEVICE double bound(float x) const { return spread * (1.0 + fabs(normalised(x, mean, scale, shift))); }
+
     DEVICE void store_moments(u64 to, u64 index) const {
-        if (to && threadIdx.x == 0) {
+        if (to && seldom_thread() == 0) {
             double* moments = (double*)to + 3 * index;
             moments[0] = mean;
             moments[1] = scale;
@@ -89,7 +97,10 @@ struct NearGradient {
         a = (float)by.scale;
         b = (float)factor;
         c = (float)constant;
-        floor = (float)(0x1.cp-23 * fabs(constant) + 0x1p-47 * (fabs(of_mean) + fabs(of_shift) + fabs(of_h)) + 0x1p-88);
+        // |n| is at most 129. The factor is larger because of roundings.
+        const double of_sums = 160.0 * by.spread;
+        const double of_terms = 0x1p-47 * (fabs(of_mean) + fabs(of_shift) + fabs(of_h));
+        floor = (float)(0x1.cp-23 * fabs(constant) + of_terms + of_sums + 0x1p-88);
         offset = (float)by.weight_offset;
         // x is at most 2^80, since the mean and the root of the variance are at most 2^60.
         serves = by.scale >= 0x1p-60 && by.scale < 0x1p60 && fabs(by.mean) < 0x1p60 && fabs(factor) >= 0x1p-120 &&
@@ -97,18 +108,20 @@ struct NearGradient {
                  (double)offset == by.weight_offset;
     }
 
-    // Computes the words of the i-th piece. `exact(k)` returns the bits of element k from the computation in f64.
-    template <class S, class Exact>
+    // Computes the words of the i-th piece. `exact(k)` returns the bits of element k from the computation in f64. With
+    // `IS_PLAIN`, the weight's offset is 0 and is not added.
+    template <class S, bool IS_PLAIN, class Exact>
     DEVICE void write(const TileRow<S>& x, const TileRow<S>& dy, u32 i, const float* weights,
                       u32 (&words)[TileRow<S>::WORDS], Exact exact) const {
         typedef TileRow<S> Row;
-        // Bit mask of the elements whose rounding is not certain.
-        u32 uncertain = 0;
+        // Bits that differ between the two ends' roundings.
+        u32 differing[Row::WORDS], any = 0;
         UNROLLED
         for (u32 w = 0; w < Row::WORDS; w++) {
             float above[2], below[2];
             for (u32 k = 0; k < Row::IN_WORD; k++) {
-                const float q = dy.value(i, w, k) * (weights[w * Row::IN_WORD + k] + offset);
+                const float weight = weights[w * Row::IN_WORD + k];
+                const float q = dy.value(i, w, k) * (IS_PLAIN ? weight : weight + offset);
                 const float t = fmaf(x.value(i, w, k), b, c);
                 const float r = fmaf(q, a, t);
                 const float bound = fmaf(fabsf(r) + fabsf(t), 5.5f * 0x1p-24f, floor);
@@ -116,10 +129,17 @@ struct NearGradient {
                 below[k] = r - bound;
             }
             words[w] = S::narrow_two(above[0], above[1]);
-            const u32 differing = words[w] ^ S::narrow_two(below[0], below[1]);
-            uncertain |= ((differing & 0xffff) != 0 ? 1 << 2 * w : 0) | ((differing >> 16) != 0 ? 2 << 2 * w : 0);
+            differing[w] = words[w] ^ S::narrow_two(below[0], below[1]);
+            any |= differing[w];
         }
-        if (uncertain != 0) {
+        if (any != 0) {
+            // Bit mask of the elements whose rounding is not certain.
+            u32 uncertain = 0;
+            UNROLLED
+            for (u32 w = 0; w < Row::WORDS; w++) {
+                const u32 of_word = ((differing[w] & 0xffff) != 0 ? 1 : 0) | ((differing[w] >> 16) != 0 ? 2 : 0);
+                uncertain |= of_word << 2 * w;
+            }
             ROLLED
             for (u32 k = 0; k < Row::COUNT; k++) {
                 if ((uncertain >> k & 1) != 0) {

@@ -23,7 +23,6 @@ struct TileRow {
     typedef typename S::Bits Bits;
     typedef Places<S, Vectors, 1> At;
     static const u32 COUNT = At::COUNT, GROUP = At::GROUP, PIECES = At::PIECES, WORDS = 4, IN_WORD = COUNT / WORDS;
-    static const u32 TILES = TILE_ROW_THREADS / GROUP;
     u32 words[PIECES][WORDS];
 
     // `first` returns the column of the thread's first piece, and `offset` the distance of the i-th piece from it.
@@ -42,6 +41,20 @@ struct TileRow {
                 words[i][0] = words[i][1] = words[i][2] = words[i][3] = 0;
             }
         }
+    }
+
+    // Loads the thread's pieces of a later row into the L2 cache.
+    static DEVICE void prefetch(const Bits* own, u32 cols) {
+#ifdef __CUDACC__
+        // Two threads share a sector of the cache.
+        const u32 end = seldom_thread() % 2 == 0 ? cols : 0;
+        UNROLLED
+        for (u32 i = 0; i < PIECES; i++) {
+            if (is_there(i, end)) {
+                asm volatile("prefetch.global.L2 [%0];" : : "l"(own + offset(i)));
+            }
+        }
+#endif
     }
 
     DEVICE void load(u32 i, const Bits* piece) {
@@ -90,11 +103,12 @@ struct TileRow {
     }
 };
 
-// Shared memory for `N` tiled sums. Two sets alternate, so that one barrier for each use suffices: before a set is
-// written again, all threads have passed the barrier of the other set.
-template <class S, u32 N>
+// Shared memory for `N` tiled sums, of blocks of up to `THREADS` threads. Two sets alternate, so that one barrier for
+// each use suffices: before a set is written again, all threads have passed the barrier of the other set.
+template <class S, u32 N, u32 THREADS = TILE_ROW_THREADS>
 struct TileSums {
-    double tiles[2][N][TileRow<S>::TILES];
+    static const u32 TILES = THREADS / TileRow<S>::GROUP;
+    double tiles[2][N][TILES];
 
     // Each group of threads computes `N` sums over its tile, and stores the sums in set `turn`. The caller needs a
     // barrier before it calls `total`. `add` receives the index of a piece, the index of a word in the piece, and `N`
@@ -136,17 +150,17 @@ struct TileSums {
     // Computes sum `n` of set `turn`. Every thread gets the result.
     DEVICE double total(u32 turn, u32 n) const {
         const double* of = tiles[turn][n];
-        const u32 count = blockDim.x / TileRow<S>::GROUP;
+        const u32 count = recomputed(blockDim.x) / TileRow<S>::GROUP;
         return fold_lanes([&](u32 lane) {
             const double first = lane < count ? of[lane] : 0.0;
-            return TileRow<S>::TILES > 64 && count > 64 ? first + of[64 + lane] : first;
+            return TILES > 64 && count > 64 ? first + of[64 + lane] : first;
         });
     }
 };
 
 // Computes the sum of a row's elements, and the sum of their squares. Every thread gets both sums.
-template <class S>
-DEVICE void find_sums(TileRow<S>& row, TileSums<S, 2>& shared, u32& turn, double (&sums)[2]) {
+template <class S, u32 THREADS>
+DEVICE void find_sums(TileRow<S>& row, TileSums<S, 2, THREADS>& shared, u32& turn, double (&sums)[2]) {
     shared.store(turn, [&](u32 i, u32 w, double(*sums)[2]) {
         for (u32 k = 0; k < TileRow<S>::IN_WORD; k++) {
             add_powers((double)row.value(i, w, k), sums[k]);
@@ -157,8 +171,8 @@ DEVICE void find_sums(TileRow<S>& row, TileSums<S, 2>& shared, u32& turn, double
 }
 
 // Computes the sum of the deviations from a mean, and the sum of their squares. Every thread gets both sums.
-template <class S>
-DEVICE void find_sums_about(TileRow<S>& row, u32 cols, double mean, TileSums<S, 2>& shared, u32& turn,
+template <class S, u32 THREADS>
+DEVICE void find_sums_about(TileRow<S>& row, u32 cols, double mean, TileSums<S, 2, THREADS>& shared, u32& turn,
                             double (&sums)[2]) {
     shared.store(turn, [&](u32 i, u32 w, double(*sums)[2]) {
         for (u32 k = 0; k < TileRow<S>::IN_WORD && TileRow<S>::is_there(i, cols); k++) {
