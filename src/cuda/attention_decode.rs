@@ -289,9 +289,9 @@ const NAMES: [[&str; 4]; 3] = [
     ["attention_decode_bf16_any", "attention_decode_bf16_1", "attention_decode_bf16_4", "attention_decode_bf16_8"],
 ];
 const MERGE: [&str; 3] = ["attention_merge_f32", "attention_merge_f16", "attention_merge_bf16"];
-/// Number of thread blocks that keeps a device busy. In smaller calls, several thread blocks share the blocks of keys
-/// of one query.
-const ENOUGH: usize = 4096;
+/// Number of thread blocks that keeps a device busy. In calls with fewer queries, several thread blocks share the blocks
+/// of keys of one query. A thread block that processes several blocks of keys prefetches the next one.
+const ENOUGH: usize = 1024;
 /// Maximum number of thread blocks. In larger calls, a thread block processes several rows.
 const MOST_BLOCKS: usize = 1 << 20;
 
@@ -337,7 +337,8 @@ pub fn launches(
         _ => (3, 8),
     };
     let units = q.tokens.saturating_mul(keys.heads * group.div_ceil(shared));
-    let splits = (ENOUGH / units).clamp(1, slots.max(1));
+    let in_thread_block = units.saturating_mul(slots).div_ceil(ENOUGH).max(1);
+    let splits = slots.div_ceil(in_thread_block).max(1);
     let blocks = |count: usize| count.min(MOST_BLOCKS) as u32;
     let launches = [
         Launch { source: OP, kernel: NAMES[index][kernel], blocks: blocks(units.saturating_mul(splits)), threads: 256 },

@@ -1,244 +1,321 @@
 // Attention of one query of each sequence and head. The first kernel computes the blocks of keys, and the second one
-// merges them.
+// merges them (`attention_merge.cuh`).
 //
 // A thread block processes the query heads that share a key head, up to `ROWS` of them, so that each key and value is
 // read once. For a score, one thread adds each chain of features. For a weighted sum, one warp adds each chain of keys.
-#include "attention_decode.cuh"
+// A thread multiplies each number that it loads from shared memory several times, because these loads would otherwise
+// take longer than the multiplications.
+#include "attention_merge.cuh"
+#include "attention_weights.cuh"
 
 // Number of columns of the weighted sums that a warp computes at a time.
 const u32 COLUMNS = 4 * WARP;
 // Distance between the chains of a query. With this distance, threads of neighbouring chains read different banks of
 // shared memory.
 const u32 CHAIN_STRIDE = CHAIN + 4;
-// A thread loads the results of this many blocks of keys at a time, and then merges them.
-const u32 LOADED = 16;
 // Number of rows whose chains are added at a time.
 const u32 SUMMED_ROWS = 4;
+
+// A block of keys, and the offsets of its keys and values in bytes. An offset is `NOWHERE` for a key that is masked, or
+// whose page is not in the cache.
+struct Block {
+    u32 index;
+    u64 keys[KEYS], values[KEYS];
+};
+
+// Query heads of a sequence that share a key head, and the keys that they see. The threads keep a unit in shared
+// memory, because all registers are in use.
+struct Unit {
+    u64 index, sequence;
+    u32 key_head, first_head, rows;
+    KeyRange range;
+
+    DEVICE PagePosition position(const DecodeArguments& a, u32 key) const {
+        return PagePosition(a, sequence, key, range.contains(key));
+    }
+};
+
+template <u32 N>
+struct alignas(4 * N) Numbers {
+    float v[N];
+};
 
 template <u32 ROWS>
 struct DecodeShared {
     static const u32 SUMMED = ROWS < SUMMED_ROWS ? ROWS : SUMMED_ROWS;
-    u64 at[KEYS];
+    // The block of keys that the threads process, and the one after it.
+    Block block, next;
+    Unit unit;
     BlockEnd ends[ROWS];
     // Products of queries and keys, later replaced by weights.
     alignas(16) float weights[ROWS][KEYS];
     alignas(16) float queries[ROWS][CHAINS * CHAIN_STRIDE];
-    // Weighted sums of the values, one for each chain of keys.
-    float partial[CHAINS][SUMMED][COLUMNS];
+    // Weighted sums of the values, one for each chain of keys. Before that, sums of the chains of a warp's products.
+    alignas(16) float partial[CHAINS][SUMMED][COLUMNS];
 };
 
-// Loads four elements. If accesses move one element, loads only `count` of them, and sets the other values to 0.
-template <class S, template <class> class By>
-DEVICE void load_four(const typename S::Bits* from, u32 count, float* values) {
-    if constexpr (By<S>::COUNT == 1) {
-        for (u32 i = 0; i < 4; i++) {
-            values[i] = i < count ? S::widen(from[i]) : 0.0f;
-        }
-    } else if constexpr (By<S>::COUNT == 4) {
-        By<S>::load(from, values);
-    } else {
-        const u64 word = *(const u64*)from;
-        for (u32 i = 0; i < 4; i++) {
-            values[i] = S::widen((u32)(word >> (16 * i)) & 0xffff);
-        }
-    }
-}
+// Neighbouring features of a key or a value, as they are stored. They are widened where they are used, because the
+// stored form takes fewer registers.
+template <class S, template <class> class By, u32 N>
+struct Piece {
+    typedef typename S::Bits Bits;
+    static const bool IS_PACKED = By<S>::COUNT > 1;
+    static const u32 WORDS = IS_PACKED ? N * sizeof(Bits) / 4 : N;
+    u32 words[WORDS];
 
-// Loads neighbouring weights. If `N` is a multiple of 4, loads four at a time, and `from` must be aligned to 16 bytes.
-template <u32 N>
-DEVICE void load_weights(const float* from, float (&weights)[N]) {
-    if constexpr (N % 4 == 0) {
-        for (u32 i = 0; i < N; i += 4) {
-            const Four four = *(const Four*)(from + i);
-            for (u32 j = 0; j < 4; j++) {
-                weights[i + j] = four.v[j];
+    // Loads the piece if `count` is not 0, and zeros otherwise. If accesses move one element, loads `count` elements.
+    DEVICE void load(const Bits* from, u32 count) {
+        for (u32 i = 0; i < WORDS; i++) {
+            words[i] = !IS_PACKED && i < count ? from[i] : 0;
+        }
+        if constexpr (IS_PACKED && WORDS == 4) {
+            if (count > 0) {
+                const uint4 v = *(const uint4*)from;
+                words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
+            }
+        } else if constexpr (IS_PACKED) {
+            static_assert(WORDS == 2, "a load moves 8 or 16 bytes");
+            if (count > 0) {
+                const u64 word = *(const u64*)from;
+                words[0] = (u32)word, words[1] = (u32)(word >> 32);
             }
         }
-    } else {
-        for (u32 i = 0; i < N; i++) {
-            weights[i] = from[i];
+    }
+
+    DEVICE float at(u32 i) const {
+        if constexpr (IS_PACKED && sizeof(Bits) == 2) {
+            return i % 2 == 0 ? S::low_of(words[i / 2]) : S::high_of(words[i / 2]);
+        } else {
+            return S::widen(words[i]);
         }
     }
+};
+
+// Returns the number of threads that compute the products of a key: one for each chain, rounded up to a power of two.
+DEVICE u32 lanes_of(const DecodeArguments& a) {
+    const u32 features = recomputed(a.features);
+    return features <= CHAIN ? 1 : features <= 2 * CHAIN ? 2 : features <= 4 * CHAIN ? 4 : 8;
 }
 
-// Replaces a row's products by weights, with zeros for masked keys. All lanes of a warp make this call together. The
-// visible keys are `low..high` of the block.
-DEVICE BlockEnd weigh(const DecodeArguments& a, float* row, u32 low, u32 high) {
-    const u32 lane = threadIdx.x % WARP;
-    const bool has_softcap = a.softcap > 0.0;
-    const auto logit = [&](float score) { return a.softcap * tanh_of((double)score / a.softcap); };
-    float max = -INFINITE;
-    double wide_max = -(double)INFINITE;
-    bool is_finite = !a.in_wide, is_exact = true;
-    ROLLED
-    for (u32 key = lane; key < high; key += WARP) {
-        const float score = row[key] * (float)a.scale;
-        if (key >= low) {
-            row[key] = score;
-            is_finite = is_finite && fabsf(score) < INFINITE;
-            float z = score;
-            if (has_softcap) {
-                const double wide = logit(score);
-                z = (float)wide;
-                is_exact = is_exact && (double)z == wide;
-                wide_max = larger(wide, wide_max);
-            }
-            max = z > max ? z : max;
-        }
-    }
-    is_finite = __all_sync(0xffffffffu, is_finite);
-    is_exact = __all_sync(0xffffffffu, is_exact);
-    max = of_key(largest_of_warp(key_of(max)));
-    if (has_softcap) {
-        for (u32 distance = WARP / 2; distance > 0; distance /= 2) {
-            wide_max = larger(lane_beside(wide_max, distance), wide_max);
-        }
-    }
-    const SoftmaxExp exp(is_exact && is_finite ? max : 0.0f, -INFINITE);
-    const LaneTables tables = exp.lane_tables();
-    UnitSum sum;
-    ROLLED
-    for (u32 key = lane; key < KEYS; key += WARP) {
-        const bool is_visible = low <= key && key < high && is_finite;
-        float z = is_visible ? row[key] : -INFINITE, rest = 0.0f;
-        if (has_softcap && is_visible) {
-            double wide = logit(z);
-            z = (float)wide;
-            if (!is_exact) {
-                // If f32 cannot represent a logit of the row, all logits are replaced by their differences from the
-                // maximum, as pairs of f32.
-                wide = larger(wide - wide_max, -104.0);
-                z = (float)wide;
-                rest = (float)(wide - (double)z);
-            }
-        }
-        const float weight = exp.pair(tables, z - exp.shift, rest);
-        sum.add(weight);
-        row[key] = weight;
-    }
-    sum.collect();
-    const u64 units = total<1>(sum.units, nullptr).whole();
-    return {is_exact ? (double)max : wide_max, is_finite ? (double)units * 0x1p-45 : -1.0};
-}
-
-// Query heads that share a key head, up to `ROWS` of them, and the keys that they see.
+// Attention of up to `ROWS` query heads.
 template <class S, template <class> class By, u32 ROWS>
 struct Decode {
     typedef typename S::Bits Bits;
     static const u32 COUNT = By<S>::COUNT;
+    typedef Piece<S, By, COUNT == 1 ? 4 : COUNT> KeyPiece;
+    typedef Piece<S, By, 4> ValuePiece;
+    // Number of values that a thread loads at a time.
+    static const u32 STEP = ROWS == 4 && ValuePiece::WORDS == 2 ? 8 : 4;
     const DecodeArguments& a;
     DecodeShared<ROWS>& shared;
-    const u64 sequence;
-    const u32 key_head, first_head, rows;
-    const KeyRange range;
 
     // Copies the queries to shared memory, in chains padded with zeros.
-    DEVICE void load_queries(u32 lanes) const {
-        ROLLED
-        for (u32 i = threadIdx.x; i < ROWS * MOST_FEATURES; i += KEYS) {
-            const u32 row = i / MOST_FEATURES, feature = i % MOST_FEATURES;
-            if (feature < lanes * CHAIN) {
-                const u32 head = first_head + (row < rows ? row : rows - 1);
-                const Bits* query = (const Bits*)a.q + sequence * a.q_sequence + head * a.q_head;
-                shared.queries[row][feature / CHAIN * CHAIN_STRIDE + feature % CHAIN] =
-                    feature < a.features ? S::widen(query[feature]) : 0.0f;
-            }
-        }
-    }
-
-    // Computes the products of the queries and the keys. `lanes` threads share a key, and each computes a chain.
-    DEVICE void products(u32 lanes, u32 count) const {
-        const u32 chains = (a.features + CHAIN - 1) / CHAIN, chain = threadIdx.x % lanes;
-        const u32 first_lane = threadIdx.x % WARP - chain;
-        const float* query = &shared.queries[0][chain * CHAIN_STRIDE];
-        ROLLED
-        for (u32 base = 0; base < count; base += KEYS / lanes) {
-            const u32 key = base + threadIdx.x / lanes;
-            const u64 at = shared.at[key];
-            const Bits* from = (const Bits*)a.k.data + at + chain * CHAIN;
-            float keys[CHAIN] = {};
+    DEVICE void load_queries(const Unit& unit, u32 lanes) const {
+        const u32 feature = threadIdx.x;
+        static_assert(MOST_FEATURES == KEYS, "a thread copies one feature of each query");
+        if (feature < lanes * CHAIN) {
+            float values[ROWS];
             UNROLLED
-            for (u32 i = 0; i < CHAIN; i += COUNT) {
-                if (at != NOWHERE && chain * CHAIN + i < a.features) {
-                    By<S>::load(from + i, keys + i);
-                }
-            }
-            float sums[ROWS] = {};
-            UNROLLED
-            for (u32 i = 0; i < CHAIN; i += 4) {
-                UNROLLED
-                for (u32 row = 0; row < ROWS; row++) {
-                    const Four q = *(const Four*)(query + row * (CHAINS * CHAIN_STRIDE) + i);
-                    for (u32 j = 0; j < 4; j++) {
-                        sums[row] = fmaf(q.v[j], keys[i + j], sums[row]);
-                    }
-                }
+            for (u32 row = 0; row < ROWS; row++) {
+                const u32 head = unit.first_head + (row < unit.rows ? row : unit.rows - 1);
+                const Bits* query = (const Bits*)a.q + unit.sequence * a.q_sequence + head * a.q_head;
+                values[row] = feature < a.features ? S::widen(query[feature]) : 0.0f;
             }
             UNROLLED
             for (u32 row = 0; row < ROWS; row++) {
-                float total = __shfl_sync(0xffffffffu, sums[row], first_lane);
-                ROLLED
-                for (u32 other = 1; other < chains; other++) {
-                    total += __shfl_sync(0xffffffffu, sums[row], first_lane + other);
-                }
-                if (chain == 0) {
-                    // A key whose page is not in the cache gets NaN, so that the block is computed in f64.
-                    shared.weights[row][key] = at != NOWHERE ? total : float_of(0x7fffffff);
+                shared.queries[row][feature / CHAIN * CHAIN_STRIDE + feature % CHAIN] = values[row];
+            }
+        }
+    }
+
+    // Stores a block of keys that the unit sees.
+    DEVICE void store_block(Block& block, const Unit& unit, u32 index) const {
+        const PagePosition position = unit.position(a, index * KEYS + threadIdx.x);
+        const auto in_bytes = [&](u64 at) { return at != NOWHERE ? at * sizeof(Bits) : NOWHERE; };
+        block.keys[threadIdx.x] = in_bytes(position.in(a, a.k, unit.key_head));
+        block.values[threadIdx.x] = in_bytes(position.in(a, a.v, unit.key_head));
+    }
+
+    // Moves a block of keys or values to the L2 cache, without waiting.
+    DEVICE void prefetch_block(u64 data, const u64 (&offsets)[KEYS], u32 features) const {
+        // Neighbouring threads prefetch neighbouring sectors of the memory.
+        const u32 SECTOR = 32 / sizeof(Bits), SECTORS = 8, thread = seldom_thread();
+        ROLLED
+        for (u32 first = thread % SECTORS * SECTOR; COUNT > 1 && first < features; first += SECTORS * SECTOR) {
+            UNROLLED
+            for (u32 key = 0; key < KEYS; key += KEYS / SECTORS) {
+                const u64 at = offsets[key + thread / SECTORS];
+                if (at != NOWHERE) {
+                    prefetch((const char*)data + at + first * sizeof(Bits));
                 }
             }
         }
     }
 
-    // For the keys `first..first + N`, which are in one chain, adds the weighted values to the sums of the thread's
-    // four features.
-    template <u32 N>
-    DEVICE void add_keys(u32 first, u32 column, float (&sums)[ROWS][4]) const {
-        float values[N][4] = {};
-        UNROLLED
-        for (u32 i = 0; i < N; i++) {
-            const u64 at = shared.at[first + i];
-            if (at != NOWHERE && column < a.of_values) {
-                load_four<S, By>((const Bits*)a.v.data + at + column, a.of_values - column, values[i]);
-            }
-        }
-        UNROLLED
-        for (u32 row = 0; row < ROWS; row++) {
-            float weights[N];
-            load_weights(&shared.weights[row][first], weights);
-            for (u32 i = 0; i < N; i++) {
-                for (u32 j = 0; j < 4; j++) {
-                    sums[row][j] = fmaf(weights[i], values[i][j], sums[row][j]);
+    // Computes the products of the queries and the keys. A thread computes one chain of `TILE` keys. Variables that are
+    // needed before and after the chain are computed twice, because all registers are in use.
+    template <u32 TILE>
+    DEVICE void products() const {
+        const u32 N = COUNT == 1 ? 4 : COUNT;
+        ROLLED
+        for (u32 base = seldom_thread() / WARP * (TILE * WARP / lanes_of(a)); base < count();
+             base += CHAINS * TILE * WARP / lanes_of(a)) {
+            const u32 lanes = lanes_of(a), lane = seldom_thread() % WARP, chain = lane % lanes;
+            const u32 first = base + lane / lanes * TILE;
+            const float* query = &shared.queries[0][chain * CHAIN_STRIDE];
+            float sums[ROWS][TILE];
+            UNROLLED
+            for (u32 k = 0; k < TILE; k++) {
+                // A key whose page is not in the cache gets NaN, so that the block is computed in f64.
+                const float start = shared.block.keys[first + k] != NOWHERE ? 0.0f : float_of(0x7fffffff);
+                UNROLLED
+                for (u32 row = 0; row < ROWS; row++) {
+                    sums[row][k] = start;
                 }
+            }
+            const auto load = [&](KeyPiece (&pieces)[TILE], u32 i) {
+                const u32 column = chain * CHAIN + i, features = column < a.features ? a.features - column : 0;
+                const u64* const own = &shared.block.keys[recomputed(first)];
+                UNROLLED
+                for (u32 k = 0; k < TILE; k++) {
+                    const char* key = (const char*)a.k.data + own[k];
+                    pieces[k].load((const Bits*)key + column, own[k] != NOWHERE ? features : 0);
+                }
+            };
+            const auto multiply = [&](const KeyPiece (&pieces)[TILE], u32 first) {
+                UNROLLED
+                for (u32 i = 0; i < N; i += 4) {
+                    UNROLLED
+                    for (u32 row = 0; row < ROWS; row++) {
+                        const Four q = *(const Four*)(query + row * (CHAINS * CHAIN_STRIDE) + first + i);
+                        UNROLLED
+                        for (u32 j = 0; j < 4; j++) {
+                            UNROLLED
+                            for (u32 k = 0; k < TILE; k++) {
+                                sums[row][k] = fmaf(q.v[j], pieces[k].at(i + j), sums[row][k]);
+                            }
+                        }
+                    }
+                }
+            };
+            // While a piece is multiplied, the next one is loaded.
+            KeyPiece even[TILE], odd[TILE];
+            load(even, 0);
+            ROLLED
+            for (u32 i = 0; i < CHAIN; i += 2 * N) {
+                load(odd, i + N);
+                multiply(even, i);
+                if (i + 2 * N < CHAIN) {
+                    load(even, i + 2 * N);
+                }
+                multiply(odd, i + N);
+            }
+            UNROLLED
+            for (u32 row = 0; row < ROWS; row += shared.SUMMED) {
+                add_products(row, base, &sums[row]);
             }
         }
     }
 
-    // Computes the weighted sums of the first `count` values, and stores them in the slot of the block of keys.
-    DEVICE void weighted_sums(u32 slot, u32 count) const {
-        const u32 STEP = ROWS < 8 ? 8 : 4, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-        const u32 chains = (count + CHAIN - 1) / CHAIN;
+    // Adds the chains of a warp's products in order, for `SUMMED` rows from `row` on. Stores the products of the keys
+    // from `base` on.
+    template <u32 TILE>
+    DEVICE void add_products(u32 row, u32 base, const float (*sums)[TILE]) const {
+        const u32 thread = seldom_thread(), lane = thread % WARP, lanes = lanes_of(a), groups = WARP / lanes;
+        const u32 chains = (recomputed(a.features) + CHAIN - 1) / CHAIN;
+        // Threads that access the shared memory at the same time use different banks.
+        const auto place = [&](u32 group, u32 chain) { return group * lanes + ((chain ^ (group / 2)) % lanes); };
+        Numbers<TILE>(*const partial)[WARP] = (Numbers<TILE>(*)[WARP])shared.partial[thread / WARP];
+        __syncwarp();
+        UNROLLED
+        for (u32 i = 0; i < shared.SUMMED; i++) {
+            Numbers<TILE> own;
+            for (u32 k = 0; k < TILE; k++) {
+                own.v[k] = sums[i][k];
+            }
+            partial[i][place(lane / lanes, lane % lanes)] = own;
+        }
+        __syncwarp();
+        ROLLED
+        for (u32 i = lane; i < shared.SUMMED * groups; i += WARP) {
+            const u32 of_row = i / groups, group = i % groups;
+            Numbers<TILE> total = partial[of_row][place(group, 0)];
+            ROLLED
+            for (u32 chain = 1; chain < chains; chain++) {
+                const Numbers<TILE> other = partial[of_row][place(group, chain)];
+                for (u32 k = 0; k < TILE; k++) {
+                    total.v[k] += other.v[k];
+                }
+            }
+            *(Numbers<TILE>*)&shared.weights[row + of_row][base + group * TILE] = total;
+        }
+    }
+
+    // Computes the weighted sums of the block's values, and stores them in the slot of the block of keys.
+    DEVICE void weighted_sums(u32 slot) const {
+        const u32 count = this->count();
+        const u32 warp = seldom_thread() / WARP, lane = seldom_thread() % WARP, chains = (count + CHAIN - 1) / CHAIN;
         const u32 first = warp * CHAIN, end = count < first + CHAIN ? count : first + CHAIN;
         ROLLED
         for (u32 base = 0; base < a.of_values; base += COLUMNS) {
-            const u32 column = base + 4 * lane;
+            const u32 column = base + 4 * lane, features = column < a.of_values ? a.of_values - column : 0;
+            const char* own = (const char*)a.v.data + column * sizeof(Bits);
+            const auto load = [&](ValuePiece (&values)[STEP], u32 key) {
+                UNROLLED
+                for (u32 i = 0; i < STEP; i++) {
+                    const u64 at = shared.block.values[key + i];
+                    values[i].load((const Bits*)(own + at), at != NOWHERE ? features : 0);
+                }
+            };
             float sums[ROWS][4] = {};
+            const auto add = [&](const ValuePiece (&values)[STEP], u32 key) {
+                UNROLLED
+                for (u32 i = 0; i < STEP; i += 4) {
+                    UNROLLED
+                    for (u32 row = 0; row < ROWS; row++) {
+                        const Four weights = *(const Four*)&shared.weights[row][key + i];
+                        for (u32 k = 0; k < 4; k++) {
+                            for (u32 j = 0; j < 4; j++) {
+                                sums[row][j] = fmaf(weights.v[k], values[i + k].at(j), sums[row][j]);
+                            }
+                        }
+                    }
+                }
+            };
+            ValuePiece even[STEP], odd[STEP];
             u32 key = first;
-            ROLLED
-            for (; key + STEP <= end; key += STEP) {
-                add_keys<STEP>(key, column, sums);
+            if (end == first + CHAIN) {
+                load(even, key);
+                ROLLED
+                for (; key < end; key += 2 * STEP) {
+                    load(odd, key + STEP);
+                    add(even, key);
+                    if (key + 2 * STEP < end) {
+                        load(even, key + 2 * STEP);
+                    }
+                    add(odd, key + STEP);
+                }
             }
+            // The last chain may be short.
             ROLLED
-            for (; key < end; key++) {
-                add_keys<1>(key, column, sums);
+            for (; key < end; key += STEP) {
+                load(even, key);
+                UNROLLED
+                for (u32 i = 0; i < STEP; i++) {
+                    for (u32 row = 0; row < ROWS && key + i < end; row++) {
+                        for (u32 j = 0; j < 4; j++) {
+                            sums[row][j] = fmaf(shared.weights[row][key + i], even[i].at(j), sums[row][j]);
+                        }
+                    }
+                }
             }
             UNROLLED
             for (u32 row = 0; row < ROWS; row += shared.SUMMED) {
                 __syncthreads();
                 if (warp < chains) {
                     for (u32 i = 0; i < shared.SUMMED; i++) {
-                        for (u32 j = 0; j < 4; j++) {
-                            shared.partial[warp][i][4 * lane + j] = sums[row + i][j];
-                        }
+                        const float(&sum)[4] = sums[row + i];
+                        *(Four*)&shared.partial[warp][i][4 * lane] = {sum[0], sum[1], sum[2], sum[3]};
                     }
                 }
                 __syncthreads();
@@ -251,9 +328,9 @@ struct Decode {
     // `COLUMNS` columns from `base` on.
     DEVICE void add_chains(u32 slot, u32 row, u32 base, u32 chains) const {
         ROLLED
-        for (u32 i = threadIdx.x; i < shared.SUMMED * COLUMNS; i += KEYS) {
+        for (u32 i = seldom_thread(); i < shared.SUMMED * COLUMNS; i += KEYS) {
             const u32 of_row = i / COLUMNS, column = i % COLUMNS;
-            if (row + of_row < rows && base + column < a.of_values) {
+            if (row + of_row < shared.unit.rows && base + column < a.of_values) {
                 float sum = shared.partial[0][of_row][column];
                 ROLLED
                 for (u32 chain = 1; chain < chains; chain++) {
@@ -268,170 +345,101 @@ struct Decode {
     }
 
     DEVICE u64 slot_of(u32 row, u32 slot) const {
-        return (sequence * a.heads + first_head + row) * a.slots + slot;
+        return (shared.unit.sequence * a.heads + shared.unit.first_head + row) * a.slots + slot;
     }
 
-    DEVICE void attend(u32 block, u32 lanes) const {
-        const u32 first = block * KEYS, warp = threadIdx.x / WARP;
-        const u32 low = range.low > first ? range.low - first : 0;
-        const u32 high = range.high - first < KEYS ? range.high - first : KEYS;
-        const PagePosition position(a, sequence, first + threadIdx.x, range.contains(first + threadIdx.x));
+    // Returns the number of keys of the block up to the last one that the unit sees.
+    DEVICE u32 count() const {
+        const u32 rest = shared.unit.range.high - shared.block.index * KEYS;
+        return rest < KEYS ? rest : KEYS;
+    }
+
+    // Processes `shared.block`, and replaces it by the next block.
+    DEVICE void attend() const {
+        const Unit& unit = shared.unit;
+        Block &block = shared.block, &next = shared.next;
+        prefetch_block(a.v.data, block.values, a.of_values);
+        if (ROWS > 1 && a.features > 2 * CHAIN) {
+            products<ROWS == 1 ? 2 : 4>();
+        } else {
+            products<2>();
+        }
+        const u32 next_index = block.index + a.splits;
+        if (next_index < unit.range.end_block()) {
+            store_block(next, unit, next_index);
+        }
         __syncthreads();
-        shared.at[threadIdx.x] = position.in(a, a.k, key_head);
-        __syncthreads();
-        products(lanes, high);
-        __syncthreads();
-        shared.at[threadIdx.x] = position.in(a, a.v, key_head);
+        if (next_index < unit.range.end_block()) {
+            prefetch_block(a.k.data, next.keys, a.features);
+        }
+        const u32 warp = seldom_thread() / WARP;
         if (warp < ROWS) {
-            const BlockEnd end = weigh(a, shared.weights[warp], low, high);
+            const u32 first = block.index * KEYS, low = unit.range.low > first ? unit.range.low - first : 0;
+            float* row = shared.weights[warp];
+            const BlockEnd end = a.softcap > 0.0 ? weigh_capped(a, row, low, count()) : weigh(a, row, low, count());
             if (threadIdx.x % WARP == 0) {
                 shared.ends[warp] = end;
             }
         }
         __syncthreads();
-        const u32 slot = block - range.first_block();
-        weighted_sums(slot, high);
+        const u32 slot = block.index - unit.range.first_block();
+        weighted_sums(slot);
         __syncthreads();
-        if (threadIdx.x < rows) {
+        if (threadIdx.x < unit.rows) {
             ((BlockEnd*)a.ends)[slot_of(threadIdx.x, slot)] = shared.ends[threadIdx.x];
         }
+        if (next_index < unit.range.end_block()) {
+            block.keys[threadIdx.x] = next.keys[threadIdx.x];
+            block.values[threadIdx.x] = next.values[threadIdx.x];
+        }
+        if (threadIdx.x == 0) {
+            block.index = next_index;
+        }
+        __syncthreads();
     }
 };
 
 template <class S, template <class> class By, u32 ROWS>
 DEVICE void attention_decode(const DecodeArguments& a) {
     __shared__ DecodeShared<ROWS> shared;
-    const u32 group = a.heads / a.key_heads, parts = (group + ROWS - 1) / ROWS;
-    const u32 lanes = a.features <= CHAIN ? 1 : a.features <= 2 * CHAIN ? 2 : a.features <= 4 * CHAIN ? 4 : 8;
-    const u64 units = a.sequences * a.key_heads * parts;
+    const Decode<S, By, ROWS> decode = {a, shared};
+    u64 index = blockIdx.x;
     ROLLED
-    for (u64 index = blockIdx.x; index < units * a.splits; index += gridDim.x) {
-        const u64 unit = index / a.splits, sequence = unit / (a.key_heads * parts);
-        const u32 of_sequence = (u32)(unit % (a.key_heads * parts)), part = of_sequence % parts;
+    while (true) {
+        const u32 group = recomputed(a.heads) / a.key_heads, parts = (group + ROWS - 1) / ROWS;
+        const u64 unit_index = index / a.splits, sequence = unit_index / (a.key_heads * parts);
+        if (sequence >= a.sequences) {
+            return;
+        }
+        const u32 of_sequence = (u32)(unit_index % (a.key_heads * parts)), part = of_sequence % parts;
         const u32 key_head = of_sequence / parts, first_head = key_head * group + part * ROWS;
         const u32 rows = group - part * ROWS < ROWS ? group - part * ROWS : ROWS;
-        const Decode<S, By, ROWS> decode = {a, shared, sequence, key_head, first_head, rows, KeyRange(a, sequence)};
-        const u32 end = decode.range.fits ? decode.range.end_block() : 0;
-        u32 block = decode.range.first_block() + (u32)(index % a.splits);
-        if (block < end) {
-            __syncthreads();
-            decode.load_queries(lanes);
+        const Unit unit = {index, sequence, key_head, first_head, rows, KeyRange(a, sequence)};
+        const u32 first = unit.range.first_block() + (u32)(index % a.splits);
+        if (!unit.range.fits || first >= unit.range.end_block()) {
+            index += gridDim.x;
+            continue;
         }
-        ROLLED
-        for (; block < end; block += a.splits) {
-            decode.attend(block, lanes);
-        }
-    }
-}
-
-struct MergeShared {
-    WideShared wide;
-    BlockEnd ends[KEYS];
-    double factors[KEYS];
-    u32 is_larger[KEYS];
-    u32 narrow;
-};
-
-// Merges the results of a row's blocks of keys in order, and stores the row. Each thread computes one feature.
-template <class S>
-DEVICE void merge_row(const DecodeArguments& a, u64 row, MergeShared& shared) {
-    const u64 sequence = row / a.heads;
-    const u32 head = (u32)(row % a.heads);
-    const KeyRange range(a, sequence);
-    float sink_value[1];
-    const Operand sinks = {a.sinks, a.sink_type, -INFINITE};
-    sinks.load<F32, 1>(head, sink_value);
-    double max = (double)sink_value[0], sum = sink_value[0] == -INFINITE ? 0.0 : 1.0, out = 0.0;
-    bool is_nan = !range.fits || sink_value[0] != sink_value[0], is_infinite = sink_value[0] == INFINITE;
-    const u32 first = range.first_block(), blocks = range.fits ? range.end_block() - first : 0;
-    const u64 slots = row * a.slots;
-    const auto merge = [&](bool is_larger, double factor, double end_sum, double value) {
-        sum = is_larger ? fma(sum, factor, end_sum) : fma(end_sum, factor, sum);
-        out = is_larger ? fma(out, factor, value) : fma(value, factor, out);
-    };
-    u32 at = 0;
-    ROLLED
-    while (at < blocks) {
-        const u32 count = blocks - at < KEYS ? blocks - at : KEYS;
         __syncthreads();
-        BlockEnd own = {-(double)INFINITE, 0.0};
-        if (threadIdx.x < count) {
-            own = ((const BlockEnd*)a.ends)[slots + at + threadIdx.x];
-        }
-        shared.ends[threadIdx.x] = own;
         if (threadIdx.x == 0) {
-            shared.narrow = count;
+            shared.unit = unit;
+            shared.block.index = first;
         }
+        decode.store_block(shared.block, unit, first);
+        decode.load_queries(unit, lanes_of(a));
         __syncthreads();
-        if (own.sum < 0.0) {
-            atomicMin(&shared.narrow, threadIdx.x);
-        }
-        __syncthreads();
-        const u32 narrow = shared.narrow;
-        // Finds the factor of each block up to the first one that is computed in f64.
-        double before = max;
+        decode.prefetch_block(a.k.data, shared.block.keys, a.features);
         ROLLED
-        for (u32 i = 0; i < (threadIdx.x < narrow ? threadIdx.x : narrow); i++) {
-            before = larger(shared.ends[i].max, before);
+        while (shared.block.index < shared.unit.range.end_block()) {
+            decode.attend();
         }
-        const bool is_larger = own.max > before;
-        shared.factors[threadIdx.x] = merge_weight(is_larger ? before - own.max : own.max - before);
-        shared.is_larger[threadIdx.x] = is_larger;
-        __syncthreads();
-        ROLLED
-        for (u32 i = 0; i < narrow; i += LOADED) {
-            float values[LOADED] = {};
-            for (u32 j = 0; j < LOADED; j++) {
-                if (i + j < narrow && threadIdx.x < a.of_values) {
-                    values[j] = ((const float*)a.sums)[(slots + at + i + j) * a.of_values + threadIdx.x];
-                }
-            }
-            UNROLLED
-            for (u32 j = 0; j < LOADED; j++) {
-                if (i + j < narrow) {
-                    merge(shared.is_larger[i + j], shared.factors[i + j], shared.ends[i + j].sum, (double)values[j]);
-                    max = larger(shared.ends[i + j].max, max);
-                }
-            }
-        }
-        at += narrow;
-        if (narrow < count) {
-            const WideBlock wide = wide_block<S>(a, sequence, head, first + at, range, shared.wide);
-            is_nan = is_nan || wide.max != wide.max;
-            is_infinite = is_infinite || wide.max == (double)INFINITE;
-            if (fabs(wide.max) < (double)INFINITE) {
-                const bool is_larger = wide.max > max;
-                merge(is_larger, merge_weight(is_larger ? max - wide.max : wide.max - max), wide.sum, wide.value);
-                max = larger(wide.max, max);
-            }
-            at += 1;
-        }
-    }
-    const bool is_masked = !is_nan && !is_infinite && max == -(double)INFINITE;
-    if (is_nan || is_infinite || is_masked) {
-        count_guards(a.guards, row, is_nan, is_masked);
-    }
-    if (threadIdx.x < a.of_values) {
-        const double most = 0x1.fffffffffffffp1023, mean = out / sum;
-        const double clamped = fabs(out) <= most ? larger(smaller(mean, most), -most) : mean;
-        const u32 bits = store_wide<S>(is_nan || is_infinite ? NOT_A_NUMBER : is_masked ? 0.0 : clamped);
-        typename S::Bits* to = (typename S::Bits*)a.out + sequence * a.out_sequence + head * a.out_head;
-        to[threadIdx.x] = (typename S::Bits)bits;
-    }
-}
-
-template <class S>
-DEVICE void attention_merge(const DecodeArguments& a) {
-    __shared__ MergeShared shared;
-    ROLLED
-    for (u64 row = blockIdx.x; row < a.sequences * a.heads; row += gridDim.x) {
-        merge_row<S>(a, row, shared);
+        index = shared.unit.index + gridDim.x;
     }
 }
 
 #define ATTENTION_DECODE(TYPE, NAME)                                                                                       \
-    ENTRY_OF_BLOCKS(attention_decode_##NAME##_any, DecodeArguments, 256, 2, (attention_decode<TYPE, Singles, 1>(arguments))) \
-    ENTRY_OF_BLOCKS(attention_decode_##NAME##_1, DecodeArguments, 256, 2, (attention_decode<TYPE, Vectors, 1>(arguments)))   \
+    ENTRY_OF_BLOCKS(attention_decode_##NAME##_any, DecodeArguments, 256, 3, (attention_decode<TYPE, Singles, 1>(arguments))) \
+    ENTRY_OF_BLOCKS(attention_decode_##NAME##_1, DecodeArguments, 256, 4, (attention_decode<TYPE, Vectors, 1>(arguments)))   \
     ENTRY_OF_BLOCKS(attention_decode_##NAME##_4, DecodeArguments, 256, 2, (attention_decode<TYPE, Vectors, 4>(arguments)))   \
     ENTRY_OF_BLOCKS(attention_decode_##NAME##_8, DecodeArguments, 256, 2, (attention_decode<TYPE, Vectors, 8>(arguments)))   \
     ENTRY_OF_BLOCKS(attention_merge_##NAME, DecodeArguments, 256, 2, (attention_merge<TYPE>(arguments)))

@@ -48,6 +48,7 @@ struct KeyRange {
     // Whether the sequence's pages can hold its keys.
     bool fits;
 
+    KeyRange() = default;
     DEVICE KeyRange(const DecodeArguments& a, u64 sequence) : low(0), high(((const u32*)a.lengths)[sequence]) {
         fits = high <= a.capacity;
         low = a.window && high > a.window ? high - a.window : 0;

@@ -56,13 +56,6 @@ DEVICE void load_words(const typename S::Bits* from, u32* words) {
     words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
 }
 
-// Moves a piece to the L2 cache, without waiting.
-DEVICE void prefetch(const void* from) {
-#ifdef __CUDACC__
-    asm volatile("prefetch.global.L2 [%0];" : : "l"(from));
-#endif
-}
-
 // Calls `f` with the index, the exponential and the incoming gradient of each element in the mask. After each call, the
 // remaining elements move one place towards the first, because registers cannot be indexed.
 template <class S, class F>

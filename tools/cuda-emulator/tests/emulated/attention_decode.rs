@@ -1,7 +1,7 @@
 //! Attention over pages gives the CPU's bits for any shape, layout, numbers and thread order.
 
 use crate::support::Shapes;
-use crate::support::attention_decode::{case_of_many, cases};
+use crate::support::attention_decode::{case_of_long, case_of_many, cases};
 use evenkeel::cuda::attention_decode::{Memory, Shape, launches, workspace_words};
 use evenkeel::cuda::paged::CacheShape;
 use evenkeel::cuda::{DeviceElement, HeadLayout, PageLayout};
@@ -38,6 +38,11 @@ fn bf16s() {
 #[test]
 fn thread_blocks_with_several_blocks_of_keys() {
     case_of_many(&Emulator::linked()).unwrap_or_else(|found| panic!("{found}"));
+}
+
+#[test]
+fn long_sequences() {
+    case_of_long(&Emulator::linked()).unwrap_or_else(|found| panic!("{found}"));
 }
 
 /// Returns a shape of two sequences of up to 1,000 positions.

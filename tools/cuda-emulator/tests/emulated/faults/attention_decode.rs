@@ -1,7 +1,7 @@
 //! Faults in the kernels of attention over pages.
 
 use super::{Fault, Outcome, fault};
-use crate::support::attention_decode::{case_of_many, cases};
+use crate::support::attention_decode::{case_of_long, case_of_many, cases};
 use evenkeel_cuda_emulator::Emulator;
 use half::bf16;
 
@@ -9,10 +9,10 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "chains of products are added in the reverse order",
         "attention_decode.cu",
-        "total += __shfl_sync(0xffffffffu, sums[row], first_lane + other);",
-        "total = __shfl_sync(0xffffffffu, sums[row], first_lane + other) + __shfl_sync(0xffffffffu, sums[row], first_lane + chains - other);",
+        "partial[of_row][place(group, chain)];",
+        "partial[of_row][place(group, chains - chain)];",
     ),
-    fault("a thread block skips keys", "attention_decode.cu", "block += a.splits) {", "block += a.splits + 1) {"),
+    fault("a thread block skips keys", "attention_decode.cu", "block.index + a.splits;", "block.index + a.splits + 1;"),
     fault(
         "the window is one key too short",
         "attention_decode.cuh",
@@ -39,9 +39,9 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "products that f32 cannot represent are kept",
-        "attention_decode.cu",
-        "is_finite && fabsf(score) < INFINITE;",
-        "is_finite;",
+        "attention_weights.cuh",
+        "is_finite &= !is_visible | (fabsf(score) < INFINITE);",
+        "",
     ),
     fault(
         "weighted sums that f32 cannot represent are kept",
@@ -51,23 +51,46 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "all scales are used in f32",
-        "attention_decode.cu",
-        "bool is_finite = !a.in_wide,",
-        "bool is_finite = true,",
+        "attention_weights.cuh",
+        "bool is_finite = !a.in_wide;",
+        "bool is_finite = true;",
     ),
-    fault("capped logits are rounded to f32", "attention_decode.cu", "is_exact = is_exact && (double)z == wide;", ""),
-    fault("a sink is not counted", "attention_decode.cu", "sink_value[0] == -INFINITE ? 0.0 : 1.0", "0.0"),
+    fault("capped logits are rounded to f32", "attention_weights.cuh", "is_exact = is_exact && (double)z == wide;", ""),
+    fault("a sink is not counted", "attention_merge.cuh", "sink_value[0] == -INFINITE ? 0.0 : 1.0", "0.0"),
     fault(
         "a block with a smaller maximum is not rescaled",
-        "attention_decode.cu",
+        "attention_merge.cuh",
         "shared.factors[threadIdx.x] = merge_weight(is_larger ? before - own.max : own.max - before);",
         "shared.factors[threadIdx.x] = is_larger ? merge_weight(before - own.max) : 1.0;",
     ),
     fault(
         "blocks are merged after an earlier maximum",
+        "attention_merge.cuh",
+        "lane > 0 ? larger(before, max) : max;",
+        "max;",
+    ),
+    fault(
+        "the maxima of other warps are ignored",
+        "attention_merge.cuh",
+        "i < warp ? larger(maxima[i], largest) : largest;",
+        "largest;",
+    ),
+    fault("a batch of blocks is merged twice", "attention_merge.cuh", "values[j] = next[j];", ""),
+    fault(
+        "chains of other lanes are read before they are written",
         "attention_decode.cu",
-        "before = larger(shared.ends[i].max, before);",
-        "",
+        "        __syncwarp();
+        ROLLED",
+        "        ROLLED",
+    ),
+    fault(
+        "the next block of keys is read before it is written",
+        "attention_decode.cu",
+        "            block.index = next_index;
+        }
+        __syncthreads();",
+        "            block.index = next_index;
+        }",
     ),
     fault(
         "the weights are read before they are written",
@@ -88,5 +111,6 @@ pub const FAULTS: &[Fault] = &[
 pub fn look(emulator: &Emulator) -> Outcome {
     cases::<f32>(emulator, 1000, 0..120, |_| ())?;
     cases::<bf16>(emulator, 3000, 0..60, |_| ())?;
-    case_of_many(emulator)
+    case_of_many(emulator)?;
+    case_of_long(emulator)
 }

@@ -105,6 +105,11 @@ impl Case {
         }
     }
 
+    /// Creates a case of a sequence with so many blocks of keys that several warps find the maximum before each block.
+    pub fn of_long(rng: &mut StdRng) -> Self {
+        Case { lengths: vec![12_000, 9_000], key_heads: 1, group: 5, ..Case::of_many(rng) }
+    }
+
     fn heads(&self) -> usize {
         self.group * self.key_heads
     }
@@ -314,6 +319,13 @@ pub fn case_of_many(emulator: &Emulator) -> Result<(), String> {
     let mut rng = StdRng::seed_from_u64(3);
     let many = Case::of_many(&mut rng);
     case::<f32>(emulator, &mut rng, &many, How { shift: 0, one_block: false, order: Order::Forward })
+}
+
+/// Runs a case of long sequences.
+pub fn case_of_long(emulator: &Emulator) -> Result<(), String> {
+    let mut rng = StdRng::seed_from_u64(4);
+    let long = Case::of_long(&mut rng);
+    case::<f32>(emulator, &mut rng, &long, How { shift: 0, one_block: false, order: Order::Backward })
 }
 
 /// Runs some random cases.
