@@ -64,6 +64,18 @@ pub const FAULTS: &[Fault] = &[
         "HELD * COUNT * blockDim.x + OF_WARP - warp",
     ),
     fault(
+        "shared memory holds a part of a piece for each thread",
+        "block_row.cuh",
+        "sizeof(uint4) & (0 - blockDim.x)",
+        "sizeof(uint4) & (0 - blockDim.x / 2)",
+    ),
+    fault(
+        "the last piece in shared memory is not copied",
+        "block_row.cuh",
+        "at < beyond && at < end;",
+        "at + COUNT * blockDim.x < beyond && at < end;",
+    ),
+    fault(
         "a warp's last piece behind the registers is left out",
         "block_row.cuh",
         "if (at < end_of_warp) {",
