@@ -64,10 +64,10 @@ pub const FAULTS: &[Fault] = &[
         "HELD * COUNT * blockDim.x + OF_WARP - warp",
     ),
     fault(
-        "shared memory holds a part of a piece for each thread",
+        "pieces behind shared memory begin at the wrong place",
         "block_row.cuh",
-        "sizeof(uint4) & (0 - blockDim.x)",
-        "sizeof(uint4) & (0 - blockDim.x / 2)",
+        "u32 offset = beyond; offset",
+        "u32 offset = beyond + stride; offset",
     ),
     fault(
         "the last piece in shared memory is not copied",
