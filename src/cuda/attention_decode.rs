@@ -341,8 +341,14 @@ pub fn launches(
     let splits = slots.div_ceil(in_thread_block).max(1);
     let blocks = |count: usize| count.min(MOST_BLOCKS) as u32;
     let launches = [
-        Launch { source: OP, kernel: NAMES[index][kernel], blocks: blocks(units.saturating_mul(splits)), threads: 256 },
-        Launch { source: OP, kernel: MERGE[index], blocks: blocks(rows), threads: 256 },
+        Launch {
+            source: OP,
+            kernel: NAMES[index][kernel],
+            blocks: blocks(units.saturating_mul(splits)),
+            threads: 256,
+            shared: 0,
+        },
+        Launch { source: OP, kernel: MERGE[index], blocks: blocks(rows), threads: 256, shared: 0 },
     ];
     let pages = |data, layout: PageLayout| Pages {
         data,

@@ -326,7 +326,7 @@ fn launch(
         _ => (long, 512, MOST_BLOCKS),
     };
     let arguments = Arguments { x, dy, dx, guards, rows: rows as u64, cols: cols as u64 };
-    Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(most_blocks) as u32, threads }, arguments)))
+    Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(most_blocks) as u32, threads, shared: 0 }, arguments)))
 }
 
 fn launch_masked(

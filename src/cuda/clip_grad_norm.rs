@@ -196,7 +196,8 @@ impl Plan {
             ("clip_grad_norm_multiply", of_runs, 256),
         ];
         let launches = each.into_iter().filter(|(_, blocks, _)| *blocks > 0);
-        let launches = launches.map(|(kernel, blocks, threads)| Launch { source: OP, kernel, blocks, threads });
+        let launches =
+            launches.map(|(kernel, blocks, threads)| Launch { source: OP, kernel, blocks, threads, shared: 0 });
         let Memory { tensors, tiles, parts, norm, scale } = memory;
         let ClipGradNorm { max_norm, mode, error_if_nonfinite, .. } = self.options;
         let (refuses, torch) = (u64::from(error_if_nonfinite), u64::from(mode == ClipMode::Torch));

@@ -252,12 +252,12 @@ pub fn launches(
     let (kernel, threads, most_blocks) = kernel(op, dtype, cols, memory, options)?;
     let source = if options.softcap.is_some() { "cross_entropy_softcap" } else { OP };
     let (weight, weight_type) = given(op, weight)?;
-    let mut launches = vec![Launch { source: OP, kernel: "cross_entropy_settle", blocks: 1, threads: 1024 }];
+    let mut launches = vec![Launch { source: OP, kernel: "cross_entropy_settle", blocks: 1, threads: 1024, shared: 0 }];
     if rows > 0 {
-        launches.push(Launch { source, kernel, blocks: rows.min(most_blocks) as u32, threads });
+        launches.push(Launch { source, kernel, blocks: rows.min(most_blocks) as u32, threads, shared: 0 });
     }
     if options.reduction != Reduction::None {
-        launches.push(Launch { source: OP, kernel: "cross_entropy_reduce", blocks: 1, threads: 1024 });
+        launches.push(Launch { source: OP, kernel: "cross_entropy_reduce", blocks: 1, threads: 1024, shared: 0 });
     }
     let Memory { logits, dlogits, targets, dloss, losses, parts, settled, guards } = *memory;
     let arguments = Arguments {

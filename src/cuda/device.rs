@@ -5,7 +5,7 @@ use crate::element::DType;
 use crate::error::{Error, Result, Source};
 #[cfg(feature = "candle-cuda")]
 use cudarc::driver::CudaSlice;
-use cudarc::driver::sys::{self, CUstreamCaptureStatus};
+use cudarc::driver::sys::{self, CUdevice_attribute, CUfunction_attribute, CUstreamCaptureStatus};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, DriverError, LaunchConfig,
     PushKernelArg, SyncOnDrop, result,
@@ -32,6 +32,9 @@ pub struct Launch {
     pub blocks: u32,
     /// Number of threads in a block.
     pub threads: u32,
+    /// Number of bytes of dynamic shared memory that a block can use. With less, even with none, the kernel computes
+    /// the same bits, but may read rows from global memory again.
+    pub shared: u32,
 }
 
 /// The context that was current on this thread before a call. Dropping the value makes this context current again.
@@ -205,6 +208,8 @@ struct Loaded {
     /// Modules by context, source and storage type.
     modules: HashMap<(usize, &'static str, &'static str), Arc<CudaModule>>,
     functions: HashMap<(usize, &'static str), CudaFunction>,
+    /// Largest number of bytes of dynamic shared memory, by context, kernel and number of threads.
+    most_shared: HashMap<(usize, &'static str, u32), u32>,
 }
 
 /// Calls `f` with the modules and functions loaded so far, under a lock. Modules are compiled outside of this lock.
@@ -234,6 +239,32 @@ fn function(stream: &CudaStream, launch: &Launch) -> Result<CudaFunction> {
     let function = check(module.load_function(launch.kernel))?;
     with_loaded(|loaded| loaded.functions.insert((key, launch.kernel), function.clone()));
     Ok(function)
+}
+
+/// Returns the number of bytes of dynamic shared memory for a launch: the requested number, or less on a device whose
+/// multiprocessors would then run fewer blocks at a time, or none.
+fn shared(stream: &CudaStream, launch: &Launch, function: &CudaFunction) -> Result<u32> {
+    if launch.shared == 0 {
+        return Ok(0);
+    }
+    let key = (stream.context().cu_ctx() as usize, launch.kernel, launch.threads);
+    if let Some(most) = with_loaded(|loaded| loaded.most_shared.get(&key).copied()) {
+        return Ok(launch.shared.min(most));
+    }
+    // This call also makes the function's context current.
+    let of_variables = check(function.shared_size_bytes())?;
+    let attribute = |of| check(stream.context().attribute(of));
+    let of_block = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+    let of_processor = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?;
+    let blocks = check(function.occupancy_max_active_blocks_per_multiprocessor(launch.threads, 0, None))?.max(1);
+    let set = |attribute, value: i32| check(function.set_attribute(attribute, value));
+    set(CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, of_block - of_variables)?;
+    // A multiprocessor uses its memory as shared memory rather than as a cache, so that all blocks fit.
+    set(CUfunction_attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100)?;
+    // The driver reserves 1 KiB for each block. Shared memory is allocated in units of at most 256 bytes.
+    let most = ((of_processor / blocks as i32 - 1024).min(of_block) - of_variables).max(0) as u32 & !255;
+    with_loaded(|loaded| loaded.most_shared.insert(key, most));
+    Ok(launch.shared.min(most))
 }
 
 /// Compiles a module. If two threads compile the same module, both use the first result.
@@ -318,8 +349,8 @@ pub fn preload(
 /// may access on this stream.
 pub(super) unsafe fn run<A: DeviceRepr>(stream: &Arc<CudaStream>, launch: &Launch, arguments: &A) -> Result<()> {
     let function = function(stream, launch)?;
-    let config =
-        LaunchConfig { grid_dim: (launch.blocks, 1, 1), block_dim: (launch.threads, 1, 1), shared_mem_bytes: 0 };
+    let shared_mem_bytes = shared(stream, launch, &function)?;
+    let config = LaunchConfig { grid_dim: (launch.blocks, 1, 1), block_dim: (launch.threads, 1, 1), shared_mem_bytes };
     // SAFETY: the caller guarantees that the arguments are valid.
     check(unsafe { stream.launch_builder(&function).arg(arguments).launch(config) })?;
     Ok(())

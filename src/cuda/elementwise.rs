@@ -363,7 +363,7 @@ pub fn launch(
         return Ok(None);
     }
     let blocks = len.div_ceil(THREADS as usize * per_thread).min(MOST_BLOCKS) as u32;
-    let launch = Launch { source, kernel, blocks, threads: THREADS };
+    let launch = Launch { source, kernel, blocks, threads: THREADS, shared: 0 };
     Ok(Some((launch, Arguments { x, other, y, len: len as u64, options })))
 }
 

@@ -283,5 +283,5 @@ pub fn plan(
         is_aligned: flags.iter().all(|flags| flags.step == 0 || flags.is_aligned(1, lanes as u64))
             && biases.iter().all(|bias| bias.is_aligned(bias.bytes(), lanes as u64)),
     });
-    Ok(Some((Launch { source, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
+    Ok(Some((Launch { source, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads, shared: 0 }, arguments)))
 }

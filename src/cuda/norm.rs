@@ -64,7 +64,7 @@ pub(super) fn plan<const N: usize>(
         _ => (long, long_threads),
     };
     let blocks = rows.div_ceil(ROWS_OF_BLOCK).max(rows.min(ENOUGH_BLOCKS)).min(MOST_BLOCKS);
-    Ok(Some(Launch { source: op, kernel, blocks: blocks as u32, threads: threads as u32 }))
+    Ok(Some(Launch { source: op, kernel, blocks: blocks as u32, threads: threads as u32, shared: 0 }))
 }
 
 /// Rejects an operand that is given in an op's options. Operands in options are in the host's memory.

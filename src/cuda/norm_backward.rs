@@ -109,8 +109,13 @@ pub(super) fn launches(
         is_rounded: u32::from(norm.is_rounded),
     };
     let mut launches: Vec<Launch> = of_rows.into_iter().map(|launch| Launch { source: MODULE, ..launch }).collect();
-    let columns =
-        |kernel, blocks: usize| Launch { source: MODULE, kernel, blocks: blocks as u32, threads: THREADS as u32 };
+    let columns = |kernel, blocks: usize| Launch {
+        source: MODULE,
+        kernel,
+        blocks: blocks as u32,
+        threads: THREADS as u32,
+        shared: 0,
+    };
     if has_columns && cols > 0 {
         if rows > 0 {
             let kernel = match dtype {

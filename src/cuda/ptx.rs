@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn modules_are_of_one_storage_type() {
-        let launch = |source, kernel| Launch { source, kernel, blocks: 1, threads: 32 };
+        let launch = |source, kernel| Launch { source, kernel, blocks: 1, threads: 32, shared: 0 };
         let text = launch("softmax", "softmax_bf16_8x4").ptx().unwrap();
         assert!(text.starts_with(".version"));
         assert!(text.contains("softmax_bf16_any(") && !text.contains("_f32_") && !text.contains("%r,"));

@@ -251,7 +251,7 @@ pub fn launch_heads(
         padding: 0,
     };
     let kernel = NAMES[index][2 * usize::from(rotation.interleaved) + usize::from(!is_aligned)];
-    Ok(Some((Launch { source: OP, kernel, blocks, threads: THREADS }, arguments)))
+    Ok(Some((Launch { source: OP, kernel, blocks, threads: THREADS, shared: 0 }, arguments)))
 }
 
 const THREADS: u32 = 128;

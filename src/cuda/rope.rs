@@ -253,7 +253,7 @@ pub fn launch_heads(dtype: DType, rotation: &Rotation, back: bool) -> Result<Opt
     let threads = of_a_head.saturating_mul(heads.div_ceil(each));
     let blocks = threads.div_ceil(THREADS as usize).min(MOST_BLOCKS) as u32;
     let kernel = names[2 * usize::from(rotation.interleaved) + usize::from(!is_aligned)];
-    let launch = Launch { source: OP, kernel, blocks, threads: THREADS };
+    let launch = Launch { source: OP, kernel, blocks, threads: THREADS, shared: 0 };
     let direction = if back { -1.0 } else { 1.0 };
     Ok(Some((launch, Arguments { at: rotation.arguments(each), rest: rest as u64, direction })))
 }

@@ -303,7 +303,7 @@ pub fn advance(stream: &Arc<CudaStream>, mut counter: CudaViewMut<'_, u64>) -> R
 
 /// Returns the kernel that adds 1 to the `u64` at an address, and its arguments.
 pub fn launch_advance(counter: u64) -> (Launch, AdvanceArguments) {
-    (Launch { source: OP, kernel: "sample_advance", blocks: 1, threads: 32 }, AdvanceArguments { counter })
+    (Launch { source: OP, kernel: "sample_advance", blocks: 1, threads: 32, shared: 0 }, AdvanceArguments { counter })
 }
 
 /// Returns the kernels that draw, in launch order, with their arguments. Takes the addresses of logits, [`Request`]s,
@@ -331,7 +331,8 @@ pub fn launches(
     if rows > 0 && cols == 0 {
         return Err(Error::EmptyInput { op: OP });
     }
-    let launch = |kernel, blocks: usize, threads| Launch { source: OP, kernel, blocks: blocks as u32, threads };
+    let launch =
+        |kernel, blocks: usize, threads| Launch { source: OP, kernel, blocks: blocks as u32, threads, shared: 0 };
     let arguments = |first: usize, rows: usize, parts: usize| Arguments {
         logits: logits + (first * cols * bytes(dtype)) as u64,
         requests: requests + (first * size_of::<Request>()) as u64,
@@ -417,7 +418,7 @@ pub fn adjust(
     }
     let arguments = AdjustArguments { logits, requests, adjusted, rows: rows as u64, cols: cols as u64 };
     let blocks = rows.min(MOST_BLOCKS) as u32;
-    Ok(Some((Launch { source: OP, kernel, blocks, threads: 256 }, arguments)))
+    Ok(Some((Launch { source: OP, kernel, blocks, threads: 256, shared: 0 }, arguments)))
 }
 
 fn unsupported<T>(dtype: DType) -> Result<T> {

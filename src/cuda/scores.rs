@@ -58,8 +58,8 @@ pub struct Op {
     /// Whether the op returns one result for each row, even for rows without columns. Other ops return one result for
     /// each element.
     pub is_of_rows: bool,
-    /// Kernels for rows that have no mask, scale or softcap and fit in the registers of a block, in order of
-    /// preference.
+    /// Kernels for rows that have no mask, scale or softcap and fit in the registers and the shared memory of a block,
+    /// in order of preference.
     pub held_plain: &'static [Kernel],
     /// Kernel for all other rows without mask, scale and softcap.
     pub any_plain: Kernel,
@@ -78,6 +78,9 @@ pub struct Kernel {
     pub threads: usize,
     /// Number of pieces of sixteen bytes that a thread holds in registers.
     pub pieces: usize,
+    /// Largest number of pieces of sixteen bytes that a thread has in shared memory. On a multiprocessor with 228 KiB,
+    /// it leaves space for as many blocks as the registers allow.
+    pub shared_pieces: usize,
     /// Whether rows must begin and end at multiples of sixteen bytes.
     pub is_for_aligned: bool,
 }
@@ -141,14 +144,18 @@ pub fn launch(
     }
     let (index, lanes) = of_type(op.name, dtype)?;
     let is_aligned = is_aligned(op, [x, y], cols, lanes);
-    let is_fit = |of: &&Kernel| (is_aligned || !of.is_for_aligned) && cols <= of.threads * of.pieces * lanes;
+    let is_fit = |of: &&Kernel| {
+        (is_aligned || !of.is_for_aligned) && cols <= of.threads * (of.pieces + of.shared_pieces) * lanes
+    };
     let of = op.held_plain.iter().find(is_fit).unwrap_or(&op.any_plain);
     let threads = threads_of(cols, of.pieces * lanes).min(of.threads as u32);
+    let pieces = cols.div_ceil(lanes * threads as usize).saturating_sub(of.pieces).min(of.shared_pieces);
+    let shared = pieces as u32 * threads * 16;
     let is_uniform = options.fully_masked == FullyMasked::Uniform;
     let uniform = if is_uniform { in_default(|| (1.0 / cols as f64) as f32) } else { 0.0 };
     let arguments = Arguments { x, y, guards, rows: rows as u64, cols: cols as u32, uniform };
     let blocks = rows.min(MOST_BLOCKS) as u32;
-    Ok(Some((Launch { source: op.name, kernel: of.names[index], blocks, threads }, arguments)))
+    Ok(Some((Launch { source: op.name, kernel: of.names[index], blocks, threads, shared }, arguments)))
 }
 
 /// Returns the kernel and arguments as [`launch`] does, for rows of this shape with mask, scale and softcap.

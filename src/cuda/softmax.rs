@@ -21,24 +21,28 @@ const OP: Op = Op {
             names: ["softmax_f32_1x4", "softmax_f16_1x4", "softmax_bf16_1x4"],
             threads: 32,
             pieces: 4,
+            shared_pieces: 0,
             is_for_aligned: true,
         },
         Kernel {
             names: ["softmax_f32_8x4", "softmax_f16_8x4", "softmax_bf16_8x4"],
             threads: 256,
             pieces: 4,
+            shared_pieces: 0,
             is_for_aligned: true,
         },
+        any(512, 0),
+        any(256, 27),
     ],
-    any_plain: Kernel {
-        names: ["softmax_f32_any", "softmax_f16_any", "softmax_bf16_any"],
-        threads: 512,
-        pieces: 8,
-        is_for_aligned: false,
-    },
+    any_plain: any(512, 28),
     masked_source: "softmax_masked",
     masked: kernel_of_masked,
 };
+
+const fn any(threads: usize, shared_pieces: usize) -> Kernel {
+    let names = ["softmax_f32_any", "softmax_f16_any", "softmax_bf16_any"];
+    Kernel { names, threads, pieces: 8, shared_pieces, is_for_aligned: false }
+}
 
 /// Kernel names of a type. The first list is for rows without a bias: rows read one element at a time, rows in the
 /// registers of up to 256 or of up to 512 threads, and longer rows. The second list is for rows with biases: rows read

@@ -10,7 +10,7 @@ extern "C" {
 void* engine_module(const char* ptx);
 void engine_unload(void* module);
 const void* engine_kernel(void* module, const char* name);
-int engine_launch(const void* kernel, unsigned blocks, unsigned threads, const void* arguments);
+int engine_launch(const void* kernel, unsigned blocks, unsigned threads, unsigned shared, const void* arguments);
 void engine_allocated(unsigned long long address, size_t bytes);
 void engine_freed(unsigned long long address);
 const char* engine_fault();
@@ -68,8 +68,13 @@ Status cuDeviceTotalMem_v2(size_t* bytes, int) {
     return SUCCESS;
 }
 Status cuDeviceGetAttribute(int* value, int attribute, int) {
-    const int major = 75, minor = 76;
-    *value = attribute == major ? 8 : attribute == minor ? 0 : 1;
+    const int major = 75, shared_of_block = 97, shared_of_processor = 81;
+    const int minor = 76;
+    *value = attribute == major                 ? 8
+             : attribute == minor               ? 0
+             : attribute == shared_of_block     ? 163 << 10
+             : attribute == shared_of_processor ? 164 << 10
+                                                : 1;
     return SUCCESS;
 }
 Status cuDevicePrimaryCtxRetain(void** context, int) {
@@ -162,8 +167,18 @@ Status cuModuleGetFunction(const void** function, void* module, const char* name
     return *function ? SUCCESS : NOT_FOUND;
 }
 Status cuLaunchKernel(const void* function, unsigned blocks, unsigned, unsigned, unsigned threads, unsigned, unsigned,
-                      unsigned, void*, void** arguments, void**) {
-    return engine_launch(function, blocks, threads, arguments[0]) ? LAUNCH_FAILED : SUCCESS;
+                      unsigned shared, void*, void** arguments, void**) {
+    return engine_launch(function, blocks, threads, shared, arguments[0]) ? LAUNCH_FAILED : SUCCESS;
+}
+// Kernels have no variables in shared memory, and a multiprocessor runs two blocks at a time.
+Status cuFuncGetAttribute(int* value, int, const void*) {
+    *value = 0;
+    return SUCCESS;
+}
+Status cuFuncSetAttribute(const void*, int, int) { return SUCCESS; }
+Status cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void*, int, size_t, unsigned) {
+    *blocks = 2;
+    return SUCCESS;
 }
 
 Status cuGetErrorName(int, const char** text) {

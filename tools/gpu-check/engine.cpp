@@ -3,8 +3,8 @@
 #include <cstring>
 #include <string>
 
-extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threads, const void* arguments, size_t bytes,
-                               unsigned order);
+extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threads, unsigned shared,
+                               const void* arguments, size_t bytes, unsigned order);
 
 extern "C" {
 
@@ -20,9 +20,9 @@ const void* engine_kernel(void* module, const char* name) {
     }
     return entry;
 }
-int engine_launch(const void* kernel, unsigned blocks, unsigned threads, const void* arguments) {
+int engine_launch(const void* kernel, unsigned blocks, unsigned threads, unsigned shared, const void* arguments) {
     const emulator::Entry* entry = (const emulator::Entry*)kernel;
-    return emulator_launch(entry->name, blocks, threads, arguments, entry->bytes, 0);
+    return emulator_launch(entry->name, blocks, threads, shared, arguments, entry->bytes, 0);
 }
 // The emulator does not check addresses.
 void engine_allocated(unsigned long long, size_t) {}

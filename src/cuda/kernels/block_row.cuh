@@ -3,6 +3,25 @@
 #pragma once
 #include "common.cuh"
 
+// Dynamic shared memory of a block. The launch determines its size, which may be 0. `start_copy` starts a copy of 16
+// bytes from global memory to shared memory, and `await_copies` waits for all copies that the thread started.
+#ifdef __CUDACC__
+extern __shared__ uint4 dynamic_shared[];
+DEVICE u32 dynamic_shared_bytes() {
+    u32 bytes;
+    asm("mov.u32 %0, %%dynamic_smem_size;" : "=r"(bytes));
+    return bytes;
+}
+DEVICE void start_copy(uint4* to, const void* from) {
+    const u32 address = (u32)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(address), "l"(from) : "memory");
+}
+DEVICE void await_copies() { asm volatile("cp.async.wait_all;" : : : "memory"); }
+#else
+DEVICE void start_copy(uint4* to, const void* from) { *to = *(const uint4*)from; }
+DEVICE void await_copies() {}
+#endif
+
 // Division of a row: `head` edge elements, `inner` elements in pieces of 16 bytes, and further edge elements. There are
 // at most 14 edge elements, at most one for each of the first threads.
 template <class S>
@@ -81,10 +100,11 @@ struct EdgedRow {
     }
 };
 
-// Row whose first pieces are in the registers of a block's threads, with up to `HELD` pieces in each thread. Further
-// pieces stay in memory. Each pass reads `BATCH` of them at a time. An offset is the distance of a piece from the
-// thread's first piece, in elements. The lanes of a warp have the same offsets, and skip pieces beyond the row
-// together.
+// Row whose first pieces are in the registers of a block's threads, with up to `HELD` pieces in each thread. The next
+// pieces are copied to dynamic shared memory, as many as fit. Each thread reads only the pieces that it copied, so no
+// barrier is necessary. Further pieces stay in global memory. Each pass reads `BATCH` of them at a time. An offset is
+// the distance of a piece from the thread's first piece, in elements. The lanes of a warp have the same offsets, and
+// skip pieces beyond the row together.
 template <class S, u32 HELD, u32 BATCH>
 struct BlockRow {
     typedef typename S::Bits Bits;
@@ -96,8 +116,9 @@ struct BlockRow {
     u32 first;
     // The thread's pieces at offsets below `end` are in the row. `end_of_warp` is the `end` of the warp's first lane.
     u32 end, end_of_warp;
-    // Offset of the thread's first piece that is not in registers.
-    u32 behind;
+    // Offsets of the thread's first piece that is not in registers, and of its first piece that is not in shared memory
+    // either.
+    u32 behind, beyond;
     Words held[HELD];
     float edge;
 
@@ -109,7 +130,15 @@ struct BlockRow {
         end = own < parts.inner ? parts.inner - own : 0;
         end_of_warp = of_warp < parts.inner ? parts.inner - of_warp : 0;
         behind = HELD * COUNT * blockDim.x - warp * ((HELD - 1) * OF_WARP);
+        // The number of threads is a power of two.
+        beyond = behind + (dynamic_shared_bytes() / sizeof(uint4) & (0 - blockDim.x)) * COUNT;
         const Bits* from = row + first;
+        uint4* stored = dynamic_shared + threadIdx.x;
+        ROLLED
+        for (u32 at = behind; at < beyond && at < end; at += COUNT * blockDim.x) {
+            start_copy(stored, from + at);
+            stored += blockDim.x;
+        }
         UNROLLED
         for (u32 i = 0; i < HELD; i++) {
             if (i * OF_WARP < end) {
@@ -122,7 +151,17 @@ struct BlockRow {
     }
 
     static DEVICE void read(const Bits* from, Words& words) {
-        const uint4 v = *(const uint4*)from;
+#ifdef __CUDACC__
+        // The compiler splits a load of a `uint4` into four loads in some loops.
+        asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                     : "l"(from));
+#else
+        unpack(*(const uint4*)from, words);
+#endif
+    }
+
+    static DEVICE void unpack(const uint4& v, Words& words) {
         words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
     }
 
@@ -151,15 +190,26 @@ struct BlockRow {
 
     // Reads the pieces of the row that are not held in registers, and calls `f` with each. All lanes of a warp call `f`
     // together, as often as the lane with the most pieces. `f` gets the piece's offset, whether this thread has such a
-    // piece, and the piece's words. If the thread has none, all words are `fill`.
+    // piece, and the piece's words. If the thread has none, all words are `fill`. `await_copies` must have been called.
     template <class F>
     DEVICE void each_behind(u32 fill, F f) const {
+        const u32 stride = COUNT * blockDim.x;
+        const uint4* stored = dynamic_shared + threadIdx.x;
         ROLLED
-        for (u32 offset = behind; offset < end_of_warp; offset += BATCH * COUNT * blockDim.x) {
+        for (u32 at = behind; at < beyond && at < end_of_warp; at += stride) {
+            Words words = {fill, fill, fill, fill};
+            if (at < end) {
+                unpack(*stored, words);
+            }
+            stored += blockDim.x;
+            f(at, at < end, words);
+        }
+        ROLLED
+        for (u32 offset = beyond; offset < end_of_warp; offset += BATCH * stride) {
             Words batch[BATCH];
             UNROLLED
             for (u32 i = 0; i < BATCH; i++) {
-                const u32 at = offset + i * COUNT * blockDim.x;
+                const u32 at = offset + i * stride;
                 if (at < end) {
                     read(row + first + at, batch[i]);
                 } else {
@@ -168,7 +218,7 @@ struct BlockRow {
             }
             UNROLLED
             for (u32 i = 0; i < BATCH; i++) {
-                const u32 at = offset + i * COUNT * blockDim.x;
+                const u32 at = offset + i * stride;
                 if (at < end_of_warp) {
                     f(at, at < end, batch[i]);
                 }

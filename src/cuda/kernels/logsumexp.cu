@@ -10,7 +10,7 @@ DEVICE void logsumexp_any(const ScoresArguments& a) {
     __shared__ LogRowShared shared;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         const Bits* from = (const Bits*)a.x + index * a.cols;
-        BlockRow<S, HELD, 4> row(from, a.cols);
+        BlockRow<S, HELD, 2> row(from, a.cols);
         const Extremes found = extremes(row, shared.extremes);
         row.template prefetch_later<THREADS>(a.rows, index);
         u32 bits;

@@ -6,6 +6,10 @@
 #include <vector>
 
 thread_local Index threadIdx, blockIdx, blockDim, gridDim;
+thread_local uint4* dynamic_shared;
+static thread_local std::vector<uint4> dynamic_memory;
+static thread_local unsigned dynamic_bytes;
+unsigned dynamic_shared_bytes() { return dynamic_bytes; }
 
 namespace emulator {
 
@@ -253,9 +257,10 @@ float fast_sqrt(float x) {
 
 enum Outcome { DONE, UNKNOWN_KERNEL, OTHER_THREADS, OTHER_ARGUMENTS, STUCK };
 
-// Runs a kernel. `order` selects the order in which threads run: 0 forward, 1 backward, otherwise a seed.
-extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threads, const void* arguments, size_t bytes,
-                               unsigned order) {
+// Runs a kernel with `shared` bytes of dynamic shared memory. `order` selects the order in which threads run: 0 forward,
+// 1 backward, otherwise a seed.
+extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threads, unsigned shared,
+                               const void* arguments, size_t bytes, unsigned order) {
     using namespace emulator;
     const Entry* found = Entry::first;
     while (found && strcmp(found->name, name) != 0) {
@@ -276,6 +281,11 @@ extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threa
         fibers.assign(threads, Fiber());
         stacks.resize(threads * STACK);
     }
+    // Memory that no thread wrote holds NaN.
+    const uint4 nan = {~0u, ~0u, ~0u, ~0u};
+    dynamic_memory.assign(shared / sizeof(uint4), nan);
+    dynamic_shared = dynamic_memory.data();
+    dynamic_bytes = shared;
     blockDim = {threads, 1, 1};
     gridDim = {blocks, 1, 1};
     uint64_t random = order;

@@ -19,6 +19,9 @@ struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
 extern thread_local Index threadIdx, blockIdx, blockDim, gridDim;
+// Dynamic shared memory of a block.
+extern thread_local uint4* dynamic_shared;
+unsigned dynamic_shared_bytes();
 
 namespace emulator {
 

@@ -13,6 +13,7 @@ unsafe extern "C" {
         name: *const c_char,
         blocks: u32,
         threads: u32,
+        shared: u32,
         arguments: *const c_void,
         bytes: usize,
         order: u32,
@@ -45,7 +46,7 @@ pub enum Error {
     Stuck(String),
 }
 
-type Run = unsafe extern "C" fn(*const c_char, u32, u32, *const c_void, usize, u32) -> c_int;
+type Run = unsafe extern "C" fn(*const c_char, u32, u32, u32, *const c_void, usize, u32) -> c_int;
 
 /// Set of kernels that can be run.
 pub struct Emulator {
@@ -90,9 +91,10 @@ impl Emulator {
             Order::Random(seed) => seed.max(2),
         };
         let (arguments, bytes) = (std::ptr::from_ref(arguments).cast(), size_of::<A>());
+        let Launch { blocks, threads, shared, .. } = *launch;
         // SAFETY: the name ends with a NUL byte. `bytes` is the size of the arguments, and no more bytes are read. The
         // caller guarantees the rest.
-        let outcome = unsafe { (self.run)(name.as_ptr(), launch.blocks, launch.threads, arguments, bytes, order) };
+        let outcome = unsafe { (self.run)(name.as_ptr(), blocks, threads, shared, arguments, bytes, order) };
         let kernel = launch.kernel.to_string();
         match outcome {
             0 => Ok(()),

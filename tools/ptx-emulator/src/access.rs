@@ -16,6 +16,16 @@ pub struct Spaces<'m> {
     pub shared: Shared,
     pub arguments: &'m [u8],
     pub constants: &'m [u8],
+    /// Copies that threads of the block started and did not wait for.
+    pub copies: Vec<Pending>,
+}
+
+/// Asynchronous copy of 16 bytes to shared memory.
+#[derive(Clone, Copy)]
+pub struct Pending {
+    thread: u32,
+    to: u64,
+    from: u64,
 }
 
 /// Result for a warp's lanes. An error holds the index of a lane, and the lane's problem.
@@ -87,6 +97,27 @@ impl Spaces<'_> {
                 value |= u128::from(element(w, i.r[k], access, lane) & mask) << (size * k);
             }
             self.write(access, address, value, by, Kind::Write).map_err(|problem| (lane, problem))?;
+        }
+        Ok(())
+    }
+
+    /// Starts copies. They take place when the threads wait for them, so a thread that does not wait reads shared
+    /// memory that was not written.
+    pub fn start_copy(&mut self, w: &mut Warp, i: &Inst, access: Access, lanes: u32) -> OfLane<()> {
+        for lane in lanes_of(lanes) {
+            let (to, from) = (address(w, i, access, lane), w.wides[i.r[0] as usize][lane]);
+            self.copies.push(Pending { thread: w.first + lane as u32, to, from });
+        }
+        Ok(())
+    }
+
+    pub fn await_copies(&mut self, w: &mut Warp, lanes: u32) -> OfLane<()> {
+        let first = w.first;
+        let of_warp = |copy: &mut Pending| copy.thread / 32 == first / 32 && lanes >> (copy.thread - first) & 1 == 1;
+        for Pending { thread, to, from } in self.copies.extract_if(.., of_warp) {
+            let by = By { thread, in_warp: w.passed };
+            let copied = self.global.read(from, 16).and_then(|value| self.shared.write(to, 16, value, by, Kind::Write));
+            copied.map_err(|problem| ((thread - first) as usize, problem))?;
         }
         Ok(())
     }

@@ -159,6 +159,7 @@ impl Decoder {
             "%ntid.x" => Special::Ntid,
             "%ctaid.x" => Special::Ctaid,
             "%nctaid.x" => Special::Nctaid,
+            "%dynamic_smem_size" => Special::DynamicShared,
             "%laneid" => Special::LaneId,
             "%smid" => Special::Smid,
             "%nsmid" => Special::Always(MULTIPROCESSORS),

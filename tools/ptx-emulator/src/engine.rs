@@ -96,6 +96,7 @@ pub unsafe extern "C" fn engine_launch(
     kernel: *const c_void,
     blocks: u32,
     threads: u32,
+    shared: u32,
     arguments: *const c_void,
 ) -> c_int {
     let (memory, launches) = {
@@ -110,7 +111,7 @@ pub unsafe extern "C" fn engine_launch(
         (kernel, std::slice::from_raw_parts(arguments.cast(), kernel.argument_bytes()))
     };
     // SAFETY: the memory is allocated, and the driver runs one kernel at a time.
-    match unsafe { kernel.run(Grid { blocks, threads, order }, arguments, &memory) } {
+    match unsafe { kernel.run(Grid { blocks, threads, shared, order }, arguments, &memory) } {
         Ok(_) => 0,
         Err(error) => {
             report(&error);

@@ -108,12 +108,16 @@ impl Module {
         // Shared variables of the module belong to each kernel that names them.
         let body = &self.text[entry.body.clone()];
         for variable in &self.variables {
-            if variable.space == Space::Shared && body.contains(&variable.name) {
+            if variable.space == Space::Shared && variable.bytes > 0 && body.contains(&variable.name) {
                 decoder.shared(variable);
             }
         }
         for statement in &statements {
             decoder.declare(*statement)?;
+        }
+        // Dynamic shared memory follows all other variables.
+        for variable in self.variables.iter().filter(|of| of.space == Space::Shared && of.bytes == 0) {
+            decoder.shared(variable);
         }
         for statement in &statements {
             decoder.statement(*statement)?;
@@ -134,6 +138,8 @@ pub enum Special {
     Ntid,
     Ctaid,
     Nctaid,
+    /// Number of bytes of dynamic shared memory.
+    DynamicShared,
     LaneId,
     /// Multiprocessor of the block.
     Smid,

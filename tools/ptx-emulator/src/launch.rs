@@ -24,6 +24,8 @@ pub enum Order {
 pub struct Grid {
     pub blocks: u32,
     pub threads: u32,
+    /// Number of bytes of dynamic shared memory.
+    pub shared: u32,
     pub order: Order,
 }
 
@@ -68,8 +70,8 @@ impl Kernel {
         }
         // SAFETY: the caller guarantees that the ranges are valid. The kernel's own variables are always valid.
         let global = unsafe { Global::new(&memory) };
-        let shared = Shared::new(self.shared_bytes, self.grain());
-        let spaces = Spaces { global, shared, arguments, constants: &self.constants };
+        let shared = Shared::new(self.shared_bytes + grid.shared as usize, self.grain());
+        let spaces = Spaces { global, shared, arguments, constants: &self.constants, copies: Vec::new() };
         let mut runner = Runner { kernel: self, spaces, block: 0, steps: 0 };
         let mut warps: Vec<Warp> = (0..grid.threads.div_ceil(32)).map(|_| Warp::new(self)).collect();
         let mut total = 0;
@@ -90,8 +92,9 @@ impl Kernel {
 impl Runner<'_> {
     fn run_block(&mut self, warps: &mut [Warp], grid: Grid, random: &mut u64) -> Result<(), Box<Fault>> {
         self.spaces.shared.begin();
+        self.spaces.copies.clear();
         for (i, warp) in warps.iter_mut().enumerate() {
-            warp.start(self.kernel, 32 * i as u32, grid.threads, self.block, grid.blocks);
+            warp.start(self.kernel, 32 * i as u32, grid, self.block);
         }
         loop {
             *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -203,6 +206,8 @@ impl Runner<'_> {
                 Op::Load(access) => self.spaces.load(w, inst, access, lanes),
                 Op::Store(access) => self.spaces.store(w, inst, access, lanes),
                 Op::Atom(atom, access) => self.spaces.atom(w, inst, (atom, access), lanes),
+                Op::StartCopy(access) => self.spaces.start_copy(w, inst, access, lanes),
+                Op::AwaitCopies => self.spaces.await_copies(w, lanes),
                 Op::Bar if lanes == w.lanes => {
                     // The barrier opens once all warps of the block wait.
                     w.wait();

@@ -87,6 +87,21 @@ pub fn decode(d: &mut Decoder, base: &str, flags: &[&str], types: &[Type], opera
     }
 }
 
+/// Decodes an asynchronous copy of 16 bytes to shared memory, or the wait for a thread's copies.
+pub fn decode_copy(d: &mut Decoder, flags: &[&str], operands: &[&str]) -> Result<Inst> {
+    match (flags, operands) {
+        (["async", "cg", "shared", "global"], &[to, from, "16"]) => {
+            let (bank, from, offset, None) = d.address(from)? else { return Err(d.unknown()) };
+            if bank != Bank::Wide || offset != 0 {
+                return Err(d.unknown());
+            }
+            access(d, to, (Space::Shared, Type::B64, 2), vec![(bank, from)], Op::StartCopy)
+        }
+        (["async", "wait_all"], []) => Ok(inst(Op::AwaitCopies, &[])),
+        _ => Err(d.unknown()),
+    }
+}
+
 /// Returns the names of a vector's elements.
 fn elements<'t>(d: &Decoder, list: &'t str, count: usize) -> Result<Vec<&'t str>> {
     let names: Vec<&str> = match list.strip_prefix('{').and_then(|list| list.strip_suffix('}')) {

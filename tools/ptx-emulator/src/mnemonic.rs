@@ -16,6 +16,7 @@ pub fn decode(d: &mut Decoder, mnemonic: &str, operands: &[&str]) -> Result<Inst
         "shfl" | "redux" | "vote" | "bar" | "barrier" | "activemask" | "fence" | "membar" => {
             return of_warps(d, base, &flags, &types, operands);
         }
+        "cp" => return memory_ops::decode_copy(d, &flags, operands),
         "cvt" | "cvta" => return conversion(d, base, &flags, &types, operands),
         "ret" | "exit" => return Ok(inst(Op::Ret, &[])),
         // A prefetch has no effect here. Any address is valid.

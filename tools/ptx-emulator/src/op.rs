@@ -330,6 +330,9 @@ pub enum Op {
     Load(Access),
     Store(Access),
     Atom(Atom, Access),
+    /// Starts a copy from global memory, at the address `r[0]`, to shared memory.
+    StartCopy(Access),
+    AwaitCopies,
     Shfl(Shuffle),
     Redux(Redux),
     Vote(Vote),

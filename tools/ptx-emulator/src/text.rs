@@ -56,8 +56,10 @@ pub fn parse(text: &str) -> Result<Parts, ModuleError> {
             entries.insert(name, entry);
             continue;
         }
-        if [".const", ".global", ".shared"].iter().any(|space| statement.starts_with(space)) {
-            variables.push(variable(statement).ok_or_else(|| unknown(line, statement))?);
+        // Only dynamic shared memory is declared as external.
+        let declared = statement.strip_prefix(".extern ").unwrap_or(statement);
+        if [".const", ".global", ".shared"].iter().any(|space| declared.starts_with(space)) {
+            variables.push(variable(declared).ok_or_else(|| unknown(line, statement))?);
         } else if !statement.is_empty()
             && ![".version", ".target", ".address_size"].iter().any(|s| statement.starts_with(s))
         {
@@ -139,7 +141,8 @@ pub fn variable(text: &str) -> Option<Variable> {
     let of = Type::parse(words.next()?.strip_prefix('.')?)?;
     let rest: String = words.collect();
     let (name, dims) = rest.split_at(rest.find('[').unwrap_or(rest.len()));
-    let mut count = 1;
+    // The launch determines the size of dynamic shared memory.
+    let mut count = usize::from(dims != "[]");
     for dim in dims.split(['[', ']']).filter(|dim| !dim.is_empty()) {
         count *= dim.parse::<usize>().ok()?;
     }

@@ -2,6 +2,7 @@
 //! first, so that groups meet again where their paths join.
 
 use crate::kernel::{Kernel, MULTIPROCESSORS, Special};
+use crate::launch::Grid;
 use crate::op::{Bank, LANES};
 
 pub const ALL: u32 = u32::MAX;
@@ -67,7 +68,8 @@ impl Warp {
     }
 
     /// Sets the registers and lanes to their values at the start of a block.
-    pub fn start(&mut self, kernel: &Kernel, first: u32, threads: u32, block: u32, blocks: u32) {
+    pub fn start(&mut self, kernel: &Kernel, first: u32, grid: Grid, block: u32) {
+        let Grid { blocks, threads, shared, .. } = grid;
         self.first = first;
         self.live = if threads - first >= 32 { ALL } else { (1 << (threads - first)) - 1 };
         self.all = self.live;
@@ -79,6 +81,7 @@ impl Warp {
                 Special::Ntid => threads,
                 Special::Ctaid => block,
                 Special::Nctaid => blocks,
+                Special::DynamicShared => shared,
                 Special::LaneId => lane,
                 Special::Smid => block % MULTIPROCESSORS,
                 Special::LaneMask(before, own) => {

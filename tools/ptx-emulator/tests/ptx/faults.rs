@@ -49,6 +49,17 @@ fn races_within_a_warp() {
 }
 
 #[test]
+fn copies() {
+    let copy = "mov.u32 %r2, dynamic;\nst.global.u32 [%rd1], 7;\ncp.async.cg.shared.global [%r2], [%rd1], 16;\n\
+        cp.async.wait_all;\nld.shared.u32 %r3, [%r2];\nmov.u32 %r4, %dynamic_smem_size;\n\
+        add.u32 %r3, %r3, %r4;\nst.global.u32 [%rd1], %r3;";
+    assert_eq!(run(copy, 1).unwrap()[0] as u32, 64 + 7);
+    assert!(matches!(problem(&copy.replace("cp.async.wait_all;\n", ""), 1), Problem::Unwritten { .. }));
+    assert!(matches!(problem(&copy.replace("[%r2], [", "[%r2+64], ["), 1), Problem::Outside { space: "shared", .. }));
+    assert!(matches!(problem(copy, 2), Problem::Race { .. }));
+}
+
+#[test]
 fn addresses() {
     assert!(matches!(problem("st.global.u32 [%rd1+64], %r1;", 1), Problem::Outside { write: true, bytes: 4, .. }));
     assert!(matches!(problem("ld.global.u64 %rd2, [%rd1+-8];", 1), Problem::Outside { write: false, .. }));

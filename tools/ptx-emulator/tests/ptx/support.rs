@@ -3,12 +3,13 @@
 use evenkeel_ptx_emulator::{Grid, LaunchError, Memory, Module, ModuleError, Order, Problem};
 
 /// Returns the text of a kernel `k` with these statements. Its parameter is the address of the output, which is in
-/// `%rd1`.
+/// `%rd1`. It has 64 bytes of dynamic shared memory.
 pub fn text(statements: &str) -> String {
     format!(
         ".version 7.0\n.target sm_80\n.address_size 64\n\
          .const .align 8 .b8 TABLE[8] = {{1, 0, 0, 0, 2, 0, 0, 0}};\n\
          .global .align 4 .u32 COUNTER = 5;\n\
+         .extern .shared .align 16 .b8 dynamic[];\n\
          .visible .entry k(\n.param .u64 p0\n)\n.maxntid 128, 1, 1\n{{\n\
          .reg .pred %p<20>;\n.reg .b16 %rs<20>;\n.reg .b32 %r<40>;\n.reg .f32 %f<20>;\n.reg .b64 %rd<40>;\n\
          .reg .f64 %fd<20>;\n.shared .align 16 .b8 shared[512];\n\
@@ -28,7 +29,7 @@ pub fn run_in(statements: &str, threads: u32, order: Order) -> Result<[u64; 8], 
     let mut memory = Memory::default();
     memory.add(address, 64, true);
     // SAFETY: the range is the output, which nothing else accesses.
-    unsafe { kernel.run(Grid { blocks: 1, threads, order }, &address.to_le_bytes(), &memory) }?;
+    unsafe { kernel.run(Grid { blocks: 1, threads, shared: 64, order }, &address.to_le_bytes(), &memory) }?;
     Ok(std::array::from_fn(|i| (output[i / 2] >> (64 * (i % 2))) as u64))
 }
 

@@ -68,6 +68,12 @@ pub const FAULTS: &[Fault] = &[
         "    row.each_behind(0,",
         "    if (false) row.each_behind(0,",
     ),
+    fault(
+        "another thread's pieces in shared memory are read",
+        "block_row.cuh",
+        "const uint4* stored = dynamic_shared + threadIdx.x;",
+        "const uint4* stored = dynamic_shared + (threadIdx.x ^ 1);",
+    ),
     fault("a polynomial one term short", "log_sum.cuh", "u32 i = 7; i > 0", "u32 i = 7; i > 1"),
 ];
 

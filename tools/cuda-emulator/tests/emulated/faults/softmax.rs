@@ -64,6 +64,18 @@ pub const FAULTS: &[Fault] = &[
         "HELD * COUNT * blockDim.x + OF_WARP - warp",
     ),
     fault(
+        "pieces behind shared memory begin at the wrong place",
+        "block_row.cuh",
+        "u32 offset = beyond; offset",
+        "u32 offset = beyond + stride; offset",
+    ),
+    fault(
+        "the last piece in shared memory is not copied",
+        "block_row.cuh",
+        "at < beyond && at < end;",
+        "at + COUNT * blockDim.x < beyond && at < end;",
+    ),
+    fault(
         "a warp's last piece behind the registers is left out",
         "block_row.cuh",
         "if (at < end_of_warp) {",

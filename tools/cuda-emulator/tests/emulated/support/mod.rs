@@ -130,7 +130,8 @@ pub fn with<E: Element>(values: &[E], at: usize, number: E) -> Vec<E> {
 pub struct How {
     /// Offset of the rows from a multiple of 16 bytes, in elements.
     pub shift: usize,
-    /// Whether a single block processes all rows.
+    /// Whether a single block processes all rows. This block has less shared memory than the launch requests, so some
+    /// pieces of long rows are neither in registers nor in shared memory.
     pub one_block: bool,
     pub order: Order,
 }
@@ -143,6 +144,7 @@ impl How {
     pub unsafe fn run<A: Copy>(self, emulator: &Emulator, (mut launch, arguments): (Launch, A)) -> Result<(), String> {
         if self.one_block {
             launch.blocks = 1;
+            launch.shared = launch.shared / 8 * 5;
         }
         // SAFETY: the caller guarantees what `Emulator::run` requires.
         unsafe { emulator.run(&launch, &arguments, self.order) }.map_err(|error| error.to_string())
