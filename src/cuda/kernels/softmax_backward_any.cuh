@@ -32,21 +32,23 @@ struct ReadGradients {
 
     // Returns the fixed-point sum of the thread's exponentials, and writes the lanes of the tiled sum to `of_row`.
     DEVICE u64 sum(double* of_row) const {
-        const UnalignedRow<S> of_x(x, cols, 0), of_dy(dy, cols, 0);
+        const UnalignedRow<S> of_x(x, cols), of_dy(dy, cols);
+        const Inside<S> inside(of_x, of_dy, 0);
         UnitSum units;
         double lanes[LANES_OF_GROUP] = {};
-        const u32 of_warp = threadIdx.x / WARP * (WARP / At::GROUP * 256);
+        // Column of the warp's first piece, and the distance of the thread's first piece from it.
+        u32 of_warp = threadIdx.x / WARP * (WARP / At::GROUP * 256);
+        const u32 first = At::column(0) - of_warp;
         ROLLED
-        for (u32 step = 0; step * (At::tiles() * 256) + of_warp < cols; step++) {
+        for (u32 step = 0; of_warp < cols; step++, of_warp += At::tiles() * 256) {
             const u32 LANES = 64 / At::GROUP;
             double own[LANES] = {};
             ROLLED
-            for (u32 i = 0; i < At::PIECES; i++) {
-                const u32 column = At::column(step * At::PIECES + i);
+            for (u32 column = of_warp + first, i = 0; i < At::PIECES; i++, column += At::GROUP * COUNT) {
                 Words words, of_results;
-                of_x.load(column, negligible, words);
+                of_x.load(column, inside.has(column), negligible, words);
                 if (READS_DY) {
-                    of_dy.load(column, 0, of_results);
+                    of_dy.load(column, inside.has(column), 0, of_results);
                 }
                 float e[COUNT];
                 powers_of<S>(exp, tables, words, e);
@@ -91,8 +93,8 @@ struct ReadGradients {
     // that it overwrites, and no other thread does.
     DEVICE void write(Bits* dx, const PieceGradients<Gradient, S>& gradients) const {
         const Division<S> parts(dx, cols);
-        const UnalignedRow<S> of_x(x + parts.head, cols - parts.head, parts.head);
-        const UnalignedRow<S> of_dy(dy + parts.head, cols - parts.head, parts.head);
+        const UnalignedRow<S> of_x(x + parts.head, cols - parts.head), of_dy(dy + parts.head, cols - parts.head);
+        const Inside<S> inside(of_x, of_dy, parts.head);
         const u32 of_warp = threadIdx.x / WARP * (WARP * COUNT), own = threadIdx.x % WARP * COUNT;
         ROLLED
         for (u32 first = of_warp; first < parts.inner; first += blockDim.x * COUNT) {
@@ -100,10 +102,10 @@ struct ReadGradients {
             const bool is_there = column < parts.inner;
             Words words = {negligible, negligible, negligible, negligible}, of_results = {};
             if (is_there) {
-                of_x.load(column, negligible, words);
+                of_x.load(column, inside.has(column), negligible, words);
             }
             if (READS_DY && is_there) {
-                of_dy.load(column, 0, of_results);
+                of_dy.load(column, inside.has(column), 0, of_results);
             }
             float e[COUNT];
             powers_of<S>(exp, tables, words, e);

@@ -20,46 +20,73 @@ DEVICE void shift_out(u32 (&words)[4], const uint4& first, const uint4& second, 
     }
 }
 
-// Row that is read in pieces. Piece i begins at column i * `COUNT`.
+// Loads a granule from global memory. `recomputed` hides the address from the compiler, which would read any memory.
+DEVICE uint4 load_granule(u64 at) {
+#ifdef __CUDACC__
+    uint4 v;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(at));
+    return v;
+#else
+    return *(const uint4*)at;
+#endif
+}
+
+// Row that is read in pieces. Piece i begins at column i * `COUNT`. `recomputed` keeps the compiler from computing the
+// fields again for each piece.
 template <class S>
 struct UnalignedRow {
     typedef typename S::Bits Bits;
     static const u32 COUNT = Vectors<S>::COUNT;
-    const Bits* const row;
     const u32 cols;
     // Number of elements between the start of a granule and the start of a piece.
     const u32 shift;
-    // Of the pieces that begin at `first` or later, those that begin before `first` + `span` have all their granules in
-    // the row.
-    u32 first, span;
+    // Address of the granule in which the first piece begins.
+    const u64 granules;
 
-    // The `before` elements in front of `row` may be read too.
-    DEVICE UnalignedRow(const Bits* row, u32 cols, u32 before)
-        : row(row), cols(cols), shift((u32)((u64)row % 16 / sizeof(Bits))), first(shift <= before ? 0 : COUNT) {
-        const u32 end = first + (shift == 0 ? COUNT : 2 * COUNT - shift);
-        span = end <= cols ? cols - end + 1 : 0;
-    }
+    DEVICE UnalignedRow(const Bits* row, u32 cols)
+        : cols(cols), shift(recomputed((u32)((u64)row % 16 / sizeof(Bits)))), granules(recomputed((u64)row / 16 * 16)) {}
 
-    // Loads the piece that begins at a column. Elements behind the row are `fill`.
-    DEVICE void load(u32 column, u32 fill, u32 (&words)[4]) const {
-        if (column - first < span) {
-            const uint4* const at = (const uint4*)(row + column - shift);
-            const uint4 v = at[0];
+    // Returns the number of elements from the start of a piece to the end of its last granule.
+    DEVICE u32 reach() const { return shift == 0 ? COUNT : 2 * COUNT - shift; }
+
+    // Loads the piece that begins at a column. `is_inside` tells whether all granules of the piece may be read. If not,
+    // elements behind the row are `fill`.
+    DEVICE void load(u32 column, bool is_inside, u32 fill, u32 (&words)[4]) const {
+        if (is_inside) {
+            const u64 at = granules + (u64)column * sizeof(Bits);
             if (shift == 0) {
+                const uint4 v = load_granule(at);
                 words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
             } else {
-                shift_out<sizeof(Bits)>(words, v, at[1], shift);
+                const uint4 v = load_granule(at);
+                shift_out<sizeof(Bits)>(words, v, load_granule(at + 16), shift);
             }
             return;
         }
+        const Bits* const from = (const Bits*)granules + shift + column;
         u32 bits[COUNT];
         UNROLLED
         for (u32 k = 0; k < COUNT; k++) {
-            bits[k] = column + k < cols ? row[column + k] : fill;
+            bits[k] = column + k < cols ? from[k] : fill;
         }
         const uint4 v = Vectors<S>::packed(bits);
         words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
     }
+};
+
+// Pieces whose granules are inside two rows of the same length. The `before` elements in front of the rows may be read
+// too.
+template <class S>
+struct Inside {
+    const u32 first, span;
+
+    DEVICE Inside(const UnalignedRow<S>& a, const UnalignedRow<S>& b, u32 before)
+        : first(a.shift <= before && b.shift <= before ? 0 : a.COUNT),
+          span(recomputed(span_of(first + (a.reach() > b.reach() ? a.reach() : b.reach()), a.cols))) {}
+
+    static DEVICE u32 span_of(u32 end, u32 cols) { return end <= cols ? cols - end + 1 : 0; }
+
+    DEVICE bool has(u32 column) const { return column - first < span; }
 };
 
 // Reads the pieces of a row that begin at multiples of 16 bytes, `BATCH` at a time, and calls `f` with each. All lanes

@@ -49,8 +49,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "elements behind an unaligned row count",
         "unaligned_row.cuh",
-        "column + k < cols ? row[column + k] : fill",
-        "row[column + k]",
+        "column + k < cols ? from[k] : fill",
+        "from[k]",
     ),
     fault(
         "elements behind the last whole piece are not written",
