@@ -5,7 +5,7 @@ use super::guards::{Guards, counted};
 use super::mask::{Mask, Parts};
 use super::masked;
 use super::rows::{DeviceElement, Rows, RowsMut, one_a_row, same_shape};
-use super::scores::{self, MOST_BLOCKS, MOST_BLOCKS_HELD};
+use super::scores::{self, MOST_BLOCKS_HELD};
 use crate::element::DType;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
@@ -43,10 +43,10 @@ unsafe impl DeviceRepr for MaskedArguments {}
 /// Kernels and properties of the gradient of one op.
 struct Op {
     name: &'static str,
-    /// Kernel names by type. The first of a type's five kernels takes any row. The next three hold a row in registers,
-    /// in pieces of sixteen bytes: in up to 256 threads with 4 pieces each, in 256 threads with 8 pieces each, and in
-    /// 512 threads with 8 pieces each. The last takes longer rows.
-    kernels: [[&'static str; 5]; 3],
+    /// Kernel names by type. The first of a type's four kernels takes any row. The others hold an aligned row in
+    /// registers, in pieces of sixteen bytes: in up to 256 threads with 4 pieces each, in 256 threads with 8 pieces
+    /// each, and in 512 threads with 8 pieces each.
+    kernels: [[&'static str; 4]; 3],
     /// Number by which the kernels for masked rows select the op.
     of: u64,
     /// Whether dy has one element for each row.
@@ -60,7 +60,6 @@ macro_rules! kernels {
             concat!($op, "_", $type, "_8x4"),
             concat!($op, "_", $type, "_8x8"),
             concat!($op, "_", $type, "_16x8"),
-            concat!($op, "_", $type, "_long"),
         ]
     };
     ($op:literal) => {
@@ -316,14 +315,14 @@ fn launch(
     if rows == 0 || cols == 0 {
         return Ok(None);
     }
-    let [any, of_four, of_eight, of_512, long] = op.kernels[index];
+    let [any, of_four, of_eight, of_512] = op.kernels[index];
     let held = |threads: usize, pieces: usize| threads * pieces * lanes;
+    let is_aligned = is_aligned(op, [x, dy, dx], cols, lanes);
     let (kernel, threads, most_blocks) = match cols {
-        _ if !is_aligned(op, [x, dy, dx], cols, lanes) => (any, 256, MOST_BLOCKS),
-        cols if cols <= held(256, 4) => (of_four, scores::threads_of(cols, 4 * lanes), MOST_BLOCKS_HELD),
-        cols if cols <= held(256, 8) => (of_eight, 256, MOST_BLOCKS_HELD),
-        cols if cols <= held(512, 8) => (of_512, 512, MOST_BLOCKS_HELD),
-        _ => (long, 512, MOST_BLOCKS),
+        cols if is_aligned && cols <= held(256, 4) => (of_four, scores::threads_of(cols, 4 * lanes), MOST_BLOCKS_HELD),
+        cols if is_aligned && cols <= held(256, 8) => (of_eight, 256, MOST_BLOCKS_HELD),
+        cols if is_aligned && cols <= held(512, 8) => (of_512, 512, MOST_BLOCKS_HELD),
+        _ => (any, scores::threads_of(cols, 4 * lanes).min(512), MOST_BLOCKS_HELD),
     };
     let arguments = Arguments { x, dy, dx, guards, rows: rows as u64, cols: cols as u64 };
     Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(most_blocks) as u32, threads, shared: 0 }, arguments)))

@@ -222,12 +222,12 @@ pub const SETTLED: usize = 4;
 /// nor ignored. If there is no such row, all bits of the word are set.
 pub const FIRST_REFUSED: usize = 3;
 
-/// Kernel names by type, then by kind of row: rows read one element at a time, rows that fit in the registers of 256
-/// threads, rows that fit in the registers of 512 threads, and longer rows.
-const NAMES: [[&str; 4]; 3] = [
-    ["cross_entropy_f32_any", "cross_entropy_f32_8x4", "cross_entropy_f32_16x8", "cross_entropy_f32_long"],
-    ["cross_entropy_f16_any", "cross_entropy_f16_8x4", "cross_entropy_f16_16x8", "cross_entropy_f16_long"],
-    ["cross_entropy_bf16_any", "cross_entropy_bf16_8x4", "cross_entropy_bf16_16x8", "cross_entropy_bf16_long"],
+/// Kernel names by type, then by kind of row: any rows, rows that fit in the registers of 256 threads, and rows that fit
+/// in the registers of 512 threads.
+const NAMES: [[&str; 3]; 3] = [
+    ["cross_entropy_f32_any", "cross_entropy_f32_8x4", "cross_entropy_f32_16x8"],
+    ["cross_entropy_f16_any", "cross_entropy_f16_8x4", "cross_entropy_f16_16x8"],
+    ["cross_entropy_bf16_any", "cross_entropy_bf16_8x4", "cross_entropy_bf16_16x8"],
 ];
 const SOFTCAP: [&str; 3] = ["cross_entropy_softcap_f32", "cross_entropy_softcap_f16", "cross_entropy_softcap_bf16"];
 
@@ -304,9 +304,8 @@ fn kernel(
     let is_aligned = (memory.logits | memory.dlogits).is_multiple_of(16) && cols.is_multiple_of(lanes);
     let held = |threads: usize, pieces: usize| threads * pieces * lanes;
     Ok(match cols {
-        _ if !is_aligned => (names[0], 256, MOST_BLOCKS),
-        cols if cols <= held(256, 4) => (names[1], threads_of(cols, 4 * lanes), MOST_BLOCKS_HELD),
-        cols if cols <= held(512, 8) => (names[2], threads_of(cols, 8 * lanes), MOST_BLOCKS_HELD),
-        _ => (names[3], 1024, MOST_BLOCKS),
+        cols if is_aligned && cols <= held(256, 4) => (names[1], threads_of(cols, 4 * lanes), MOST_BLOCKS_HELD),
+        cols if is_aligned && cols <= held(512, 8) => (names[2], threads_of(cols, 8 * lanes), MOST_BLOCKS_HELD),
+        _ => (names[0], threads_of(cols, 4 * lanes).min(512), MOST_BLOCKS_HELD),
     })
 }

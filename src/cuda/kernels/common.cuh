@@ -21,6 +21,9 @@
 // time.
 #define ENTRY_UP_TO(NAME, ARGUMENTS, THREADS, BODY)                                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, 768 / THREADS) NAME(const ARGUMENTS arguments) { BODY; }
+// Defines a kernel like `ENTRY_UP_TO`, for 1024 threads at a time.
+#define ENTRY_OF_1024(NAME, ARGUMENTS, THREADS, BODY)                                                                  \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1024 / THREADS) NAME(const ARGUMENTS arguments) { BODY; }
 // Defines a kernel like `ENTRY`, and limits its registers so that a multiprocessor can run `BLOCKS` blocks at a time.
 #define ENTRY_OF_BLOCKS(NAME, ARGUMENTS, THREADS, BLOCKS, BODY)                                                        \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) NAME(const ARGUMENTS arguments) { BODY; }
@@ -36,6 +39,7 @@
     static void NAME(const ARGUMENTS arguments) { BODY; }                                                              \
     static const emulator::Entry NAME##_entry(#NAME, WARP, THREADS, NAME);
 #define ENTRY_UP_TO ENTRY_AT_MOST
+#define ENTRY_OF_1024 ENTRY_AT_MOST
 #define ENTRY_OF_BLOCKS(NAME, ARGUMENTS, THREADS, BLOCKS, BODY) ENTRY(NAME, ARGUMENTS, THREADS, BODY)
 #endif
 

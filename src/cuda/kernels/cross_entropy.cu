@@ -7,6 +7,17 @@
 #include "cross_entropy.cuh"
 #include "near_gradient.cuh"
 #include "register_exps.cuh"
+#include "unaligned_row.cuh"
+
+// Computes the gradients of a piece from its exponentials, and stores them.
+template <class S, template <class> class By>
+DEVICE void store_plain(typename S::Bits* to, const float* e, float high, float low) {
+    float gradients[By<S>::COUNT];
+    for (u32 i = 0; i < By<S>::COUNT; i++) {
+        gradients[i] = plain_gradient(e[i], high, low);
+    }
+    By<S>::store_rounded(to, gradients);
+}
 
 template <u32 WARPS>
 struct CrossEntropyShared {
@@ -140,13 +151,94 @@ struct CrossEntropyRow {
     }
 };
 
-// The block's first row in registers. Its target is a class and is not ignored.
-template <class S, u32 WARPS, u32 HELD>
-struct HeldCrossEntropy {
+// Logits of the block's first row, all in registers.
+template <class S, u32 WARPS_OF_BLOCK, u32 HELD>
+struct HeldLogits {
     typedef typename S::Bits Bits;
+    static const u32 WARPS = WARPS_OF_BLOCK;
     typedef RegisterRow<S, WARPS, HELD> Row;
-    typedef typename Row::At At;
-    static const u32 COUNT = Row::COUNT;
+    Row row;
+
+    DEVICE HeldLogits(const Bits* from, u32 cols) : row(from, cols) {}
+
+    DEVICE Extremes find(Keys* partial) const { return extremes(row, partial); }
+
+    // Returns the fixed-point sum of the exponentials. Every thread gets the result.
+    DEVICE Units sum(const Extremes&, const SoftmaxExp& exp, const LaneTables& tables, Parts* partial) {
+        return {total<WARPS>(make_exps(row, exp, tables), partial).whole(), 0};
+    }
+
+    // Writes the gradients, given the two parts of their factor.
+    DEVICE void write(const Extremes&, const SoftmaxExp&, const LaneTables&, float high, float low, Bits* to) const {
+        Bits* const own = to + row.first();
+        UNROLLED
+        for (u32 i = 0; i < HELD; i++) {
+            if (Row::At::column(i) < row.cols) {
+                store_plain<S, Vectors>(own + row.offset(i), row.values[i], high, low);
+            }
+        }
+    }
+};
+
+// Logits of the block's first row, of any length and at any address. They are read three times.
+template <class S>
+struct AnyLogits {
+    typedef typename S::Bits Bits;
+    static const u32 WARPS = 16, COUNT = Vectors<S>::COUNT;
+    const Bits* const row;
+    const Division<S> parts;
+
+    DEVICE AnyLogits(const Bits* from, u32 cols) : row(from), parts(from, cols) {}
+
+    DEVICE Extremes find(Keys* partial) const { return extremes<WARPS>(row, parts, partial); }
+
+    DEVICE Units sum(const Extremes& found, const SoftmaxExp& exp, const LaneTables& tables, Parts* partial) const {
+        UnitSum sum;
+        each_piece<1>(row, parts, negligible_word<S>(found.max), [&](u32, bool, const u32 (&words)[4]) {
+            float e[COUNT];
+            powers_of<S>(exp, tables, words, e);
+            add_terms<COUNT>(sum, e, parts.cols);
+            if (sum.count >= 256) {
+                sum.collect();
+            }
+        });
+        if (threadIdx.x < WARP) {
+            const float e = power_of_edge(exp, tables, row, parts), term = parts.has_edge() ? e : 0.0f;
+            add_terms<1>(sum, &term, parts.cols);
+        }
+        sum.collect();
+        return total<WARPS>(sum.units, partial).units_of(parts.cols);
+    }
+
+    DEVICE void write(const Extremes& found, const SoftmaxExp& exp, const LaneTables& tables, float high, float low,
+                      Bits* to) const {
+        Bits* const inner = to + parts.head;
+        const bool is_parallel = (u64)inner % 16 == 0;
+        each_piece<1>(row, parts, negligible_word<S>(found.max), [&](u32 at, bool is_there, const u32 (&words)[4]) {
+            float e[COUNT];
+            powers_of<S>(exp, tables, words, e);
+            if (is_there && is_parallel) {
+                store_plain<S, Vectors>(inner + at, e, high, low);
+            } else if (is_there) {
+                for (u32 i = 0; i < COUNT; i++) {
+                    store_plain<S, Singles>(inner + at + i, e + i, high, low);
+                }
+            }
+        });
+        if (threadIdx.x < WARP) {
+            const float e = power_of_edge(exp, tables, row, parts);
+            if (parts.has_edge()) {
+                store_plain<S, Singles>(to + parts.edge(), &e, high, low);
+            }
+        }
+    }
+};
+
+// The block's first row. Its target is a class and is not ignored. `Logits` reads the row.
+template <class S, class Logits>
+struct FirstCrossEntropy {
+    typedef typename S::Bits Bits;
+    static const u32 WARPS = Logits::WARPS;
     // Values that the gradients of all elements use. One warp computes them.
     struct Factors {
         double high, at_target;
@@ -154,12 +246,12 @@ struct HeldCrossEntropy {
     };
     const CrossEntropyArguments& a;
     const u32 target;
-    Row row;
+    Logits logits;
     // Logit of the target, read before the gradient may overwrite it.
     const float logit;
 
-    DEVICE HeldCrossEntropy(const CrossEntropyArguments& a, u32 target)
-        : a(a), target(target), row(from(a), a.cols), logit(S::widen(from(a)[target])) {}
+    DEVICE FirstCrossEntropy(const CrossEntropyArguments& a, u32 target)
+        : a(a), target(target), logits(from(a), a.cols), logit(S::widen(from(a)[target])) {}
 
     static DEVICE const Bits* from(const CrossEntropyArguments& a) {
         return (const Bits*)a.logits + (u64)blockIdx.x * a.cols;
@@ -171,14 +263,13 @@ struct HeldCrossEntropy {
         __shared__ Keys partial_extremes[WARPS];
         __shared__ Parts partial_units[WARPS];
         __shared__ Factors factors;
-        const Extremes found = extremes(row, partial_extremes);
+        const Extremes found = logits.find(partial_extremes);
         if (a.label_smoothing != 0.0 || !SoftmaxExp::is_narrow(found.max, found.min)) {
             return false;
         }
         const SoftmaxExp exp(found.max, found.min);
         const LaneTables tables = exp.lane_tables();
-        const u64 own = make_exps(row, exp, tables);
-        const Powers powers = {{total<WARPS>(own, partial_units).whole(), 0}, false, 0.0};
+        const Powers powers = {logits.sum(found, exp, tables, partial_units), false, 0.0};
         if (is_max_dominated(powers.units, a.cols)) {
             return false;
         }
@@ -193,27 +284,16 @@ struct HeldCrossEntropy {
                 }
             }
         }
-        return !a.dlogits || write(factors);
-    }
-
-    DEVICE bool write(const Factors& factors) {
+        if (!a.dlogits) {
+            return true;
+        }
         __syncthreads();
         if (!factors.is_plain) {
             return false;
         }
         const float high = (float)factors.high, low = (float)(factors.high - (double)high);
         Bits* const to = (Bits*)a.dlogits + (u64)blockIdx.x * a.cols;
-        Bits* const own = to + row.first();
-        UNROLLED
-        for (u32 i = 0; i < HELD; i++) {
-            if (At::column(i) < a.cols) {
-                float gradients[COUNT];
-                for (u32 k = 0; k < COUNT; k++) {
-                    gradients[k] = plain_gradient(row.values[i][k], high, low);
-                }
-                Vectors<S>::store_rounded(own + row.offset(i), gradients);
-            }
-        }
+        logits.write(found, exp, tables, high, low, to);
         __syncthreads();
         if (threadIdx.x == 0) {
             to[target] = (Bits)store_wide<S>(factors.at_target);
@@ -241,21 +321,21 @@ DEVICE void cross_entropy_again(const CrossEntropyArguments& a, u64 index) {
     }
 }
 
-// Processes rows that fit in registers. Only the block's first row is processed in registers. A loop over rows would
-// take further registers for values that are the same for all rows.
-template <class S, u32 WARPS, u32 HELD>
-DEVICE void cross_entropy_held(const CrossEntropyArguments& a) {
+// Processes rows. Only the block's first row is processed by `FirstCrossEntropy`. A loop over rows would take further
+// registers for values that are the same for all rows. `By` reads the other rows.
+template <class S, template <class> class By, class Logits>
+DEVICE void cross_entropy(const CrossEntropyArguments& a) {
     u64 next = blockIdx.x;
     const long long target = ((const long long*)a.targets)[blockIdx.x];
     if (!is_counted(a, target)) {
         typename S::Bits* const to = a.dlogits ? (typename S::Bits*)a.dlogits + (u64)blockIdx.x * a.cols : 0;
-        pass_over<S, Vectors>(a, blockIdx.x, target, to);
+        pass_over<S, By>(a, blockIdx.x, target, to);
         next += gridDim.x;
-    } else if (HeldCrossEntropy<S, WARPS, HELD>(a, (u32)target).finish()) {
+    } else if (FirstCrossEntropy<S, Logits>(a, (u32)target).finish()) {
         next += gridDim.x;
     }
     // The other rows are rare, unless labels are smoothed.
-    cross_entropy_again<S, Vectors, WARPS>(a, recomputed(next));
+    cross_entropy_again<S, By, Logits::WARPS>(a, recomputed(next));
 }
 
 const u32 SETTLING = 32;
@@ -310,12 +390,12 @@ DEVICE void reduce(const CrossEntropyArguments& a) {
 }
 
 #define CROSS_ENTROPY(TYPE, NAME)                                                                                      \
-    ENTRY_UP_TO(cross_entropy_##NAME##_8x4, CrossEntropyArguments, 256, (cross_entropy_held<TYPE, 8, 4>(arguments)))   \
-    ENTRY_AT_MOST(cross_entropy_##NAME##_16x8, CrossEntropyArguments, 512, (cross_entropy_held<TYPE, 16, 8>(arguments)))\
-    ENTRY(cross_entropy_##NAME##_long, CrossEntropyArguments, 1024,                                                    \
-          (cross_entropy_again<TYPE, Vectors, 32>(arguments, blockIdx.x)))                                             \
-    ENTRY(cross_entropy_##NAME##_any, CrossEntropyArguments, 256,                                                      \
-          (cross_entropy_again<TYPE, Singles, 8>(arguments, blockIdx.x)))
+    ENTRY_UP_TO(cross_entropy_##NAME##_8x4, CrossEntropyArguments, 256,                                                \
+                (cross_entropy<TYPE, Vectors, HeldLogits<TYPE, 8, 4>>(arguments)))                                     \
+    ENTRY_AT_MOST(cross_entropy_##NAME##_16x8, CrossEntropyArguments, 512,                                             \
+                  (cross_entropy<TYPE, Vectors, HeldLogits<TYPE, 16, 8>>(arguments)))                                  \
+    ENTRY_OF_1024(cross_entropy_##NAME##_any, CrossEntropyArguments, 512,                                              \
+                  (cross_entropy<TYPE, Singles, AnyLogits<TYPE>>(arguments)))
 
 CROSS_ENTROPY(F32, f32)
 CROSS_ENTROPY(F16, f16)

@@ -1,5 +1,5 @@
 // Gradient of log_softmax of rows, as `src/ops/log_softmax_backward.rs` defines it: dy - e^y sum(dy).
-#include "softmax_backward.cuh"
+#include "softmax_backward_any.cuh"
 
 struct OfLogSoftmax {
     static const bool MEAN = false, IS_OF_ROWS = false;

@@ -1,6 +1,6 @@
 // Gradient of logsumexp of rows, as `src/ops/logsumexp_backward.rs` defines it: softmax(x) dy, where each row has one
 // dy.
-#include "softmax_backward.cuh"
+#include "softmax_backward_any.cuh"
 
 struct OfLogSumExp {
     static const bool MEAN = false, IS_OF_ROWS = true;

@@ -88,6 +88,9 @@ struct alignas(8) Parts {
         const u64 units = Parts{low, middle, high & 15}.whole();
         return {units & (((u64)1 << 48) - 1), (high >> 4) + (u32)(units >> 48)};
     }
+
+    // Converts the parts of a sum over a row of this length to `Units`.
+    DEVICE Units units_of(u32 row_len) const { return is_long(row_len) ? long_units() : Units{whole(), 0}; }
 };
 
 // Sums integers over a block. Integer sums are exact in any order, so the bits do not depend on the number of threads.
@@ -122,6 +125,23 @@ DEVICE Units sum_exps(u32 row_len, Parts* partial, Each each) {
     each(sum);
     sum.collect();
     return {total<WARPS>(sum.units, partial).whole(), 0};
+}
+
+// Adds `N` terms to a thread's fixed-point sum over a row of any length. If the row is long, `sum.units` is in the
+// units of `LongSum`.
+template <u32 N>
+DEVICE void add_terms(UnitSum& sum, const float* terms, u32 row_len) {
+    if (is_long(row_len)) {
+        LongSum of_terms;
+        for (u32 i = 0; i < N; i++) {
+            of_terms.add(terms[i]);
+        }
+        sum.units += of_terms.units;
+    } else {
+        for (u32 i = 0; i < N; i++) {
+            sum.add(terms[i]);
+        }
+    }
 }
 
 // Counts a row without a finite maximum in the four integers at `guards`, if that address is not 0. The first three

@@ -1,6 +1,6 @@
 // Gradient of softmax of rows, as `src/ops/softmax_backward.rs` defines it: y (dy - mean), where the mean of dy is
 // weighted by y.
-#include "softmax_backward.cuh"
+#include "softmax_backward_any.cuh"
 
 struct OfSoftmax {
     static const bool MEAN = true, IS_OF_ROWS = false;

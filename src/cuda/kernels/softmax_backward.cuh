@@ -150,6 +150,50 @@ struct BackwardRow {
     }
 };
 
+// Returns an element of a piece of 16 bytes.
+template <class S>
+DEVICE float element_of(const u32* words, u32 k) {
+    if (sizeof(typename S::Bits) == 4) {
+        return float_of(words[k]);
+    }
+    return k % 2 == 0 ? S::low_of(words[k / 2]) : S::high_of(words[k / 2]);
+}
+
+// Computes the gradients of a row from its exponentials and its incoming gradients. `of_row` is the row's sum, mean or
+// incoming gradient.
+template <class Gradient, class S>
+struct PieceGradients {
+    typedef typename S::Bits Bits;
+    const double reciprocal, of_row;
+    const typename Gradient::Near near;
+
+    DEVICE PieceGradients(double reciprocal, double of_row, u32 halvings)
+        : reciprocal(reciprocal), of_row(of_row), near(reciprocal, of_row, halvings) {}
+
+    DEVICE u32 exact(float e, float dy) const {
+        return narrow_once<S>(Gradient::of((double)e * reciprocal, (double)dy, of_row));
+    }
+
+    // Stores the gradients of a piece of 16 bytes. `dy` has the piece's incoming gradients.
+    DEVICE void store(Bits* to, const float* e, const u32* dy) const {
+        if constexpr (sizeof(Bits) == 4) {
+            u32 bits[4];
+            for (u32 k = 0; k < 4; k++) {
+                bits[k] = exact(e[k], float_of(dy[k]));
+            }
+            Vectors<S>::store(to, bits);
+        } else {
+            u32 rounded[4];
+            const u32 mask = round_near<S>(near, e, dy, rounded);
+            Vectors<S>::store_words(to, {rounded[0], rounded[1], rounded[2], rounded[3]});
+            // If `of_row` and all incoming gradients of the piece are 0, the results are 0, which is exact.
+            if (mask != 0 && !(of_row == 0.0 && ((dy[0] | dy[1] | dy[2] | dy[3]) & ~S::SIGNS) == 0)) {
+                each_in_mask<S>(mask, e, dy, [&](u32 k, float e, float dy) { to[k] = (Bits)exact(e, dy); });
+            }
+        }
+    }
+};
+
 // The block's first row in registers. Its scores have a small range, and none is masked. The exponentials replace the
 // scores. Registers also hold the first `KEPT` pieces of incoming gradients of each thread. Further pieces of incoming
 // gradients are read twice.
@@ -210,7 +254,7 @@ struct HeldGradients {
                 if (is_there(i)) {
                     with_dy(dy, i, [&](const u32* words) {
                         for (u32 k = 0; k < COUNT; k++) {
-                            own[k] = Gradient::with_term(own[k], row.values[i][k], (double)element(words, k));
+                            own[k] = Gradient::with_term(own[k], row.values[i][k], (double)element_of<S>(words, k));
                         }
                     });
                 }
@@ -236,35 +280,10 @@ struct HeldGradients {
         });
     }
 
-    static DEVICE float element(const u32* words, u32 k) {
-        return COUNT == WORDS ? float_of(words[k]) : k % 2 == 0 ? S::low_of(words[k / 2]) : S::high_of(words[k / 2]);
-    }
-
     // Writes the gradients.
     DEVICE void write(double reciprocal, double of_row, u32 halvings) {
-        const auto exact = [&](float e, float dy) {
-            return narrow_once<S>(Gradient::of((double)e * reciprocal, (double)dy, of_row));
-        };
-        if constexpr (sizeof(Bits) == 4) {
-            each_piece([&](Bits* to, const float* e, const u32* words) {
-                u32 bits[COUNT];
-                for (u32 k = 0; k < COUNT; k++) {
-                    bits[k] = exact(e[k], float_of(words[k]));
-                }
-                Vectors<S>::store(to, bits);
-            });
-        } else {
-            const typename Gradient::Near near(reciprocal, of_row, halvings);
-            each_piece([&](Bits* to, const float* e, const u32* words) {
-                u32 rounded[WORDS];
-                u32 mask = round_near<S>(near, e, words, rounded);
-                Vectors<S>::store_words(to, {rounded[0], rounded[1], rounded[2], rounded[3]});
-                // If the row's sum and all incoming gradients of the piece are 0, the results are 0, which is exact.
-                if (mask != 0 && !(of_row == 0.0 && ((words[0] | words[1] | words[2] | words[3]) & ~S::SIGNS) == 0)) {
-                    each_in_mask<S>(mask, e, words, [&](u32 k, float e, float dy) { to[k] = (Bits)exact(e, dy); });
-                }
-            });
-        }
+        const PieceGradients<Gradient, S> gradients(reciprocal, of_row, halvings);
+        each_piece([&](Bits* to, const float* e, const u32* words) { gradients.store(to, e, words); });
     }
 
     // Calls `f` with the address of each result piece, its exponentials and its incoming gradients.
@@ -325,20 +344,3 @@ DEVICE void backward_held(const BackwardArguments& a) {
     // of blocks.
     backward_again<Gradient, S, Singles, WARPS>(a, recomputed(next));
 }
-
-// Defines a kernel like `ENTRY_AT_MOST`, and limits its registers so that a multiprocessor can run 512 threads at a
-// time.
-#ifdef __CUDACC__
-#define ENTRY_OF_HALF(NAME, ARGUMENTS, THREADS, BODY)                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) NAME(const ARGUMENTS arguments) { BODY; }
-#else
-#define ENTRY_OF_HALF ENTRY_AT_MOST
-#endif
-
-#define BACKWARD(GRADIENT, OP, TYPE, NAME)                                                                             \
-    ENTRY_UP_TO(OP##_##NAME##_8x4, BackwardArguments, 256, (backward_held<GRADIENT, TYPE, 8, 4, GRADIENT::KEPT>(arguments)))     \
-    ENTRY_OF_HALF(OP##_##NAME##_8x8, BackwardArguments, 256, (backward_held<GRADIENT, TYPE, 8, 8, 0>(arguments)))  \
-    ENTRY_OF_HALF(OP##_##NAME##_16x8, BackwardArguments, 512, (backward_held<GRADIENT, TYPE, 16, 8, 0>(arguments)))\
-    ENTRY(OP##_##NAME##_long, BackwardArguments, 512,                                                                  \
-          (backward_again<GRADIENT, TYPE, Vectors, 16>(arguments, blockIdx.x)))                                        \
-    ENTRY(OP##_##NAME##_any, BackwardArguments, 256, (backward_again<GRADIENT, TYPE, Singles, 8>(arguments, blockIdx.x)))

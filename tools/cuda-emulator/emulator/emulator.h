@@ -112,6 +112,11 @@ static inline bool __all_sync(unsigned, bool value) {
     return reduce_over_warp((unsigned)value, [](unsigned a, unsigned b) { return a & b; });
 }
 
+// Shifts a pair of words to the right by up to 31 bits, and returns the low word.
+static inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned bits) {
+    return (unsigned)(((unsigned long long)high << 32 | low) >> (bits % 32));
+}
+
 template <class T>
 static inline T atomicAdd(T* to, T value) {
     T was = *to;

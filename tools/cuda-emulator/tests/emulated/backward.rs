@@ -52,16 +52,37 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// Tests a row as long as a model's vocabulary, and a row so long that the fixed-point sum is in units of 2^-48.
+#[test]
+fn short_rows_at_every_address() {
+    let mut rng = StdRng::seed_from_u64(24);
+    for cols in 1..=40 {
+        let [x, dy]: [Vec<bf16>; 2] = [(); 2].map(|()| row(&mut rng, Kind::Normal, 3 * cols));
+        let [wide_x, wide_dy]: [Vec<f32>; 2] = [(); 2].map(|()| row(&mut rng, Kind::Normal, 3 * cols));
+        for (shift, op) in (0..8).flat_map(|shift| Op::ALL.map(|op| (shift, op))) {
+            let how = How { shift, one_block: false, order: Order::ALL[(cols + shift) % 3] };
+            let shape = (3, cols);
+            let done = case(&Emulator::linked(), op, [&x, &dy], shape, how)
+                .and(case(&Emulator::linked(), op, [&wide_x, &wide_dy], shape, how));
+            done.unwrap_or_else(|found| panic!("{found}"));
+        }
+    }
+}
+
+/// Tests the vocabulary sizes of two models, and a length at which the fixed-point sum is in units of 2^-48.
 #[test]
 fn rows_of_a_model() {
     let mut rng = StdRng::seed_from_u64(23);
-    for (cols, shift) in [(128_256, 0), (300_000, 1)] {
+    for (cols, shift) in [(50_257, 2), (128_256, 0), (300_000, 1)] {
         let [x, dy]: [Vec<bf16>; 2] = [(); 2].map(|()| row(&mut rng, Kind::Normal, cols));
         let how = How { shift, one_block: true, order: Order::Forward };
         for op in Op::ALL {
             case(&Emulator::linked(), op, [&x, &dy], (1, cols), how).unwrap_or_else(|found| panic!("{found}"));
         }
+    }
+    let [x, dy]: [Vec<f32>; 2] = [(); 2].map(|()| row(&mut rng, Kind::Normal, 50_257));
+    let how = How { shift: 1, one_block: true, order: Order::Backward };
+    for op in Op::ALL {
+        case(&Emulator::linked(), op, [&x, &dy], (1, 50_257), how).unwrap_or_else(|found| panic!("{found}"));
     }
 }
 

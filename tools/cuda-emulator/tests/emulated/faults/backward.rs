@@ -43,6 +43,21 @@ pub const FAULTS: &[Fault] = &[
         "tiles[step * At::tiles() + threadIdx.x / At::GROUP] = tile;",
         "tiles[0] = tile;",
     ),
+    fault("pieces at odd addresses are one element off", "unaligned_row.cuh", "halves % 2 * 16", "0"),
+    fault("pieces are two elements off", "unaligned_row.cuh", "halves & 2 ? w[i + 1] : w[i]", "w[i]"),
+    fault("pieces are four elements off", "unaligned_row.cuh", "halves & 4 ? w[i + 2] : w[i]", "w[i]"),
+    fault(
+        "elements behind an unaligned row count",
+        "unaligned_row.cuh",
+        "column + k < cols ? from[k] : fill",
+        "from[k]",
+    ),
+    fault(
+        "elements behind the last whole piece are not written",
+        "softmax_backward_any.cuh",
+        "dx[parts.edge()] = (Bits)",
+        "(void)",
+    ),
     fault(
         "pieces behind the row count",
         "register_exps.cuh",
@@ -66,6 +81,12 @@ pub const FAULTS_OF_LOG: &[Fault] = &[
         "is_odd = false",
     ),
     fault("tiles are stored at index 0", "sum.cuh", "[threadIdx.x / At::GROUP] = tile", "[0] = tile"),
+    fault(
+        "all tiles of a group are added to one lane",
+        "softmax_backward_any.cuh",
+        "step % LANES_OF_GROUP == i ? tile",
+        "i == 0 ? tile",
+    ),
     fault("the sum is divided like a mean", "log_softmax_backward.cu", "MEAN = false", "MEAN = true"),
     fault("a product is rounded before the subtraction", "log_softmax_backward.cu", "fma(-y, sum, dy)", "dy - y * sum"),
     fault(

@@ -19,10 +19,10 @@ pub const FAULTS: &[Fault] = &[
         "        }\n        if (threadIdx.x == 0) {\n            to[target] = (Bits)store_wide<S>(gradient",
     ),
     fault(
-        "no barrier before the target of a row in registers is written",
+        "no barrier before the target of a first row is written",
         "cross_entropy.cu",
-        "        }\n        __syncthreads();\n        if (threadIdx.x == 0) {\n            to[target] = (Bits)store_wide<S>(factors",
-        "        }\n        if (threadIdx.x == 0) {\n            to[target] = (Bits)store_wide<S>(factors",
+        "low, to);\n        __syncthreads();\n",
+        "low, to);\n",
     ),
     fault(
         "the target gets the gradient of other classes",
@@ -33,21 +33,28 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "the factors are read before they are written",
         "cross_entropy.cu",
-        "const Factors& factors) {\n        __syncthreads();",
-        "const Factors& factors) {",
+        "        __syncthreads();\n        if (!factors.is_plain)",
+        "        if (!factors.is_plain)",
     ),
     fault(
-        "rows in registers are never dominated",
+        "first rows are never dominated",
         "cross_entropy.cu",
         "is_max_dominated(powers.units, a.cols)",
         "false",
     ),
     fault(
-        "rows in registers leave out smoothing",
+        "first rows leave out smoothing",
         "cross_entropy.cu",
         "a.label_smoothing != 0.0 || !Softmax",
         "!Softmax",
     ),
+    fault(
+        "pieces behind an unaligned row count",
+        "unaligned_row.cuh",
+        "uint4 v = {fill, fill, fill, fill};",
+        "uint4 v = {};",
+    ),
+    fault("edge elements are not added", "cross_entropy.cu", "parts.has_edge() ? e : 0.0f", "0.0f"),
     fault(
         "the target of a row in memory gets the gradient of other classes",
         "cross_entropy.cu",

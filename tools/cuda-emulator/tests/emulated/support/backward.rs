@@ -75,9 +75,11 @@ fn compare<E: DeviceElement, A: Copy>(
     // In the first run, the output is a separate buffer. In the second run, the output overwrites the scores or the
     // gradients of the results.
     let over = if op == Op::LogSumExp || how.shift % 2 == 1 { 0 } else { 1 };
+    // For odd shifts, the three buffers differ in alignment. For even shifts, all or two have the same alignment.
+    let shifts = [1, 5, 3].map(|factor| how.shift * factor % 8);
     for over in [2, over] {
         let mut placed =
-            [Guarded::of(x, how.shift), Guarded::of(dy, how.shift), Guarded::unwritten(x.len(), how.shift)];
+            [Guarded::of(x, shifts[0]), Guarded::of(dy, shifts[1]), Guarded::unwritten(x.len(), shifts[2])];
         let mut guards = [0u64, 0, 0, u64::MAX];
         let [x_at, dy_at, _] = placed.each_mut().map(|values| values.address());
         let addresses = [x_at, dy_at, placed[over].address(), guards.as_mut_ptr() as u64];
@@ -93,10 +95,11 @@ fn compare<E: DeviceElement, A: Copy>(
     Ok(())
 }
 
-/// Returns two rows. The sum of a row is 1 or 0, depending on the order of additions. The terms of the first row are in
-/// one tile, and the terms of the second row in several tiles.
-pub fn sums_that_cancel<E: DeviceElement>() -> [Vec<E>; 2] {
-    [[0, 1, 32], [0, 256, 8 * 256]].map(|[first, next, other]| {
+/// Returns three rows. The sum of a row is 1 or 0, depending on the order of additions. The terms of the first row are
+/// in one tile, and the terms of the other rows in several tiles. A block of 512 threads processes the third row in two
+/// steps if its type is f32.
+pub fn sums_that_cancel<E: DeviceElement>() -> [Vec<E>; 3] {
+    [[0, 1, 32], [0, 256, 8 * 256], [0, 256, 32 * 256]].map(|[first, next, other]| {
         let mut x = vec![E::ZERO; other + 7];
         (x[first], x[next], x[other]) = (E::from_wide(1e30), E::from_wide(-1e30), E::from_wide(1.0));
         x
