@@ -61,8 +61,13 @@ fn short_rows_at_every_address() {
         for (shift, op) in (0..8).flat_map(|shift| Op::ALL.map(|op| (shift, op))) {
             let how = How { shift, one_block: false, order: Order::ALL[(cols + shift) % 3] };
             let shape = (3, cols);
-            let done = case(&Emulator::linked(), op, [&x, &dy], shape, how)
-                .and(case(&Emulator::linked(), op, [&wide_x, &wide_dy], shape, how));
+            let done = case(&Emulator::linked(), op, [&x, &dy], shape, how).and(case(
+                &Emulator::linked(),
+                op,
+                [&wide_x, &wide_dy],
+                shape,
+                how,
+            ));
             done.unwrap_or_else(|found| panic!("{found}"));
         }
     }

@@ -36,18 +36,8 @@ pub const FAULTS: &[Fault] = &[
         "        __syncthreads();\n        if (!factors.is_plain)",
         "        if (!factors.is_plain)",
     ),
-    fault(
-        "first rows are never dominated",
-        "cross_entropy.cu",
-        "is_max_dominated(powers.units, a.cols)",
-        "false",
-    ),
-    fault(
-        "first rows leave out smoothing",
-        "cross_entropy.cu",
-        "a.label_smoothing != 0.0 || !Softmax",
-        "!Softmax",
-    ),
+    fault("first rows are never dominated", "cross_entropy.cu", "is_max_dominated(powers.units, a.cols)", "false"),
+    fault("first rows leave out smoothing", "cross_entropy.cu", "a.label_smoothing != 0.0 || !Softmax", "!Softmax"),
     fault(
         "pieces behind an unaligned row count",
         "unaligned_row.cuh",
