@@ -69,7 +69,7 @@ fn addresses() {
         problem("mov.u32 %r2, shared;\nst.shared.v2.u32 [%r2+4], {%r1, %r1};", 1),
         Problem::Misaligned { .. }
     ));
-    assert!(matches!(problem("mov.u32 %r2, shared;\nst.shared.u32 [%r2+512], %r1;", 1), Problem::Outside { .. }));
+    assert!(matches!(problem("mov.u32 %r2, shared;\nst.shared.u32 [%r2+576], %r1;", 1), Problem::Outside { .. }));
     assert!(matches!(problem("mov.u32 %r2, shared;\nst.shared.u32 [%r2+-4], %r1;", 1), Problem::Outside { .. }));
     assert!(matches!(problem("ld.const.u32 %r2, [TABLE+8];", 1), Problem::Outside { space: "constant", .. }));
     assert!(matches!(problem("mov.u32 %r2, shared;\nld.shared.u32 %r3, [%r2];", 1), Problem::Unwritten { .. }));
@@ -116,8 +116,8 @@ fn instructions_that_are_not_supported() {
         ["add.rn.ftz.f32 %f0, %f1, %f2", "cvt.f32.f64 %f0, %fd1", "add.sat.s32 %r2, %r1, %r1", "tex.1d %r1, %r2"]
     {
         let error = refusal(&format!("{text};"));
-        assert_eq!(error, ModuleError::Unknown { kernel: "k".to_string(), line: 20, text: text.to_string() });
-        assert!(error.to_string().contains(text) && error.to_string().contains("line 20"));
+        assert_eq!(error, ModuleError::Unknown { kernel: "k".to_string(), line: 21, text: text.to_string() });
+        assert!(error.to_string().contains(text) && error.to_string().contains("line 21"));
     }
     // The registers must have the type of the instruction.
     assert!(matches!(refusal("add.s64 %rd2, %rd3, %r1;"), ModuleError::Unknown { .. }));
