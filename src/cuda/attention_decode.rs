@@ -281,8 +281,8 @@ pub fn workspace_words(shape: &Shape, options: &Attention<'_>) -> Result<usize> 
 }
 
 /// Names of the kernels by type. For each type, the first kernel takes rows of any alignment, and the others take
-/// aligned rows. For each key that is loaded, the first two kernels compute one query head, the third kernel up to
-/// four, and the fourth up to eight.
+/// aligned rows. The first two kernels use each key that they load for one query head, the third kernel for up to four,
+/// and the fourth for up to eight.
 const NAMES: [[&str; 4]; 3] = [
     ["attention_decode_f32_any", "attention_decode_f32_1", "attention_decode_f32_4", "attention_decode_f32_8"],
     ["attention_decode_f16_any", "attention_decode_f16_1", "attention_decode_f16_4", "attention_decode_f16_8"],

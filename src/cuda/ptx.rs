@@ -20,8 +20,8 @@ const ENTRY: &str = ".visible .entry ";
 const CLASSES: [&str; 6] = ["p", "rs", "r", "rd", "f", "fd"];
 
 impl Launch {
-    /// Returns the storage type in the kernel's name: `f32`, `f16`, `bf16` or `f64`; empty for kernels that serve all
-    /// types. Kernels of the same source and storage type are in one module.
+    /// Returns the storage type in the kernel's name: `f32`, `f16`, `bf16` or `f64`; the string is empty if the kernel
+    /// serves all types. Kernels of the same source and storage type are in one module.
     pub fn storage(&self) -> &'static str {
         storage(self.kernel)
     }
@@ -46,7 +46,8 @@ impl Launch {
     }
 }
 
-/// Storage types in the names of kernels; empty for kernels that serve all types.
+/// Storage types that the name of a kernel may contain. The empty string stands for a name without a storage type: that
+/// kernel serves all types.
 const STORAGES: [&str; 5] = ["", "f16", "bf16", "f32", "f64"];
 
 fn storage(kernel: &str) -> &'static str {

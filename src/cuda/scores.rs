@@ -79,7 +79,7 @@ pub struct Kernel {
     /// Number of pieces of sixteen bytes that a thread holds in registers.
     pub pieces: usize,
     /// Largest number of pieces of sixteen bytes that a thread has in shared memory. On a multiprocessor with 228 KiB,
-    /// it leaves space for as many blocks as the registers allow.
+    /// this number leaves space for as many blocks as the registers allow.
     pub shared_pieces: usize,
     /// Whether rows must begin and end at multiples of sixteen bytes.
     pub is_for_aligned: bool,

@@ -37,7 +37,7 @@ pub fn keeps_context<T>(what: &str, mut call: impl FnMut() -> T) -> T {
             return result;
         }
     }
-    unreachable!("the loop must return the result of the last context")
+    unreachable!("the loop must return while the engine's context is current")
 }
 
 fn stream() -> Arc<CudaStream> {

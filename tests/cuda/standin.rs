@@ -118,7 +118,8 @@ fn clip_grad_norm(call: &Call) -> Refused {
     cuda::clip_grad_norm(&call.streams[0], &mut gradients, norm.as_view_mut(), &evenkeel::ClipGradNorm::new(1.0))
 }
 
-/// An op with the names of its arguments, in the order of their numbers.
+/// Function that calls an op, the name of the op, and the names of its arguments. `Call::away` is an index into the
+/// names.
 type Op = (fn(&Call) -> Refused, &'static str, &'static [&'static str]);
 
 const OPS: [Op; 9] = [
@@ -238,7 +239,7 @@ fn kernels_are_compiled_before_a_capture() {
     let unknown = cuda::preload(&context, &["softmin"], &[DType::F32], |_, _| ()).unwrap_err().to_string();
     assert!(
         unknown.starts_with("preload: sources is softmin; it must be one of "),
-        "the error must reject `softmin`, got: {unknown}"
+        "the error must state that `softmin` is not a kernel source, got: {unknown}"
     );
     assert!(
         unknown.contains(", softmax_masked"),

@@ -25,13 +25,14 @@ DEVICE Interval times_gradient(float x, float dy, Interval derivative) {
     return {is_zero ? dy : from, is_zero ? dy : to};
 }
 
-// Interval around a positive value. `flushed_below` bounds the derivative where the value was flushed to zero.
+// Interval around a positive value. If an instruction flushed the value to zero, the exact value must be at most
+// `flushed_below`.
 DEVICE Interval around_positive(float v, const Factors& by, float flushed_below) {
     return {product_ftz(v, by.below), fmaf(v, by.above, flushed_below)};
 }
 
-// Interval around a value with an absolute error. `flushed_below` bounds the derivative where the value was flushed to
-// zero.
+// Interval around a value with an absolute error. If an instruction flushed the value to zero, the exact magnitude must
+// be at most `flushed_below`.
 DEVICE Interval around_any(float v, float error, float flushed_below) {
     return {with_flipped_sign(fabsf(v) - error, v), with_flipped_sign(fabsf(v) + (error + flushed_below), v)};
 }

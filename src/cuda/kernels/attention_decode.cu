@@ -23,8 +23,8 @@ struct Block {
     u64 keys[KEYS], values[KEYS];
 };
 
-// Query heads of a sequence that share a key head, and the keys that they see. The threads keep a unit in shared
-// memory, because all registers are in use.
+// Query heads of a sequence that share a key head, and the keys that they see. A `Unit` is kept in shared memory,
+// because all registers are in use.
 struct Unit {
     u64 index, sequence;
     u32 key_head, first_head, rows;
@@ -50,7 +50,8 @@ struct DecodeShared {
     // Products of queries and keys, later replaced by weights.
     alignas(16) float weights[ROWS][KEYS];
     alignas(16) float queries[ROWS][CHAINS * CHAIN_STRIDE];
-    // Weighted sums of the values, one for each chain of keys. Before that, sums of the chains of a warp's products.
+    // First, the chains' sums of each warp's products. Later, the weighted sums of the values, one for each chain of
+    // keys.
     alignas(16) float partial[CHAINS][SUMMED][COLUMNS];
 };
 
@@ -128,7 +129,7 @@ struct Decode {
         }
     }
 
-    // Stores a block of keys that the unit sees.
+    // Sets `block` to the offsets of the keys and values in block number `index`.
     DEVICE void store_block(Block& block, const Unit& unit, u32 index) const {
         const PagePosition position = unit.position(a, index * KEYS + threadIdx.x);
         const auto in_bytes = [&](u64 at) { return at != NOWHERE ? at * sizeof(Bits) : NOWHERE; };

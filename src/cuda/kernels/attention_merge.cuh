@@ -72,7 +72,8 @@ DEVICE void merge_row(const DecodeArguments& a, u64 row, MergeShared& shared) {
         }
         __syncthreads();
         const u32 narrow = shared.narrow;
-        // Finds the factor of each block up to the first one that is computed in f64.
+        // Finds a factor for each block. Only the blocks before block `narrow`, the first that must be computed in f64,
+        // use their factors.
         const double before = largest_before(own.max, max, shared.maxima);
         const bool is_larger = own.max > before;
         shared.factors[threadIdx.x] = merge_weight(is_larger ? before - own.max : own.max - before);

@@ -31,7 +31,7 @@ DEVICE BlockEnd weigh(const DecodeArguments& a, float* row, u32 low, u32 high) {
     return {(double)max, is_finite ? (double)units * 0x1p-45 : -1.0};
 }
 
-// Does the same with a softcap.
+// Replaces products by weights as `weigh` does, for logits with a softcap.
 DEVICE BlockEnd weigh_capped(const DecodeArguments& a, float* row, u32 low, u32 high) {
     const u32 lane = threadIdx.x % WARP;
     const auto logit = [&](float score) { return a.softcap * tanh_of((double)score / a.softcap); };

@@ -61,7 +61,7 @@ struct CrossEntropyRow {
         __syncthreads();
     }
 
-    // If the tables need a small range of logits, replaces them by tables that suit every row.
+    // If the tables are only valid for a small range of logits, replaces them by tables for any range.
     DEVICE void widen() {
         if (exp.narrow) {
             exp.narrow = false;

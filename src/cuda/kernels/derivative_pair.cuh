@@ -17,7 +17,8 @@ DEVICE FloatSum pair_product(FloatSum a, FloatSum b) {
     return {hi, fmaf(a.hi, b.hi, 0.0f - hi) + fmaf(a.hi, b.lo, a.lo * b.hi)};
 }
 
-// Multiplies a gradient by a derivative. The product serves if its low part does not underflow.
+// Multiplies a gradient by a derivative. The result's `serves` is also false if the product is infinite, or so small
+// that its low part could underflow.
 DEVICE Sides gradient_sides(float x, float dy, DerivativePair derivative) {
     const FloatSum v = pair_product({dy, 0.0f}, derivative.value);
     const Sides found = sides(v.hi, v.lo, fabsf(dy) * derivative.magnitude, LOGISTIC_UNCERTAINTY, derivative.serves);

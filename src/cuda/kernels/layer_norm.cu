@@ -48,7 +48,7 @@ struct LayerNormFactors {
     }
 };
 
-// Row that is read at each access.
+// Row that is read from memory at each access.
 template <class S, template <class> class By, u32 WARPS>
 struct LayerNormRow {
     typedef typename S::Bits Bits;

@@ -23,7 +23,7 @@ DEVICE Wide logistic(double minus, double low, bool negative) {
 
 DEVICE Wide sigmoid_wide(double x) { return logistic(0.0 - fabs(x), 0.0, x < 0.0); }
 
-// Multiplies x by `share`, which is a pair times a power of two.
+// Multiplies x by `share`, whose value is (hi + lo) * 2^exponent.
 DEVICE Wide times(double x, Wide share) {
     const double hi = x * share.hi;
     double lo = fma(x, share.hi, 0.0 - hi) + x * share.lo;

@@ -66,8 +66,7 @@ struct RowMask {
             }
             if (p < keeps) {
                 keep[p] = (const unsigned char*)a.keep[p].data + start_of(a, a.keep[p], row);
-                // If all columns share one flag, the mask keeps the whole row or nothing. `high` then represents the
-                // flag.
+                // If all columns share one flag, the flag keeps or masks the whole row. `high` is set to 0 to mask it.
                 if (keep_step[p] == 0 && high > 0) {
                     high = *keep[p] != 0 ? high : 0;
                 }

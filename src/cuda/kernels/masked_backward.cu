@@ -104,7 +104,7 @@ struct MaskedBackward {
         });
     }
 
-    // Calls with a softcap only reach kernels with `HAS_BIAS`.
+    // A call with a softcap always runs a kernel with `HAS_BIAS`.
     DEVICE double softcap() const { return HAS_BIAS ? a.scores.softcap : 0.0; }
 
     DEVICE void process() {

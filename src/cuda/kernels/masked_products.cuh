@@ -1,5 +1,5 @@
-// Logits that are products of score and scale, for masked rows of log_softmax, logsumexp and the gradients. As
-// `src/cpu/scores.rs` defines them, they are computed in f32 if all products of the row are f32 values, otherwise in
+// Logits that are products of score and scale, for masked rows of log_softmax, logsumexp and the gradients. As in
+// `src/cpu/scores.rs`, the logits of a row are computed in f32 if f32 represents all of them exactly, and otherwise in
 // f64.
 #pragma once
 #include "masked_row.cuh"
@@ -54,8 +54,8 @@ struct ExactProductLogits : ExactLogits {
 template <class Row, class F>
 DEVICE bool with_products(const MaskedArguments& a, Row& row, float score, int* partial, F f) {
     const float scale = (float)a.scale;
-    // If the scale is a power of two, all products are checked. With other scales, it suffices to check the first
-    // element of each piece, because almost no product is an f32 value.
+    // If the scale is a power of two, all products are checked. With other scales, almost no product is an f32 value,
+    // and one that is not decides. So only the first element of each piece is checked.
     const u32 checked = a.logits == EXACT ? Row::COUNT : a.logits == PRODUCTS ? 1 : 0;
     bool is_exact = true;
     if (checked > 0) {

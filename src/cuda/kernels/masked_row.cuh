@@ -373,8 +373,8 @@ struct ProductLogits {
     const Products products;
     const SoftmaxExp exp;
     const LaneTables tables;
-    // Score whose product with the scale is between 107 and 109 below the maximum. Lower scores are replaced by this
-    // score, which also keeps the low part of their products finite.
+    // Score whose product with the scale is between 107 and 109 below the maximum. A lower score is replaced by
+    // `lowest`. Its exponential is 0 either way, but the low part of its product might not be finite.
     const float lowest;
 
     // `max` is the largest logit, below 256 in magnitude.

@@ -39,7 +39,7 @@ DEVICE void norm_backward(const NormBackwardArguments& a) {
 }
 
 // Computes the gradients of a row that fits in registers. With `IS_PLAIN`, the weight has the rows' type or is absent,
-// and its offset is 0. `turn` is the set of sums to use.
+// and its offset is 0. `turn` is the index of the set of shared sums to use.
 template <class S, bool IS_PLAIN>
 DEVICE void norm_backward_row(const NormBackwardArguments& a, NormBackwardShared<S>& shared, const Operand& weight,
                               u64 index, u32& turn) {

@@ -8,7 +8,7 @@ struct RowGradient {
     double mean, scale, shift;
     double along, mean_h;
     double weight_offset;
-    // If the sums are not those of the definition: bound of the gradient's error, divided by 1 + |n|.
+    // Bound of the gradient's error, divided by 1 + |n|. It is 0 if the sums are the tiled sums of the definition.
     double spread;
 
     DEVICE void set_moments(const RowMoments& found, double eps) {
@@ -33,7 +33,7 @@ struct RowGradient {
         sum[1] += of;
     }
 
-    // Returns the rounded gradient of an element, after an addition of `more` to the gradient.
+    // Adds `more` to the gradient of an element, and returns the rounded result.
     template <class S>
     DEVICE u32 dx(float x, float dy, float weight, double more = 0.0) const {
         const double n = normalised(x, mean, scale, shift);
@@ -41,7 +41,7 @@ struct RowGradient {
         return narrow_wide<S>(more == 0.0 ? v : v + more);
     }
 
-    // Bound of the gradient's error, if the sums are not those of the definition.
+    // Returns a bound of the gradient's error. It is 0 if the sums are the tiled sums of the definition.
     DEVICE double bound(float x) const { return spread * (1.0 + fabs(normalised(x, mean, scale, shift))); }
 
     DEVICE void store_moments(u64 to, u64 index) const {

@@ -40,7 +40,8 @@ struct NormBackwardShared {
 };
 
 // Computes the gradients of a row. The weight must have the rows' type or be absent, without an offset. Returns whether
-// the gradients are correct. If not, the row must be computed again. `turn` is the set of `sums` to use.
+// the gradients are correct. If not, the row must be computed again. `turn` is the index of the set of `shared_sums` to
+// use.
 template <class S, bool IS_CENTRED, u32 N>
 DEVICE bool near_row(const NormBackwardArguments& a, NormBackwardShared<S>& shared,
                      TileSums<S, N, NORM_BACKWARD_THREADS>& shared_sums, const Operand& weight, u64 index, u32& turn) {

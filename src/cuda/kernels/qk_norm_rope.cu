@@ -147,7 +147,8 @@ DEVICE void qk_norm_rope(const QkNormRopeArguments& a) {
     Bits* const normalised = (Bits*)rows + threadIdx.x / a.lanes * (a.lanes * Row::HELD * Row::COUNT);
     const u64 warp = (u64)blockIdx.x * WARPS + threadIdx.x / WARP;
     const u64 items = (at.heads + at.each - 1) / at.each * at.tokens;
-    // If each thread has at most one pair of pieces in a row, the thread reads the pair's factors once for all heads.
+    // If a row has at most one pair of pieces for each thread, the thread reads the factors of its pair once for all
+    // heads.
     const bool is_read_once = half <= a.lanes * COUNT;
     // All threads of a warp run the same number of iterations, even those without a row.
     for (u64 first = warp * in_warp; first < items; first += (u64)gridDim.x * WARPS * in_warp) {

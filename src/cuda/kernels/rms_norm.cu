@@ -27,7 +27,7 @@ DEVICE u32 added(float x, float residual) {
     return sum != sum ? S::NOT_A_NUMBER : S::narrow(sum);
 }
 
-// Row that is read at each access.
+// Row that is read from memory at each access.
 template <class S, template <class> class By, u32 WARPS>
 struct RmsNormRow {
     typedef typename S::Bits Bits;

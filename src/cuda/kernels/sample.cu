@@ -1,6 +1,6 @@
 // Samples a token of each row of logits, as `src/cpu/sample.rs` defines it. Masses are integers, so the order of a sum
-// does not matter. One block processes a short row. For a long row, several blocks of three kernels read the row, and
-// one block of a fourth kernel completes it.
+// does not matter. One block processes a short row. A long row takes four kernels: in each of the first three, several
+// blocks read the row, and in the fourth, one block completes it.
 #include "sample_filters.cuh"
 
 // Returns whether a penalised token is outside the vocabulary.
@@ -46,7 +46,7 @@ DEVICE SampleOutcome sample_row(const SampleArguments& a, u64 index, SampleShare
         row.filter(request.filter[i], i == row.plan.lead, heat);
     }
     if (row.top == INFINITE) {
-        // Draws uniformly among the tokens whose logit is +inf, whatever the filters.
+        // The tokens whose logit is +inf are drawn with equal probabilities, and the filters do not apply.
         row.least = INFINITE;
     }
     return row.draw(random_bits(request));

@@ -72,8 +72,8 @@ struct SampleRow {
         return sum_of_block<WARPS>(own, shared.sums);
     }
 
-    // Stores the sums that the last call of `sum` left: they become the masses of the tokens outside of the list. `own`
-    // is the number of these tokens that this thread has read.
+    // Copies the results that the last call of `sum` left in `shared.sums`. They are the runs' masses of the tokens
+    // outside of the list. `own` is the number of such tokens that this thread has read.
     DEVICE void keep_sums(u64 own) {
         runs = warp_runs;
         if (threadIdx.x < WARPS) {
@@ -282,7 +282,7 @@ struct SampleRow {
             has_outside = false;
             lowest = search(needed, reached, at_end, amount);
         }
-        // Keeps only as many tokens with the lowest kept logit as are needed.
+        // Of the tokens with the lowest kept logit, keeps only as many as are needed.
         const u64 each_of_them = amount_of(lowest, amount);
         const u64 count = (needed - reached + each_of_them - 1) / each_of_them;
         const u64 equals = at_end / each_of_them;
@@ -375,7 +375,8 @@ struct SampleRow {
             ? list.sum([&](u32 i, float z) { return is_kept(i, z) ? amount_of(z, amount) : 0; })
             : is_prepared ? load_bins(amount) : fill_bins(amount);
         const u64 needed = amount.is_mass ? ceil_of_product(filter.value, all > 0 ? all : kept) : k;
-        // `shorten` also excludes tokens that are not listed, so it is called even if all `kept` tokens are needed.
+        // The call is necessary even if `needed` equals `kept`, because `shorten` excludes the tokens that are not
+        // listed.
         if (needed <= kept) {
             shorten(needed, is_prepared, !amount.is_mass && filter.flags & 1, amount.is_mass && filter.flags & 1,
                     amount);

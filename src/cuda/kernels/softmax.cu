@@ -1,7 +1,7 @@
 // Softmax of rows, as `src/ops/softmax.rs` defines it.
 //
-// Each block processes one row. The block holds the row's exponentials in registers, and elements that do not fit in
-// shared memory, so most rows are read once and written once. Elements that do not fit in shared memory either are read
+// Each block processes one row. The block holds the row's exponentials in registers. It copies elements for which there
+// are no registers to shared memory. So most rows are read once and written once. Elements that fit in neither are read
 // three times. The maximum and the integer sum are exact in any order, so the bits depend neither on the number of
 // threads nor on the size of the shared memory.
 #include "block_scores.cuh"

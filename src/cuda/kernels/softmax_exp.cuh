@@ -43,7 +43,7 @@ struct LaneTables {
 // Computes e^(x - max) for the values of one row.
 struct SoftmaxExp {
     float shift, d, shifter, deepest;
-    // Exact copy of `d` in f64. It costs no register where it is unused.
+    // The value of `d` as an f64. It takes no register in code that does not use it.
     double wide_d;
     bool narrow;
 

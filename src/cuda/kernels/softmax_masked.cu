@@ -155,7 +155,7 @@ struct SoftmaxMasked {
     static DEVICE void write_wide(const MaskedArguments& a, u32 index, Shared& shared) {
         const RowMask<HAS_BIAS> mask(a, index);
         Bits* to = (Bits*)a.y + (u64)index * a.cols;
-        // Calls with a softcap only reach kernels that read one element at a time.
+        // A call with a softcap always runs a kernel that reads one element at a time.
         WideRow<S, WARPS, HAS_BIAS> wide(a, COUNT == 1 ? a.softcap : 0.0, index, mask, mask.low, mask.high);
         wide.find(shared.extremes);
         u32 beside = 0, low = mask.low, high = mask.high;

@@ -1,5 +1,5 @@
 // Rows at any address that are read 16 bytes at a time. A granule is 16 bytes at an address that is a multiple of 16. A
-// piece is 16 bytes of a row. If it begins inside a granule, two granules are read.
+// piece is 16 bytes of a row. To load a piece that begins inside a granule, two granules are read.
 #pragma once
 #include "block_scores.cuh"
 
@@ -20,7 +20,8 @@ DEVICE void shift_out(u32 (&words)[4], const uint4& first, const uint4& second, 
     }
 }
 
-// Loads a granule from global memory. `recomputed` hides the address from the compiler, which would read any memory.
+// Loads a granule from global memory. `recomputed` hides from the compiler that the address is in global memory, so
+// without inline PTX it would emit a load for any kind of memory.
 DEVICE uint4 load_granule(u64 at) {
 #ifdef __CUDACC__
     uint4 v;
@@ -74,8 +75,8 @@ struct UnalignedRow {
     }
 };
 
-// Pieces whose granules are inside two rows of the same length. The `before` elements in front of the rows may be read
-// too.
+// Tells which pieces of two rows of the same length can be loaded by whole granules, without accesses outside of the
+// rows. The `before` elements in front of the rows may be read too.
 template <class S>
 struct Inside {
     const u32 first, span;
