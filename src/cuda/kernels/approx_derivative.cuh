@@ -63,8 +63,8 @@ DEVICE Interval near_erf_derivative(float x) {
 
 // Interval around `scale` e / (1 + e)^2 with e = 2^t, for t <= 0. The margin is 5 u for e, 8 u for the squared
 // reciprocal (1 u for the sum and 3 u for the instruction, doubled by squaring), 2 u for products, and 3 u for the ends
-// and the product with the gradient. The error of e in the denominator only reduces the error of the result. `scale` is
-// a power of two up to 4.
+// and the product with the gradient. The error of e also changes the denominator, but this only reduces the error of
+// the result. `scale` is a power of two up to 4.
 DEVICE Interval near_logistic_derivative(float t, float scale) {
     const float e = fast_exp2_ftz(t), r = fast_reciprocal_ftz(1.0f + e);
     return around_positive(r * r * scale * e, Factors(18.25f, 0.875f, size_of(t)), 0x1p-123f);

@@ -65,15 +65,15 @@ template <class S>
 struct HasSmallNumbers {
     static const bool VALUE = false;
 };
-// Numbers of bf16 may be subnormal in f32. Numbers of f16 may not.
+// A bf16 number may be subnormal as an f32, but an f16 number cannot.
 template <>
 struct HasSmallNumbers<BF16> {
     static const bool VALUE = true;
 };
 
 // Returns a bound on the magnitude of a result that an instruction with `.ftz` replaced by zero. Returns 0 if such a
-// result rounds to zero in the 16-bit type anyway. This is always true of f16. For bf16, `rounds_to_zero` says whether
-// it is true.
+// result rounds to zero in the 16-bit type anyway. In f16, every such result rounds to zero. In bf16, it rounds to zero
+// if `rounds_to_zero` is true.
 template <class S>
 DEVICE float flushed(bool rounds_to_zero) {
     return HasSmallNumbers<S>::VALUE && !rounds_to_zero ? 0x1p-125f : 0.0f;
@@ -205,8 +205,8 @@ DEVICE Interval near_gelu(float x) {
     const float low = flushed<S>(x < -13.7f), signed_tail = is_negative ? tail : -tail;
     const float from = fmaf(signed_tail, by.below, is_negative ? -low : ABOVE_ONE);
     const float to = fmaf(signed_tail, by.above, is_negative ? low : BELOW_ONE);
-    // `times_share` rounds up the product with the second end of its interval. For positive x, the second end must be
-    // the larger one, `from`.
+    // `times_share` rounds up the product of x and the second end of its interval. For positive x, this must be the
+    // larger end, which is `from`.
     return times_share(x, {to, from});
 }
 

@@ -2,9 +2,9 @@
 // merges them (`attention_merge.cuh`).
 //
 // A thread block processes the query heads that share a key head, up to `ROWS` of them, so that each key and value is
-// read once. For a score, one thread adds each chain of features. For a weighted sum, one warp adds each chain of keys.
-// A thread multiplies each number that it loads from shared memory several times, because these loads would otherwise
-// take longer than the multiplications.
+// read once. A score is the sum of chains of features, and each chain has its own thread. A weighted sum is the sum of
+// chains of keys, and each chain has its own warp. A thread multiplies each number that it loads from shared memory
+// several times, because these loads would otherwise take longer than the multiplications.
 #include "attention_merge.cuh"
 #include "attention_weights.cuh"
 
@@ -153,8 +153,8 @@ struct Decode {
         }
     }
 
-    // Computes the products of the queries and the keys. A thread computes one chain of `TILE` keys. Variables that are
-    // needed before and after the chain are computed twice, because all registers are in use.
+    // Computes the products of the queries and the keys. A thread computes one chain of features for each of `TILE`
+    // keys. Variables that are needed before and after the chain are computed twice, because all registers are in use.
     template <u32 TILE>
     DEVICE void products() const {
         const u32 N = COUNT == 1 ? 4 : COUNT;
@@ -218,8 +218,8 @@ struct Decode {
         }
     }
 
-    // Adds the chains of a warp's products in order, for `SUMMED` rows from `row` on. Stores the products of the keys
-    // from `base` on.
+    // Adds the chains of a warp's products in order, for `SUMMED` rows, the first of which is `row`. Stores the
+    // products of the warp's keys, the first of which is `base`.
     template <u32 TILE>
     DEVICE void add_products(u32 row, u32 base, const float (*sums)[TILE]) const {
         const u32 thread = seldom_thread(), lane = thread % WARP, lanes = lanes_of(a), groups = WARP / lanes;
@@ -326,7 +326,7 @@ struct Decode {
     }
 
     // Adds the sums of a row's chains in order, for each of the rows in `shared.partial`. Stores the results in
-    // `COLUMNS` columns from `base` on.
+    // `COLUMNS` columns, the first of which is `base`.
     DEVICE void add_chains(u32 slot, u32 row, u32 base, u32 chains) const {
         ROLLED
         for (u32 i = seldom_thread(); i < shared.SUMMED * COLUMNS; i += KEYS) {

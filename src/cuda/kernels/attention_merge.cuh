@@ -9,14 +9,14 @@ struct MergeShared {
     WideShared wide;
     BlockEnd ends[KEYS];
     double factors[KEYS];
-    // Largest logit of the blocks of each warp.
+    // For each warp, the largest logit of the blocks of keys that its threads have.
     double maxima[CHAINS];
     u32 is_larger[KEYS];
     u32 narrow;
 };
 
-// Returns the largest of `max` and the maxima of the blocks of the threads before this one. `own` is the maximum of the
-// thread's block.
+// Each thread passes `own`, the largest logit of its block of keys. Returns the largest of `max` and of the numbers
+// `own` of all threads before this one.
 DEVICE double largest_before(double own, double max, double (&maxima)[CHAINS]) {
     const u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     double upto = own;

@@ -168,7 +168,7 @@ struct HeldLogits {
         return {total<WARPS>(make_exps(row, exp, tables), partial).whole(), 0};
     }
 
-    // Writes the gradients, given the two parts of their factor.
+    // Writes the gradients: the exponentials times the factor `high` + `low`.
     DEVICE void write(const Extremes&, const SoftmaxExp&, const LaneTables&, float high, float low, Bits* to) const {
         Bits* const own = to + row.first();
         UNROLLED

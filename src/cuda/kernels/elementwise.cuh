@@ -133,7 +133,7 @@ DEVICE Sides sides_of(const T& tables, float x, float other, const F& function) 
     }
 }
 
-// Rounds the float-float pairs, like `make_near`.
+// Writes the rounded float-float pairs to `y`, sets `differ`, and returns a result, all as `make_near` does.
 template <class F>
 DEVICE bool make_pairs(const typename F::Tables& tables, const Piece<F32>& x, const Piece<F32>& other, Piece<F32>& y,
                        u32 (&differ)[Piece<F32>::WORDS], const F& function) {
@@ -211,8 +211,8 @@ DEVICE void elementwise_near(const ElementwiseArguments& a) {
         }
         if (is_uncertain) {
             u32 mask = uncertain<S>(differ);
-            // Computes one element at a time, so that the function's code occurs once. The slices may be the same, so
-            // no result may be stored before this loop reads the elements.
+            // Computes one element at a time, so that the function's code occurs once. The results may overwrite an
+            // operand, so they are stored only after this loop has read the operands.
             ROLLED
             while (mask != 0) {
                 const u32 i = (u32)__ffs((int)mask) - 1;

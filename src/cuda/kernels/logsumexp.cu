@@ -20,7 +20,7 @@ DEVICE void logsumexp_any(const ScoresArguments& a) {
             bits = threadIdx.x < WARP ? narrow_once<S>((double)found.max + log_of_sum(powers, a.cols)) : 0;
         } else {
             bits = found.is_nan() ? S::NOT_A_NUMBER : S::narrow(found.max);
-            // A row without columns is not counted in the report.
+            // A row without columns is not added to the counters.
             count_guards(a.cols > 0 ? a.guards : 0, index, found.is_nan(), found.is_masked());
         }
         if (threadIdx.x == 0) {

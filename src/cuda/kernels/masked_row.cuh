@@ -1,6 +1,6 @@
-// Rows with a mask and at most one bias, in pieces that one access moves, as `src/cpu/scores_masked.rs` defines their
-// logits. Scores that the mask's column range or its flags mask become -inf when they are read. Pieces outside of the
-// range are not read.
+// Rows with a mask and at most one bias, whose logits `src/cpu/scores_masked.rs` defines. A row is divided into pieces,
+// and one access moves a piece. Scores that the mask's column range or its flags mask become -inf when they are read.
+// Pieces outside of the range are not read.
 //
 // Flags and biases that a kernel for `Vectors` reads must be aligned as `is_aligned` of `src/cuda/masked.rs` requires.
 #pragma once

@@ -18,7 +18,8 @@ struct RowGradient {
         shift = found.shift(scale);
     }
 
-    // Takes the sums of h n and of h. Here n is a normalised element, and h is its gradient times its weight.
+    // Sets the sums of h n and of h. Here n is a normalised element, and h is the element's incoming gradient times its
+    // weight.
     DEVICE void set_sums(const Columns& columns, const double (&sums)[2], bool is_centred) {
         const double mean_hn = columns.mean(sums[0]);
         // An infinity in dy makes the whole row NaN, as a NaN does.

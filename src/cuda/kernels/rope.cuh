@@ -9,8 +9,8 @@
 // factors c and s, of the product b s, of the sum, and of the sum plus the bound. A fifth error of 2^-24 covers terms
 // of higher order.
 const float TURN_UNCERTAINTY = 5.0f / (1 << 24);
-// The bound holds if the factor and |a c| + |b s| are at least this number. Below this number, products may be
-// subnormal.
+// The bound holds if |a c| + |b s| is at least this number, and if |c| and |s| are each 0 or at least this number.
+// Otherwise, products may be subnormal.
 const float LEAST_TURN = 0x1p-100f;
 
 // Cosines and sines of the pairs that one access moves. If `NEIGHBOURS` is true, the two elements of a pair are

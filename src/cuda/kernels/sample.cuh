@@ -176,7 +176,7 @@ const u32 MOST_OF_GROUPS = 256;
 // Lowest finite logit.
 const float LOWEST = -3.402823466e38f;
 
-// Bins in which the running sum of the amounts may reach the sum that a filter needs.
+// Bins in which the running sum of the tokens' amounts (`Amount`) may reach the sum that a filter needs.
 struct BinRange {
     // Estimated running sums before the first bin and at the end of the last bin, and estimated sum over all bins.
     u64 before, after, total;
@@ -205,7 +205,7 @@ struct SampleShared {
     // downwards, they are ordered by logit, and by index among equal logits. `SampleRow::search` uses this memory for
     // its sums.
     u64 list[MOST_LISTED];
-    // Masses of the kept tokens of each run.
+    // For each run, the sum of the masses of its kept tokens.
     u64 runs[MOST_RUNS];
     u32 bins[BINS];
     Tables tables;

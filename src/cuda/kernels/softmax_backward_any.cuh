@@ -4,9 +4,9 @@
 #include "softmax_backward.cuh"
 #include "unaligned_row.cuh"
 
-// The 64 lanes of a tiled sum are a multiple of the number of tiles that a block of `ANY_WARPS` warps processes at a
-// time. So all tiles of a lane belong to one group of threads, which adds them without a barrier. A block with fewer
-// warps processes its row in one step.
+// The number of lanes of a tiled sum, 64, is a multiple of the number of tiles that a block of `ANY_WARPS` warps
+// processes at a time. So all tiles of a lane belong to one group of threads, which adds them without a barrier. A
+// block with fewer warps processes its row in one step.
 const u32 ANY_WARPS = 16;
 
 // The block's first row, of any length and at any address. Its scores have a small range, and none is masked. The row

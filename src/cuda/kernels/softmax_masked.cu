@@ -90,7 +90,7 @@ struct SoftmaxMasked {
         prefetch(row.mask, (u64)(row.row + (u64)(later - index) * a.cols), sizeof(Bits));
         const u32 size = row.mask.bias_type[0] == 0 ? 4 : row.mask.bias_type[0] == 3 ? 8 : 2;
         const u64 biases = a.bias[0].data + row.mask.start_of(a, a.bias[0], later) * size;
-        // Biases that both rows share are in the cache.
+        // Biases that both rows share are already in the cache.
         if (biases != row.mask.bias[0]) {
             prefetch(row.mask, biases, size);
         }
@@ -108,7 +108,7 @@ struct SoftmaxMasked {
 #endif
     }
 
-    // Writes a row without f64. Returns false if the row needs f64.
+    // Computes a row without f64, and writes the results. Returns false if the row needs f64.
     static DEVICE bool write(const MaskedArguments& a, u32 index, Row& row, Bits* to, Shared& shared) {
         const Products products(a.scale);
         if constexpr (HAS_BIAS) {

@@ -3,8 +3,8 @@
 #pragma once
 #include "block_scores.cuh"
 
-// Sets `words` to the 16 bytes of two neighbouring granules that begin `count` elements after the start of the first. An
-// element has `SIZE` bytes.
+// Sets `words` to 16 bytes of two neighbouring granules. The first of these bytes is `count` elements after the start
+// of the first granule. An element has `SIZE` bytes.
 template <u32 SIZE>
 DEVICE void shift_out(u32 (&words)[4], const uint4& first, const uint4& second, u32 count) {
     const u32 halves = count * SIZE / 2;
