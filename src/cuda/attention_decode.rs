@@ -95,8 +95,8 @@ unsafe impl DeviceRepr for Arguments {}
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the shapes do not fit each other; [`Error::InvalidArgument`] for invalid or unsupported
-/// options; [`Error::FullyMasked`] under [`FullyMasked::Error`], for which the host waits unless the call gets `guards`;
-/// [`Error::Failed`] if the device fails.
+/// options; [`Error::FullyMasked`] under [`FullyMasked::Error`], for which the host waits unless the call gets
+/// `guards`; [`Error::Failed`] if the device fails.
 ///
 /// If `guards` are given, rows with NaN, with +inf and without an unmasked key are counted in them. A head of a
 /// sequence is the row `sequence * heads + head`.
@@ -289,8 +289,8 @@ const NAMES: [[&str; 4]; 3] = [
     ["attention_decode_bf16_any", "attention_decode_bf16_1", "attention_decode_bf16_4", "attention_decode_bf16_8"],
 ];
 const MERGE: [&str; 3] = ["attention_merge_f32", "attention_merge_f16", "attention_merge_bf16"];
-/// Number of thread blocks that keeps a device busy. In calls with fewer queries, several thread blocks share the blocks
-/// of keys of one query. A thread block that processes several blocks of keys prefetches the next one.
+/// Number of thread blocks that keeps a device busy. In calls with fewer queries, several thread blocks share the
+/// blocks of keys of one query. A thread block that processes several blocks of keys prefetches the next one.
 const ENOUGH: usize = 1024;
 /// Maximum number of thread blocks. In larger calls, a thread block processes several rows.
 const MOST_BLOCKS: usize = 1 << 20;

@@ -222,8 +222,8 @@ pub const SETTLED: usize = 4;
 /// nor ignored. If there is no such row, all bits of the word are set.
 pub const FIRST_REFUSED: usize = 3;
 
-/// Kernel names by type, then by kind of row: any rows, rows that fit in the registers of 256 threads, and rows that fit
-/// in the registers of 512 threads.
+/// Kernel names by type, then by kind of row: any rows, rows that fit in the registers of 256 threads, and rows that
+/// fit in the registers of 512 threads.
 const NAMES: [[&str; 3]; 3] = [
     ["cross_entropy_f32_any", "cross_entropy_f32_8x4", "cross_entropy_f32_16x8"],
     ["cross_entropy_f16_any", "cross_entropy_f16_8x4", "cross_entropy_f16_16x8"],

@@ -278,7 +278,8 @@ pub fn sample_into<E: DeviceElement>(
         let workspace = workspace.words(OP, workspace_len(dtype, (rows, cols)))?;
         for (launch, arguments) in launches([from, requests, out, workspace], dtype, (rows, cols), adjusted.is_some())?
         {
-            // SAFETY: the views and the workspace have the lengths that the kernels access, and are used on this stream.
+            // SAFETY: the views and the workspace have the lengths that the kernels access, and are used on this
+            // stream.
             unsafe { device::run(stream, &launch, &arguments)? };
         }
         Ok(())
@@ -366,8 +367,8 @@ fn bytes(dtype: DType) -> usize {
     if dtype == DType::F32 { 4 } else { 2 }
 }
 
-/// Returns the largest number of steps in which a warp reads a row. In a step, each lane reads 16 bytes. Rows that do not
-/// begin at a multiple of 16 bytes may take one step more than others.
+/// Returns the largest number of steps in which a warp reads a row. In a step, each lane reads 16 bytes. Rows that do
+/// not begin at a multiple of 16 bytes may take one step more than others.
 fn steps(dtype: DType, cols: usize) -> usize {
     let of_piece = 16 / bytes(dtype);
     (cols + of_piece - 1).div_ceil(32 * of_piece)

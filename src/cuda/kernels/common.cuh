@@ -329,8 +329,8 @@ struct Held {
         }
     }
 
-    // Calls `f` with the first column of each piece and with the piece. Later calls of this function see the changes that
-    // `f` makes to a piece.
+    // Calls `f` with the first column of each piece and with the piece. Later calls of this function see the changes
+    // that `f` makes to a piece.
     template <class F>
     DEVICE void each(F f) {
         UNROLLED

@@ -266,8 +266,9 @@ struct SampleRow {
         return false;
     }
 
-    // Shortens the sequence of kept tokens: the shortest prefix with a sum of amounts of at least `needed` stays. Before
-    // the call, the sum over all kept tokens must be at least `needed`, and the list or the histogram must contain them.
+    // Shortens the sequence of kept tokens: the shortest prefix with a sum of amounts of at least `needed` stays.
+    // Before the call, the sum over all kept tokens must be at least `needed`, and the list or the histogram must
+    // contain them.
     DEVICE void shorten(u64 needed, bool is_prepared, bool keeps_equals, bool highest_first, const Amount& amount) {
         u64 base = 0, reached, at_end;
         float lowest;
