@@ -2,8 +2,9 @@
 #pragma once
 #include "norm.cuh"
 
-// Limits for the weights' magnitudes. Within these limits, rows may be computed in f32. For f32 rows, the low part of a
-// result may only underflow if the result itself does.
+// Limits for the weights' magnitudes. Within these limits, rows may be computed in f32. For f32 rows, a nonzero product
+// with a normalised value of at least 2^-90 is then at least 2^-115. If its low part is subnormal, the product is off by
+// a relative 2^-35.
 const float LEAST_F32_WEIGHT = 0x1p-25f, LARGEST_F32_WEIGHT = 0x1p60f, LARGEST_WEIGHT = 256.0f;
 
 // Checks whether the weights' magnitudes allow f32. A barrier must follow.
@@ -14,7 +15,7 @@ DEVICE void check_weights(OperandRange& range, const Operand& weight, u32 cols) 
     range.check<S, COUNT>(weight, cols, least, most);
 }
 
-// Returns whether no low part of a result underflows, for an f32 row of these magnitudes.
+// Returns whether the nonzero normalised values are at least 2^-90, for an f32 row of these magnitudes.
 DEVICE bool keeps_low_parts(const Magnitudes& found, u32 cols, double scale) {
     return (double)found.smallest(cols % 64 != 0) * scale >= 0x1p-90;
 }
