@@ -3,11 +3,6 @@
 use super::device::Launch;
 use super::guards::Guards;
 use super::mask::{Mask, Parts};
-
-const fn any(threads: usize, shared_pieces: usize) -> Kernel {
-    let names = ["logsumexp_f32_any", "logsumexp_f16_any", "logsumexp_bf16_any"];
-    Kernel { names, threads, pieces: 4, shared_pieces, is_for_aligned: false }
-}
 use super::masked;
 use super::rows::{DeviceElement, Rows, one_a_row};
 pub use super::scores::Arguments;
@@ -21,20 +16,21 @@ use std::sync::Arc;
 const OP: Op = Op {
     name: "logsumexp",
     is_of_rows: true,
-    held_plain: &[
-        Kernel {
-            names: ["logsumexp_f32_8x8", "logsumexp_f16_8x8", "logsumexp_bf16_8x8"],
-            threads: 256,
-            pieces: 8,
-            shared_pieces: 18,
-            is_for_aligned: false,
-        },
-        any(512, 13),
-    ],
+    held_plain: &[of_8x8(18), any(512, 13)],
     any_plain: any(1024, 14),
     masked_source: "log_sum_masked",
     masked: |rows, is_aligned| rows.kernel_without_bias(&MASKED, 8, is_aligned),
 };
+
+const fn of_8x8(shared_pieces: usize) -> Kernel {
+    let names = ["logsumexp_f32_8x8", "logsumexp_f16_8x8", "logsumexp_bf16_8x8"];
+    Kernel { names, threads: 256, pieces: 8, shared_pieces, is_for_aligned: false }
+}
+
+const fn any(threads: usize, shared_pieces: usize) -> Kernel {
+    let names = ["logsumexp_f32_any", "logsumexp_f16_any", "logsumexp_bf16_any"];
+    Kernel { names, threads, pieces: 4, shared_pieces, is_for_aligned: false }
+}
 
 const MASKED: [[&str; 3]; 3] = masked_kernels!("logsumexp");
 

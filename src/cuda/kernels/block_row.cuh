@@ -14,7 +14,7 @@ DEVICE u32 dynamic_shared_bytes() {
 }
 DEVICE void start_copy(uint4* to, const void* from) {
     const u32 address = (u32)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(address), "l"(from) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(address), "l"(from));
 }
 DEVICE void await_copies() { asm volatile("cp.async.wait_all;" : : : "memory"); }
 #else
@@ -132,17 +132,21 @@ struct BlockRow {
         behind = HELD * COUNT * blockDim.x - warp * ((HELD - 1) * OF_WARP);
         // The number of threads is a power of two.
         beyond = behind + (dynamic_shared_bytes() / sizeof(uint4) & (0 - blockDim.x)) * COUNT;
-        const Bits* from = row + first;
-        uint4* stored = dynamic_shared + threadIdx.x;
-        ROLLED
-        for (u32 at = behind; at < beyond && at < end; at += COUNT * blockDim.x) {
-            start_copy(stored, from + at);
-            stored += blockDim.x;
-        }
+        // All loads start before the copies, so that the row is read in one go. `recomputed` makes the compiler use one
+        // address for them.
+        const Bits* from = (const Bits*)recomputed((u64)(row + first));
         UNROLLED
         for (u32 i = 0; i < HELD; i++) {
             if (i * OF_WARP < end) {
                 read(from + i * OF_WARP, held[i]);
+            }
+        }
+        if (behind < beyond) {
+            uint4* stored = dynamic_shared + threadIdx.x;
+            ROLLED
+            for (u32 at = behind; at < beyond && at < end; at += COUNT * blockDim.x) {
+                start_copy(stored, from + at);
+                stored += blockDim.x;
             }
         }
         if (parts.has_edge()) {
@@ -188,11 +192,21 @@ struct BlockRow {
         }
     }
 
+    // Waits until the copies of the thread are in shared memory.
+    DEVICE void await_rest() const {
+        if (behind < beyond) {
+            await_copies();
+        }
+    }
+
     // Reads the pieces of the row that are not held in registers, and calls `f` with each. All lanes of a warp call `f`
     // together, as often as the lane with the most pieces. `f` gets the piece's offset, whether this thread has such a
-    // piece, and the piece's words. If the thread has none, all words are `fill`. `await_copies` must have been called.
+    // piece, and the piece's words. If the thread has none, all words are `fill`. `await_rest` must have been called.
     template <class F>
     DEVICE void each_behind(u32 fill, F f) const {
+        if (behind >= end_of_warp) {
+            return;
+        }
         const u32 stride = COUNT * blockDim.x;
         const uint4* stored = dynamic_shared + threadIdx.x;
         ROLLED

@@ -15,13 +15,14 @@ DEVICE Extremes extremes(BlockRow<S, HELD, BATCH>& row, Keys* partial) {
             min = S::smallest(min, words[w]);
         }
     };
-    row.each_held(add);
-    await_copies();
+    // The pieces in registers come last. Otherwise the compiler compares some of them before it starts the other loads.
+    row.await_rest();
     row.each_behind(0, [&](u32 offset, bool is_there, const u32 (&words)[4]) {
         if (is_there) {
             add(offset, words);
         }
     });
+    row.each_held(add);
     float own_max = max_or_nan(S::low_of(max), S::high_of(max)), own_min = fminf(S::low_of(min), S::high_of(min));
     if (row.parts.has_edge()) {
         own_max = max_or_nan(own_max, row.edge);
