@@ -14,7 +14,7 @@ DEVICE u32 dynamic_shared_bytes() {
 }
 DEVICE void start_copy(uint4* to, const void* from) {
     const u32 address = (u32)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(address), "l"(from));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(address), "l"(from) : "memory");
 }
 DEVICE void await_copies() { asm volatile("cp.async.wait_all;" : : : "memory"); }
 #else

@@ -48,17 +48,13 @@ DEVICE bool near_row(const NormBackwardArguments& a, NormBackwardShared<S>& shar
     typedef typename S::Bits Bits;
     typedef TileRow<S> Row;
     static_assert(sizeof(Bits) == 2 && N == (IS_CENTRED ? 4 : 2), "a centred row has two more sums");
-    // The sums of a centred row need the registers that could hold dy, so dy is read again from a cache.
-    const bool HOLDS = !IS_CENTRED;
     const Columns columns = {a.cols};
     // Few registers are left, so addresses are computed where they are needed.
     const auto own = [&](u64 of) { return recomputed(of) * a.cols + Row::first(); };
-    Row x, held;
+    // dy is read twice, the second time from a cache. Registers that held it would leave space for fewer rows.
+    Row x, of_dy;
     x.load((const Bits*)a.x + own(index), a.cols);
     const Bits* const dy = (const Bits*)a.dy + own(index);
-    if (HOLDS) {
-        held.load(dy, a.cols);
-    }
     if (index + gridDim.x < a.rows) {
         const u64 later = own(index + gridDim.x);
         Row::prefetch((const Bits*)a.x + later, a.cols);
@@ -69,7 +65,7 @@ DEVICE bool near_row(const NormBackwardArguments& a, NormBackwardShared<S>& shar
     shared_sums.store(turn, [&](u32 i, u32 w, double(*sums)[N]) {
         const bool is_there = Row::is_there(i, a.cols);
         const u32 offset = Row::offset(i) + w * Row::IN_WORD;
-        const u32 word = HOLDS ? held.words[i][w] : load_if(is_there, dy + offset, 0);
+        const u32 word = load_if(is_there, dy + offset, 0);
         float weights[Row::IN_WORD];
         of_weights.of_word(offset, is_there, weights);
         for (u32 k = 0; k < Row::IN_WORD; k++) {
@@ -92,9 +88,6 @@ DEVICE bool near_row(const NormBackwardArguments& a, NormBackwardShared<S>& shar
     double sums[N];
     shared_sums.totals(turn, sums);
     x.forget_elements();
-    if (HOLDS) {
-        held.forget_elements();
-    }
     const double most = (double)float_of((u32)largest_of_warp((int)*of_block)) + 0x1p-97;
     RowGradient gradient;
     gradient.weight_offset = 0.0;
@@ -133,17 +126,15 @@ DEVICE bool near_row(const NormBackwardArguments& a, NormBackwardShared<S>& shar
         float weights[Row::COUNT];
         u32 words[Row::WORDS];
         of_weights.values(offset, weights);
-        if (!HOLDS) {
-            held.load(i, (const Bits*)a.dy + own(index) + offset);
-        }
-        near.write<S, true>(x, held, i, weights, words, [&](u32 k) {
+        of_dy.load(i, (const Bits*)a.dy + own(index) + offset);
+        near.write<S, true>(x, of_dy, i, weights, words, [&](u32 k) {
             float of_weight[1];
             weight.load<S, 1>(Row::first() + offset + k, of_weight);
             const u64 at = own(index) + offset + k;
-            const float of_x = S::widen(((const Bits*)a.x)[at]), of_dy = S::widen(((const Bits*)a.dy)[at]);
-            const double bound = copy.bound(of_x);
-            const u32 bits = copy.dx<S>(of_x, of_dy, of_weight[0], bound);
-            if (bits != copy.dx<S>(of_x, of_dy, of_weight[0], -bound)) {
+            const float element = S::widen(((const Bits*)a.x)[at]), of_result = S::widen(((const Bits*)a.dy)[at]);
+            const double bound = copy.bound(element);
+            const u32 bits = copy.dx<S>(element, of_result, of_weight[0], bound);
+            if (bits != copy.dx<S>(element, of_result, of_weight[0], -bound)) {
                 shared.uncertain_row = index;
             }
             return bits;
