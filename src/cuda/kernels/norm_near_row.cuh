@@ -51,10 +51,13 @@ DEVICE bool near_row(const NormBackwardArguments& a, NormBackwardShared<S>& shar
     const Columns columns = {a.cols};
     // Few registers are left, so addresses are computed where they are needed.
     const auto own = [&](u64 of) { return recomputed(of) * a.cols + Row::first(); };
-    // dy is read twice, the second time from a cache. Registers that held it would leave space for fewer rows.
+    // dy is read twice, the second time from a cache, because few registers are left between the two uses.
     Row x, of_dy;
     x.load((const Bits*)a.x + own(index), a.cols);
     const Bits* const dy = (const Bits*)a.dy + own(index);
+    if (!IS_CENTRED) {
+        of_dy.load(dy, a.cols);
+    }
     if (index + gridDim.x < a.rows) {
         const u64 later = own(index + gridDim.x);
         Row::prefetch((const Bits*)a.x + later, a.cols);
@@ -65,7 +68,7 @@ DEVICE bool near_row(const NormBackwardArguments& a, NormBackwardShared<S>& shar
     shared_sums.store(turn, [&](u32 i, u32 w, double(*sums)[N]) {
         const bool is_there = Row::is_there(i, a.cols);
         const u32 offset = Row::offset(i) + w * Row::IN_WORD;
-        const u32 word = load_if(is_there, dy + offset, 0);
+        const u32 word = IS_CENTRED ? load_if(is_there, dy + offset, 0) : of_dy.words[i][w];
         float weights[Row::IN_WORD];
         of_weights.of_word(offset, is_there, weights);
         for (u32 k = 0; k < Row::IN_WORD; k++) {
