@@ -76,46 +76,11 @@ struct SoftmaxMasked {
         });
     }
 
-    // Loads the part of a later row that the mask of this row leaves, and the biases of this part, into the L2 cache. A
-    // multiprocessor runs 512 threads at a time. If each block has one row, a block starts on the later row about when
-    // this block is done.
-    static DEVICE void prefetch_later(const MaskedArguments& a, u32 index, const Row& row) {
-#ifdef __CUDACC__
-        u32 processors;
-        asm("mov.u32 %0, %%nsmid;" : "=r"(processors));
-        const u32 later = index + processors * (512 / blockDim.x);
-        if (later >= a.rows) {
-            return;
-        }
-        prefetch(row.mask, (u64)(row.row + (u64)(later - index) * a.cols), sizeof(Bits));
-        const u32 size = row.mask.bias_type[0] == 0 ? 4 : row.mask.bias_type[0] == 3 ? 8 : 2;
-        const u64 biases = a.bias[0].data + row.mask.start_of(a, a.bias[0], later) * size;
-        // Biases that both rows share are already in the cache.
-        if (biases != row.mask.bias[0]) {
-            prefetch(row.mask, biases, size);
-        }
-#endif
-    }
-
-    // Loads the unmasked columns of a row into the L2 cache, in units of 32 bytes. An element has `size` bytes.
-    static DEVICE void prefetch(const RowMask<HAS_BIAS>& mask, u64 row, u32 size) {
-#ifdef __CUDACC__
-        const u32 unit = 32 / size;
-        ROLLED
-        for (u32 column = mask.low + threadIdx.x * unit; column < mask.high; column += blockDim.x * unit) {
-            asm volatile("prefetch.global.L2 [%0];" : : "l"(row + (u64)column * size));
-        }
-#endif
-    }
-
     // Computes a row without f64, and writes the results. Returns false if the row needs f64.
     static DEVICE bool write(const MaskedArguments& a, u32 index, Row& row, Bits* to, Shared& shared) {
         const Products products(a.scale);
         if constexpr (HAS_BIAS) {
             const Pair max = Biased::find(row, products, shared.keys, shared.terms);
-            if (HELD > 0) {
-                prefetch_later(a, index, row);
-            }
             const bool is_small = fabsf(max.high) < 256.0f;
             if (is_small) {
                 divide(row, BiasedLogits(products, max), to, shared.units);
