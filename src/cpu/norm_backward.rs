@@ -1,8 +1,8 @@
 //! Gradient of a normalised row, computed in f64 and rounded once.
 //!
-//! With n the normalised row, r the factor that scaled it and h = dy weight: dx = r (h - mean(h) - n mean(h n)). The
-//! mean of h is subtracted for centred rows only. Both means come from tiled sums. The row's moments come from
-//! `moments`.
+//! Let n be the normalised row, r the factor that scaled it, and h the product of dy and the weight. Then the gradient
+//! is dx = r (h - mean(h) - n mean(h n)). The mean of h is subtracted for centred rows only. Both means come from tiled
+//! sums. The row's moments come from `moments`.
 
 #[cfg(feature = "sharded")]
 pub mod partial;
@@ -68,7 +68,7 @@ pub struct NormBackward<'a, E> {
 #[derive(Clone, Copy, Debug)]
 pub struct Sums {
     factors: Factors,
-    /// Sum of h n, where h = dy weight and n is the normalised row. For centred rows, also the sum of h.
+    /// Sum of h n, where h = dy * weight and n is the normalised row. For centred rows, also the sum of h.
     sums: [f64; 2],
     cols: usize,
 }
@@ -126,7 +126,8 @@ impl<E: Element> NormBackward<'_, E> {
     }
 }
 
-/// Returns -mean(h n) and mean(h), where h = dy weight and n is the normalised row. An infinite mean(h n) becomes NaN.
+/// Returns -mean(h n) and mean(h), where h = dy * weight and n is the normalised row. An infinite mean(h n) becomes
+/// NaN.
 /// If the norm does not centre rows, 0 replaces mean(h). Counts the row in `guards` if the row or its dy has a NaN or
 /// an infinity.
 #[inline(always)]
@@ -279,7 +280,7 @@ struct Row<'a, I, E> {
 }
 
 impl<I: Isa, E: Element> Row<'_, I, E> {
-    /// Sums h n, where h = dy weight and n is the normalised row. For centred rows, also sums h. Padding dy with 0
+    /// Sums h n, where h = dy * weight and n is the normalised row. For centred rows, also sums h. Padding dy with 0
     /// makes the terms past the last element 0.
     #[inline(always)]
     fn sums<K: Kept>(&self, dy: &[E]) -> [Option<K::Sums<1>>; 2] {
@@ -302,7 +303,7 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
         [Some(along), Some(sum)]
     }
 
-    /// Returns the `i`th block of the normalised row. It is padded with the first element, since a zero may normalise
+    /// Returns block `i` of the normalised row. It is padded with the first element, since a zero may normalise
     /// to infinity.
     #[inline(always)]
     fn n(&self, i: usize) -> I::F64 {
@@ -310,7 +311,7 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
         self.moments.normalise::<I, E, true>(self.isa, load_wide(self.isa, self.x, i, pad))
     }
 
-    /// Returns the `i`th block of h = dy weight, given the block of dy.
+    /// Returns block `i` of h, the product of dy and the weight, scaled by `self.factors`. `dy` is block `i` of dy.
     #[inline(always)]
     fn h(&self, i: usize, dy: I::F64) -> I::F64 {
         self.factors.product::<I, E>(self.isa, dy, self.norm.weights(self.isa, self.x.len(), i))

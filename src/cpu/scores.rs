@@ -41,9 +41,9 @@ pub enum Row<'s> {
     Nan(Live<'s>),
     /// Contains a logit of +inf, and no NaN.
     Infinite(Live<'s>),
-    /// Has no unmasked logit.
+    /// Is fully masked: all logits are -inf.
     Masked,
-    /// Has an unmasked logit, and neither NaN nor +inf.
+    /// Has at least one finite logit, and neither NaN nor +inf.
     Live(Live<'s>),
 }
 

@@ -84,8 +84,8 @@ unsafe impl DeviceRepr for Arguments {}
 ///
 /// # Options
 /// The query of a sequence is at the position of the sequence's last key, so a causal mask changes nothing. The
-/// options' mask may have a [window](Mask::window), but no lengths, which are in the cache. [`FullyMasked::Uniform`] is
-/// not supported.
+/// options' mask may have a [window](Mask::window). It must not have lengths: the cache has the number of keys of each
+/// sequence. [`FullyMasked::Uniform`] is not supported.
 ///
 /// # Special values
 /// NaN, infinities and fully masked rows are treated as in [`attention`](crate::attention()). The host does not wait,
@@ -98,8 +98,8 @@ unsafe impl DeviceRepr for Arguments {}
 /// options; [`Error::FullyMasked`] under [`FullyMasked::Error`], for which the host waits unless the call gets
 /// `guards`; [`Error::Failed`] if the device fails.
 ///
-/// If `guards` are given, rows with NaN, with +inf and without an unmasked key are counted in them. A head of a
-/// sequence is the row `sequence * heads + head`.
+/// If `guards` are given, the call adds the numbers of rows with NaN, of rows with +inf and of fully masked rows to
+/// these counters. Each head of each sequence is a row, with index `sequence * heads + head`.
 ///
 /// ```no_run
 /// use evenkeel::cuda::{self, Heads, HeadsMut, PagedCache, Pages};

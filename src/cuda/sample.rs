@@ -137,9 +137,10 @@ impl Request {
         Request { allowed: words, ..self }
     }
 
-    /// Sets the prompt and output tokens that the penalties count, as the address and length of each list. To apply a
-    /// `penalty_window`, the caller passes only the last tokens. A token outside the vocabulary makes the row's outcome
-    /// an error, even if there are no penalties. The CPU reads the lists only if there are penalties.
+    /// Sets the lists of prompt tokens and output tokens that the penalties count. Each list is given by its address
+    /// and length. To apply a `penalty_window`, the caller passes only the last tokens. A token outside the vocabulary
+    /// makes the row's outcome an error. Without penalties, the CPU does not read the lists, but the device still
+    /// returns this error.
     ///
     /// # Safety
     /// Whenever a kernel reads the request, each argument must be the device address and the length of a list of 32-bit

@@ -79,7 +79,8 @@ pub const UNCERTAINTY: f32 = 7e-11;
 /// Magnitude of x above which e^x may be infinite, or its low part may lose digits to underflow.
 pub const LARGEST: f32 = 75.0;
 
-/// Exponential as the sum of two f32, and the power 2^(n/16). The error bound is relative to this power.
+/// Exponential e^x as the sum `hi + lo`, and `power`, which is 2^(n/16) for the integer n nearest to 16 x / ln2. The
+/// error bound of the sum is relative to `power`.
 pub struct Pair<I: Isa> {
     pub hi: I::F32,
     pub lo: I::F32,

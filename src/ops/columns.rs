@@ -52,6 +52,6 @@ impl Columns {
         if end == all {
             return Ok(());
         }
-        Err(Error::invalid(op, "partial", format!("merged without column {end}"), "merged from all shards"))
+        Err(Error::invalid(op, "partial", format!("missing the shard with column {end}"), "merged from all shards"))
     }
 }

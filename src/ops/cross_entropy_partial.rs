@@ -190,7 +190,7 @@ impl CrossEntropyPartial {
 /// Conversions from and to the data that ranks exchange.
 #[cfg(feature = "sharded")]
 impl CrossEntropyPartial {
-    /// Returns the keys for a max-reduction over ranks.
+    /// Returns the keys that ranks exchange. Their maxima over all ranks encode the statistics of all columns.
     pub(crate) fn keys(&self) -> Vec<u64> {
         self.found.iter().flat_map(ShardStats::plain_keys).collect()
     }

@@ -59,10 +59,10 @@ pub struct LayerNormGradients<E> {
 /// not constructed to maximise the error. If a term exceeds the range of the type, its ULP counts as if the exponent
 /// range were unlimited. Where terms out of range cancel, dx may be infinite although the exact value is finite.
 ///
-/// dweight and dbias have the same bounds. The bound of dweight is in ULP of W, the sum of |dy_i n_i| over the rows.
-/// The bound of dbias is in ULP of the sum of |dy_i|. In W, an |n_i| below a minimum is replaced by the minimum. In f64
-/// the minimum is 1. In the other types, only rows of x whose sum is not exact in f64 have a minimum: 2^-8 in f32, and
-/// 2^-24 in f16 and bf16, as in [`layer_norm`](crate::layer_norm()).
+/// The bounds of dx also hold for dweight and dbias, but in ULP of other numbers: of W for dweight, and of the sum of
+/// |dy_i| over the rows for dbias. W is the sum of |dy_i n_i| over the rows, except that a minimum replaces each |n_i|
+/// below it. In f64 the minimum is 1. In the other types, only rows of x whose sum is not exact in f64 have a minimum:
+/// 2^-8 in f32, and 2^-24 in f16 and bf16, as in [`layer_norm`](crate::layer_norm()).
 ///
 /// If dweight is f64 and x is of another type, smaller bounds hold for up to 16,384 columns. The error of dweight is at
 /// most 2^-38 W if the sum of every row of x is exact in f64. Otherwise it is at most 2^-35 W for f32, and 2^-20 W for

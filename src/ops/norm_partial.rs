@@ -240,8 +240,8 @@ impl NormPartial {
 /// Conversions from and to the data that ranks exchange.
 #[cfg(feature = "sharded")]
 impl NormPartial {
-    /// Returns the keys for a max-reduction over ranks, or `None` if this round needs no max-reduction. All ranks
-    /// return `None` in the same rounds.
+    /// Returns the keys that ranks exchange if this round needs their maxima over all ranks, and `None` otherwise. All
+    /// ranks return `None` in the same rounds.
     pub(crate) fn keys(&self) -> Option<Vec<u64>> {
         let asked = self.known.iter().any(|known| known.asks_for_maxima(self.frame.kind));
         asked.then(|| self.found.iter().flat_map(ShardStats::keys).collect())

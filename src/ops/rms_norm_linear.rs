@@ -95,9 +95,10 @@ const OP: &str = "rms_norm_linear";
 ///
 /// # Accuracy
 /// Bounds are in ULP of the sum of the magnitudes of the products and the bias. f32, f16 and bf16: 0.501 ULP, which is
-/// one rounding. f64: 30 ULP for up to 16,384 columns, and 1.5 ULP more for each further 16,384 columns. If the options
-/// round before the weight or before the products, the error of each such rounding adds to these bounds. In f64 a
-/// normalised value below 2^-1022 is rounded to a multiple of 2^-1074. `docs/accuracy/norms.md` derives these bounds.
+/// one rounding. f64: 30 ULP for up to 16,384 columns, and 1.5 ULP more for each further 16,384 columns. The options
+/// can request further roundings: before the weight multiplies the row, and before the matrix multiplies it. The error
+/// of each such rounding adds to these bounds. In f64 a normalised value below 2^-1022 is rounded to a multiple of
+/// 2^-1074. `docs/accuracy/norms.md` derives these bounds.
 ///
 /// The products are added in f64 by fused multiply-adds, in the order of a [tiled sum](crate::math::sum). The bits are
 /// the same in any batch, for every thread count and every instruction set.

@@ -161,7 +161,7 @@ impl SoftmaxPartial {
 /// Conversions from and to the data that ranks exchange.
 #[cfg(feature = "sharded")]
 impl SoftmaxPartial {
-    /// Returns the keys for a max-reduction over ranks.
+    /// Returns the keys that ranks exchange. Their maxima over all ranks encode the statistics of all columns.
     pub(crate) fn keys(&self) -> Vec<u64> {
         self.found.iter().flat_map(ShardStats::keys).collect()
     }

@@ -120,7 +120,8 @@ pub fn gelu<E: Element>(x: E) -> E::Exact {
 ///
 /// [`gelu_backward`](crate::gelu_backward()) multiplies gradients by it.
 pub fn gelu_derivative<E: Element>(x: E) -> E::Exact {
-    // At infinities, a product below would be an infinity times 0. The limits are 0 and 1.
+    // At infinities, a product below would be an infinity times 0, which is NaN. The derivative tends to 0 at -inf and
+    // to 1 at +inf.
     if x.widen().is_infinite() {
         return E::Exact::from(if x.widen() > 0.0 { 1.0 } else { 0.0 });
     }
@@ -321,7 +322,8 @@ pub fn silu_of<R: Real>(x: R) -> R {
 ///
 /// [`silu_backward`](crate::silu_backward()) multiplies gradients by it.
 pub fn silu_derivative<E: Element>(x: E) -> E::Exact {
-    // At infinities, a product below would be an infinity times 0. The limits are 0 and 1.
+    // At infinities, a product below would be an infinity times 0, which is NaN. The derivative tends to 0 at -inf and
+    // to 1 at +inf.
     if x.widen().is_infinite() {
         return E::Exact::from(if x.widen() > 0.0 { 1.0 } else { 0.0 });
     }

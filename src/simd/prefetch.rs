@@ -69,7 +69,7 @@ pub struct PrefetchSpan<S, D> {
 
 impl<S, D> PrefetchSpan<S, D> {
     /// Returns a prefetch of memory that is only read. The memory begins `elements` elements after the start of `part`.
-    /// If this distance exceeds the maximum size of a lane, the memory begins at the start of `part`.
+    /// If this distance exceeds 256 KiB (`PrefetchRow::LONGEST`), the memory begins at the start of `part`.
     pub fn behind(part: &[S], elements: usize) -> Self {
         let none = PrefetchRow(std::ptr::null());
         PrefetchSpan { source: PrefetchRow::new(part.as_ptr(), elements, 1), to: none, far: true }

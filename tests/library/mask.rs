@@ -249,8 +249,8 @@ fn a_bias_of_any_type<E: Bits>() {
     }
 }
 
-/// Checks that masked scores do not change a bit of the results. A score that a bias of -inf masks may be any finite
-/// number or -inf. A score that a keep flag masks may be any value.
+/// Checks that masked scores do not change a bit of the results. If a bias of -inf masks a score, the score may be any
+/// finite number or -inf. If a keep flag masks it, the score may be any value.
 fn what_is_masked_changes_no_bit<E: Bits>() {
     let mut rng = generate::rng("mask, what is masked");
     let cols = 300;

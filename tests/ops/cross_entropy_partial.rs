@@ -294,7 +294,7 @@ fn what_cannot_be_put_together() {
     refused(part(0..5, &[1], &options.weight(&[1.0f32; 5])), &["weight has 5"]);
     let mut all = part(0..5, &[6], &options).unwrap();
     refused(all.merge(part(3..8, &[6], &options).unwrap()), &["column 3", "not merged yet"]);
-    refused(all.sums(view(0..5), 0, &[6], &options), &["without column 5"]);
+    refused(all.sums(view(0..5), 0, &[6], &options), &["the shard with column 5"]);
     let capped = part(5..8, &[6], &options.softcap(3.0)).unwrap();
     refused(all.merge(capped), &["softcap 3", "softcap none"]);
     let smoothed = part(5..8, &[6], &options.label_smoothing(0.25)).unwrap();
@@ -304,8 +304,8 @@ fn what_cannot_be_put_together() {
     refused(all.sums(view(0..5), 4, &[6], &options), &["first column is 4"]);
 
     let mut sums: CrossEntropySums = all.sums(view(0..5), 0, &[6], &options).unwrap();
-    refused(sums.loss(&[6], &options), &["without column 5"]);
-    refused(sums.backward(view(0..5), 0, &[6], &[1.0], &options), &["without column 5"]);
+    refused(sums.loss(&[6], &options), &["the shard with column 5"]);
+    refused(sums.backward(view(0..5), 0, &[6], &[1.0], &options), &["the shard with column 5"]);
     refused(sums.merge(sums.clone()), &["column 0"]);
     let elsewhere = CrossEntropyPartial::new(Rows::new(&[7.0f32; 8], 1, 8).unwrap(), (0, 8), &[6], &options).unwrap();
     refused(

@@ -179,8 +179,8 @@ fn what_cannot_be_put_together() {
     assert!(message(all.merge(part(0..512).unwrap()).unwrap_err()).contains("column 0"));
     let missing = message(all.next(view(0..256), 0).unwrap_err());
     assert!(
-        missing.contains("without column 256"),
-        "finishing with columns 0..256 of 600: the error must contain `without column 256`, got {missing}"
+        missing.contains("the shard with column 256"),
+        "finishing with columns 0..256 of 600: the error must contain `the shard with column 256`, got {missing}"
     );
     let other = NormPartial::layer_norm(view(256..600), (256, 600), &LayerNorm::default()).unwrap();
     let unlike = message(all.merge(other).unwrap_err());

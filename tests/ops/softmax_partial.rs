@@ -235,8 +235,8 @@ fn what_cannot_be_put_together() {
     );
     let missing = message(all.sums(view(0..5), 0, &options).unwrap_err());
     assert!(
-        missing.contains("without column 5"),
-        "columns 0..5 of 8: the error must contain `without column 5`, got {missing}"
+        missing.contains("the shard with column 5"),
+        "columns 0..5 of 8: the error must contain `the shard with column 5`, got {missing}"
     );
     let unlike = message(all.merge(part(5..8, &options.scale(0.5)).unwrap()).unwrap_err());
     assert!(
@@ -252,8 +252,8 @@ fn what_cannot_be_put_together() {
     let mut sums = all.sums(view(0..5), 0, &options).unwrap();
     let missing = message(sums.softmax(view(0..5), 0, &options).unwrap_err());
     assert!(
-        missing.contains("without column 5"),
-        "columns 0..5 of 8: the error must contain `without column 5`, got {missing}"
+        missing.contains("the shard with column 5"),
+        "columns 0..5 of 8: the error must contain `the shard with column 5`, got {missing}"
     );
     assert!(message(sums.merge(sums.clone()).unwrap_err()).contains("column 0"));
     let y = [7.0f32; 8];

@@ -1,5 +1,5 @@
-//! Rows of few distinct values, each repeated many times. Exact norms cost one evaluation per distinct value, so tests
-//! can search rows of any width.
+//! Rows with few distinct values, each repeated many times. The exact norm of such a row costs one evaluation per
+//! distinct value. So tests can search for the largest errors of norms even on wide rows.
 
 use super::generate::Bits;
 use super::norms::sum_is_exact;

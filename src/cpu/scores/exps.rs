@@ -29,7 +29,8 @@ const RUN: usize = 4096;
 const SHORT_RUN: usize = 512;
 
 impl Live<'_> {
-    /// Computes the exponentials; `x` holds the columns that have logits. Prefetches the next row if `far` is set.
+    /// Computes the exponentials; `x` holds the scores from which the logits were computed. Prefetches the next row if
+    /// `far` is set.
     #[inline(always)]
     pub fn exps<'s, I: Isa, E: Element>(
         &self,
@@ -86,7 +87,7 @@ impl Live<'_> {
         self.exp_f32(isa, span, row_len)
     }
 
-    /// Returns the logits if they are stored as f32; `x` holds the columns that have logits.
+    /// Returns the logits if they are stored as f32; `x` holds the scores from which they were computed.
     #[inline(always)]
     fn f32s<'z, E: Element>(&'z self, x: &'z [E]) -> Option<&'z [f32]> {
         match self.logits {
@@ -162,13 +163,13 @@ impl Live<'_> {
     }
 
     /// Returns the power of two by which all exponentials but the largest are multiplied before they are summed. `x`
-    /// holds the columns that have logits.
+    /// holds the scores from which the logits were computed.
     #[inline(always)]
     pub fn finer<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> RescaleExponent {
         RescaleExponent::new(self.max, self.second(isa, x, self.max))
     }
 
-    /// Returns the largest logit below `max`; `x` holds the columns that have logits.
+    /// Returns the largest logit below `max`; `x` holds the scores from which the logits were computed.
     #[inline(always)]
     pub fn second<I: Isa, E: Element>(&self, isa: I, x: &[E], max: f64) -> f64 {
         match self.logits {

@@ -50,8 +50,8 @@ struct DecodeShared {
     // Products of queries and keys, later replaced by weights.
     alignas(16) float weights[ROWS][KEYS];
     alignas(16) float queries[ROWS][CHAINS * CHAIN_STRIDE];
-    // First, the chains' sums of each warp's products. Later, the weighted sums of the values, one for each chain of
-    // keys.
+    // While queries and keys are multiplied: partial sums of each warp's products, one for each chain of features.
+    // While values are added: partial weighted sums, one for each chain of keys.
     alignas(16) float partial[CHAINS][SUMMED][COLUMNS];
 };
 

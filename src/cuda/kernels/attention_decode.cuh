@@ -1,4 +1,4 @@
-// Attention of one query of each sequence and head over keys and values in pages, as `src/cpu/attention.rs` defines it.
+// Attention for decoding: each sequence has one query per head. `src/cpu/attention.rs` defines the same results.
 //
 // Blocks of 256 keys, counted from a sequence's first key, are independent. Their results are merged in order, so no
 // result depends on how the blocks are distributed.

@@ -13,7 +13,7 @@ struct SoftmaxShared {
     Tables tables;
 };
 
-// Multiplies an exponential by the reciprocal of the sum, a float-float pair.
+// Multiplies an exponential by the reciprocal of the sum. The reciprocal is the float-float pair `high` + `low`.
 DEVICE float scaled(float e, float high, float low) { return fmaf(e, high, e * low); }
 
 template <class S, template <class> class By>

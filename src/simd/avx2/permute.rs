@@ -47,7 +47,7 @@ pub unsafe fn side_by_side(keep: M32, value: I32, to: *mut u32) -> usize {
 /// Transposes the blocks: lane `j` of block `i` becomes lane `i` of block `j`. Callers must hold an `Avx2` token.
 #[inline(always)]
 pub fn transpose_eight(blocks: [__m256; 8]) -> [__m256; 8] {
-    // SAFETY: blocks exist only if the CPU has the instructions.
+    // SAFETY: the callers' `Avx2` token exists only if the CPU has the instructions.
     unsafe {
         let mut pairs = blocks;
         for i in (0..8).step_by(2) {

@@ -68,7 +68,7 @@ impl Run {
 
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} must contain a comparison run as JSON", path.display()))
+        serde_json::from_str(&text).with_context(|| format!("{} is not the JSON of a comparison run", path.display()))
     }
 }
 

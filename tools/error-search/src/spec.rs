@@ -1,4 +1,4 @@
-//! Specification of an op's candidates, and their random generation and mutation.
+//! Specifies the inputs of an op that the search tries, called candidates. Generates and mutates them at random.
 
 use crate::case::{Case, Runs, flip, round, step};
 use evenkeel::DType;
@@ -52,7 +52,7 @@ pub struct Array {
 /// Kind of numbers in an operand.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Values {
-    /// Scores of the softmax family, whose differences matter.
+    /// Scores for softmax and related ops, whose results depend on the differences between scores.
     Scores,
     /// Biases, which are added to scaled scores. The first number is the index of the operand with the scores. The
     /// second is the index of the option with their scale.
@@ -285,14 +285,14 @@ impl Array {
                 runs
             }
             3 => Runs(vec![(to(a), len)]),
-            // A mixture of few distinct values.
+            // Up to four distinct values in random order.
             4 => {
                 let values: Vec<f64> = (0..rng.random_range(2..5)).map(|_| to(self.number(rng))).collect();
                 Runs::of((0..len).map(|_| values[rng.random_range(0..values.len())]))
             }
             // Values within a few ULP of a constant.
             5 => Runs::of((0..len).map(|_| step(self.dtype, to(a), rng.random_range(-3..=3)))),
-            // A constant with a random spread.
+            // Random values around a constant, in an interval of random width.
             6 => {
                 let spread = f64::from(rng.random_range(-30..8i32)).exp2();
                 Runs::of((0..len).map(|_| to(a + spread * (rng.random::<f64>() - 0.5))))

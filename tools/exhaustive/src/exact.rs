@@ -20,9 +20,9 @@ pub type Exact = fn(&Float, u32) -> Value;
 
 /// Number of bits by which the working precision exceeds the requested precision.
 ///
-/// If the result is in f32's range, a formula loses fewer than 24 bits. Its error grows at most with x^2, or with |v|
-/// for gelu_tanh (see [`crate::formulas`]). Where the error grows, x is below 2^7 in magnitude. For results far below
-/// f32's range, only the sign and an upper bound of the magnitude matter.
+/// If the result is in f32's range, a formula loses fewer than 24 bits. Its relative error grows no faster than x^2, or
+/// than |v| for gelu_tanh (v is defined in [`crate::formulas`]). Results in this range have |x| below 2^7 wherever the
+/// error grows. For results far below f32's range, only the sign and an upper bound of the magnitude matter.
 const GUARD: u32 = 32;
 
 /// Initial precision, and the precision at which the program gives up.

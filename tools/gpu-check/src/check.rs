@@ -1,4 +1,4 @@
-//! Bit-for-bit comparison of each op's results on the device with the CPU's.
+//! Compares each op's results on the device with the CPU's, bit for bit.
 
 use crate::each_op;
 use crate::error::{Error, Result};

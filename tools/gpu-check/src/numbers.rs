@@ -1,4 +1,4 @@
-//! Inputs of ops: shapes near the sizes at which kernels change their method, and rows of every kind.
+//! Generates the inputs of ops: shapes near the sizes at which kernels change their method, and rows of every kind.
 //!
 //! A seed must give the same inputs on every machine. So this module calls no function whose results differ between
 //! machines.
@@ -26,15 +26,15 @@ const RANDOM: usize = 60;
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub shape: Shape,
-    /// Offset of the rows from the memory's alignment, in elements.
+    /// Number of elements by which the first element of each operand lies behind an aligned address.
     pub shift: usize,
-    /// Index of the way to call the op, in `Op::WAYS`.
+    /// Index of the form of the call, in `Op::WAYS`.
     pub way: usize,
     pub seed: u64,
 }
 
-/// Returns one call of an op for every `part`-th shape of at most `elements` elements. There are `ways` ways to call
-/// the op, and the calls cycle through them.
+/// Returns one call of an op for every `part`-th shape of at most `elements` elements. The calls cycle through the
+/// forms of the call, of which there are `ways`.
 pub fn cases(seed: u64, ways: usize, part: usize, elements: usize) -> Vec<Case> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut shapes: Vec<Shape> = Vec::new();

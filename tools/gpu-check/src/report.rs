@@ -1,4 +1,4 @@
-//! The page about a run, and the file with all of its data.
+//! Writes the page about a run, and the file with all of its data.
 
 use crate::error::{Error, Result};
 use crate::ops;

@@ -58,7 +58,8 @@ const MOST_CALLS: usize = 200;
 /// ends.
 const LONGEST: Duration = Duration::from_secs(40);
 
-/// Calls `$then!` with each timed op's type, the index of the way to call it, its shapes and its element types.
+/// Calls `$then!` for each timed op, with its type, the index of the form of the call in `Op::WAYS`, the shapes and
+/// the element types.
 macro_rules! each_timed {
     ($then:ident) => {
         $then!(scores::Softmax, 0, ROWS, [bf16, f32]);

@@ -158,7 +158,8 @@ impl Warp {
         self.until = after.min().unwrap_or(usize::MAX);
     }
 
-    /// Returns the instruction at which the first waiting lanes are, and a mask of these lanes.
+    /// Returns the first instruction at which lanes wait, and a mask of the lanes that wait there. To be called only if
+    /// no lane runs.
     pub fn waiting(&self) -> Option<(usize, u32)> {
         self.others.first().map(|group| (group.at, group.lanes))
     }

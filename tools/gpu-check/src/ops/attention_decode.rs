@@ -1,4 +1,4 @@
-//! Attention of one query for each sequence, over keys and values in pages.
+//! Attention for decoding, where each sequence has one query, and keys and values are in pages.
 
 use super::{Extent, Number, Op, QUERIES, Ready, Results, Shape};
 use crate::error::Result;
@@ -14,7 +14,7 @@ const HEADS: usize = QUERIES / SEQUENCES;
 /// Smallest number of keys of the longest sequence. If the pages hold fewer positions, the sequence repeats pages.
 const LEAST_KEYS: usize = 700;
 
-/// Options of a way to call the op.
+/// Options of a form of the call.
 #[derive(Clone, Copy)]
 struct Way {
     name: &'static str,
@@ -127,7 +127,7 @@ impl Op for AttentionDecode {
         &[WAYS[0].name, WAYS[1].name, WAYS[2].name, WAYS[3].name, WAYS[4].name, WAYS[5].name, WAYS[6].name];
 
     fn shape(shape: Shape) -> Shape {
-        // 48 rows are a whole number of pages in each way to call the op.
+        // 48 rows are a whole number of pages in each form of the call.
         Shape { rows: shape.rows.next_multiple_of(48), cols: shape.cols.min(cuda::attention_decode::MOST_FEATURES) }
     }
 

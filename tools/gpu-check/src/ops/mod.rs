@@ -1,4 +1,4 @@
-//! The ops: how to call each of them on the CPU and on the device.
+//! Defines how to call each op on the CPU and on the device.
 //!
 //! To add an op, write an `impl Op` here and add its line to [`each_op!`](crate::each_op).
 
@@ -196,11 +196,11 @@ pub trait Op {
     const AGAIN: usize = 0;
     /// Whether the results of a row depend only on that row and on the weights.
     const IS_OF_ROWS: bool = true;
-    /// Names of the ways to call the op, such as with an option or without weights.
+    /// Names of the forms of the call, such as with an option or without weights.
     const WAYS: &'static [&'static str] = &["plain"];
     /// A check that is limited to small shapes runs only every n-th case, where n is this number. Such checks run
-    /// kernels on an interpreter, so slow ops have a larger n. The number of ways and n have no common divisor, so that
-    /// the check covers all ways.
+    /// kernels on an interpreter, so slow ops have a larger n. n has no common divisor with the number of forms of the
+    /// call, so that the check covers all forms.
     const SMALL_CASE_STEP: usize = 1;
 
     /// Returns the nearest shape that the op accepts.

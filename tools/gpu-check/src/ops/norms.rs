@@ -19,7 +19,7 @@ fn wide(cols: usize) -> Vec<f32> {
     numbers::weights(&mut SmallRng::seed_from_u64(2), cols)
 }
 
-/// Returns the weight or bias for one way to call the op.
+/// Returns the weight or bias for a form of the call.
 fn operand<'a, E: Number>(way: usize, given: &'a Placed<E>, wide: &'a CudaSlice<f32>) -> Option<Operand<'a>> {
     match way {
         OF_ROWS => Some(E::operand(given.view())),

@@ -27,7 +27,7 @@ const MASKS: &[&str] = &[
     "scale, and a bias of each row",
 ];
 
-/// Parts of the mask for one of the ways to call an op. `None` stands for a part that the call does not use.
+/// Parts of the mask for one form of the call. `None` stands for a part that this form does not use.
 struct Parts {
     keep: Option<Vec<u8>>,
     bias: Option<Vec<f32>>,
