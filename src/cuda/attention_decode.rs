@@ -291,10 +291,7 @@ const NAMES: [[&str; 4]; 3] = [
 const MERGE: [&str; 3] = ["attention_merge_f32", "attention_merge_f16", "attention_merge_bf16"];
 /// Number of thread blocks that keeps a device busy. In calls with fewer queries, several thread blocks share the
 /// blocks of keys of one query.
-const ENOUGH: usize = 4096;
-/// The same number for kernels that prefetch the next block of keys. They need thread blocks with several blocks of
-/// keys.
-const ENOUGH_WITH_PREFETCH: usize = 1024;
+const ENOUGH: usize = 1024;
 /// Maximum number of thread blocks. In larger calls, a thread block processes several rows.
 const MOST_BLOCKS: usize = 1 << 20;
 
@@ -340,8 +337,7 @@ pub fn launches(
         _ => (3, 8),
     };
     let units = q.tokens.saturating_mul(keys.heads * group.div_ceil(shared));
-    let enough = if shared > 1 && dtype != DType::F32 { ENOUGH_WITH_PREFETCH } else { ENOUGH };
-    let in_thread_block = units.saturating_mul(slots).div_ceil(enough).max(1);
+    let in_thread_block = units.saturating_mul(slots).div_ceil(ENOUGH).max(1);
     let splits = slots.div_ceil(in_thread_block).max(1);
     let blocks = |count: usize| count.min(MOST_BLOCKS) as u32;
     let launches = [

@@ -69,10 +69,12 @@ struct Piece {
         for (u32 i = 0; i < WORDS; i++) {
             words[i] = !IS_PACKED && i < count ? from[i] : 0;
         }
-        if constexpr (IS_PACKED && WORDS == 4) {
-            if (count > 0) {
-                const uint4 v = *(const uint4*)from;
-                words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
+        if constexpr (IS_PACKED && WORDS % 4 == 0) {
+            for (u32 i = 0; i < WORDS; i += 4) {
+                if (count > i * 4 / sizeof(Bits)) {
+                    const uint4 v = ((const uint4*)from)[i / 4];
+                    words[i] = v.x, words[i + 1] = v.y, words[i + 2] = v.z, words[i + 3] = v.w;
+                }
             }
         } else if constexpr (IS_PACKED) {
             static_assert(WORDS == 2, "a load moves 8 or 16 bytes");
@@ -103,14 +105,12 @@ template <class S, template <class> class By, u32 ROWS>
 struct Decode {
     typedef typename S::Bits Bits;
     static const u32 COUNT = By<S>::COUNT;
-    typedef Piece<S, By, COUNT == 1 ? 4 : COUNT> KeyPiece;
+    // Number of features of a key that a thread loads at a time. On an H100, these numbers are the fastest.
+    static const u32 OF_PIECE = COUNT == 1 ? 4 : ROWS == 1 ? 2 * COUNT : COUNT == 4 ? 4 * COUNT : COUNT;
+    typedef Piece<S, By, OF_PIECE> KeyPiece;
     typedef Piece<S, By, 4> ValuePiece;
     // Number of values that a thread loads at a time.
     static const u32 STEP = ROWS == 4 && ValuePiece::WORDS == 2 ? 8 : 4;
-    // Whether blocks of keys and values are moved to the L2 cache in advance. On an H100, this made calls with several
-    // queries of a 16-bit type faster, and all others slower. The likely reason is that the blocks of the other calls
-    // exceed the cache.
-    static const bool PREFETCHES = sizeof(Bits) == 2 && COUNT > 1 && ROWS > 1;
     const DecodeArguments& a;
     DecodeShared<ROWS>& shared;
 
@@ -141,27 +141,11 @@ struct Decode {
         block.values[threadIdx.x] = in_bytes(position.in(a, a.v, unit.key_head));
     }
 
-    // Moves a block of keys or values to the L2 cache, without waiting.
-    DEVICE void prefetch_block(u64 data, const u64 (&offsets)[KEYS], u32 features) const {
-        // Neighbouring threads prefetch neighbouring sectors of the memory.
-        const u32 SECTOR = 32 / sizeof(Bits), SECTORS = 8, thread = seldom_thread();
-        ROLLED
-        for (u32 first = thread % SECTORS * SECTOR; PREFETCHES && first < features; first += SECTORS * SECTOR) {
-            UNROLLED
-            for (u32 key = 0; key < KEYS; key += KEYS / SECTORS) {
-                const u64 at = offsets[key + thread / SECTORS];
-                if (at != NOWHERE) {
-                    prefetch((const char*)data + at + first * sizeof(Bits));
-                }
-            }
-        }
-    }
-
     // Computes the products of the queries and the keys. A thread computes one chain of features for each of `TILE`
     // keys. Variables that are needed before and after the chain are computed twice, because all registers are in use.
     template <u32 TILE>
     DEVICE void products() const {
-        const u32 N = COUNT == 1 ? 4 : COUNT;
+        const u32 N = OF_PIECE;
         ROLLED
         for (u32 base = seldom_thread() / WARP * (TILE * WARP / lanes_of(a)); base < count();
              base += CHAINS * TILE * WARP / lanes_of(a)) {
@@ -363,9 +347,8 @@ struct Decode {
     DEVICE void attend() const {
         const Unit& unit = shared.unit;
         Block &block = shared.block, &next = shared.next;
-        prefetch_block(a.v.data, block.values, a.of_values);
         if (ROWS > 1 && a.features > 2 * CHAIN) {
-            products<ROWS == 1 ? 2 : 4>();
+            products<ROWS == 1 || COUNT == 4 ? 2 : 4>();
         } else {
             products<2>();
         }
@@ -374,9 +357,6 @@ struct Decode {
             store_block(next, unit, next_index);
         }
         __syncthreads();
-        if (next_index < unit.range.end_block()) {
-            prefetch_block(a.k.data, next.keys, a.features);
-        }
         const u32 warp = seldom_thread() / WARP;
         if (warp < ROWS) {
             const u32 first = block.index * KEYS, low = unit.range.low > first ? unit.range.low - first : 0;
@@ -433,7 +413,6 @@ DEVICE void attention_decode(const DecodeArguments& a) {
         decode.store_block(shared.block, unit, first);
         decode.load_queries(unit, lanes_of(a));
         __syncthreads();
-        decode.prefetch_block(a.k.data, shared.block.keys, a.features);
         ROLLED
         while (shared.block.index < shared.unit.range.end_block()) {
             decode.attend();
