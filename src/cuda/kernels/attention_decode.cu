@@ -206,8 +206,8 @@ struct Decode {
         }
     }
 
-    // Adds the chains of a warp's products in order, for `SUMMED` rows, the first of which is `row`. Stores the
-    // products of the warp's keys, the first of which is `base`.
+    // Adds the chains of a warp's products in order, for `SUMMED` rows from row `row`. Stores the products of the
+    // warp's keys. The first key is `base`.
     template <u32 TILE>
     DEVICE void add_products(u32 row, u32 base, const float (*sums)[TILE]) const {
         const u32 thread = seldom_thread(), lane = thread % WARP, lanes = lanes_of(a), groups = WARP / lanes;
@@ -314,7 +314,7 @@ struct Decode {
     }
 
     // Adds the sums of a row's chains in order, for each of the rows in `shared.partial`. Stores the results in
-    // `COLUMNS` columns, the first of which is `base`.
+    // `COLUMNS` columns. The first column is `base`.
     DEVICE void add_chains(u32 slot, u32 row, u32 base, u32 chains) const {
         ROLLED
         for (u32 i = seldom_thread(); i < shared.SUMMED * COLUMNS; i += KEYS) {

@@ -44,7 +44,7 @@ DEVICE DerivativePair gelu_derivative_pair(const Tables& tables, float x) {
     const double value = x < 0.0f ? terms : 1.0 - terms;
     const float hi = (float)value;
     // The error bound is a multiple of `magnitude`. The first summand is an upper bound of the two terms' magnitudes,
-    // as the relative error of both terms is that of gelu's tail. The second summand covers the error of the product
+    // because both terms have the relative error of gelu's tail. The second summand covers the error of the product
     // with a gradient if the derivative is near 1.
     const float magnitude = fmaf((float)e, fmaf(a, 0.47f, 0.58f), x < 0.0f ? 0.0f : 0x1p-10f);
     return {{hi, (float)(value - (double)hi)}, magnitude, -LARGEST < x};

@@ -283,7 +283,7 @@ struct SampleRow {
             has_outside = false;
             lowest = search(needed, reached, at_end, amount);
         }
-        // Of the tokens with the lowest kept logit, keeps only as many as are needed.
+        // Keeps only as many tokens with the lowest kept logit as are needed.
         const u64 each_of_them = amount_of(lowest, amount);
         const u64 count = (needed - reached + each_of_them - 1) / each_of_them;
         const u64 equals = at_end / each_of_them;

@@ -119,8 +119,8 @@ fn audio_model(batch: usize) -> Result<mimi::Mimi> {
     with_weights(DType::F32, varied, |vb| mimi::Mimi::batched(batch, config.clone(), vb))
 }
 
-/// Transcribes streams, each of which repeats one token in `audio` for `steps` steps. Returns the text tokens of each
-/// step, and the messages.
+/// Transcribes one stream for each token in `audio`. A stream repeats its token for `steps` steps. Returns the text
+/// tokens of each step, and the messages.
 fn transcribe(
     logits: &[f32],
     temperature: f64,

@@ -204,8 +204,8 @@ pub fn insert(a: u64, b: u64, at: u64, length: u64, bits: u32) -> u64 {
     (b & !mask | a << at & mask) & kept
 }
 
-/// Extracts `length` bits, of which the lowest has the number `at`. For a signed type, the sign of the extracted number
-/// is extended.
+/// Extracts `length` bits, from bit number `at` upwards. For a signed type, the sign of the extracted number is
+/// extended.
 pub fn extract(a: u64, at: u64, length: u64, of: Type) -> u64 {
     let (bits, at, length) = (8 * of.bytes() as u64, at & 0xff, length & 0xff);
     if length == 0 {

@@ -76,7 +76,7 @@ pub enum RowKind {
     Sparse,
     /// Numbers that are all equal.
     Same,
-    /// Numbers whose exact sum is 0, and some of which are 0. The computed mean is a rounding error, which depends on
+    /// Numbers with an exact sum of 0. Some of them are 0. The computed mean is a rounding error, which depends on
     /// the order of additions and determines the results of the zeros.
     Cancelling,
     /// Numbers as in [`Kind::Any`].
