@@ -198,8 +198,8 @@ impl Moments {
         self.scale
     }
 
-    /// Returns two powers of two whose product is `unit` * 2^exponent. To scale a gradient in units of 2^exponent as
-    /// the row is scaled, the caller multiplies it by both powers and by [`Moments::scale`].
+    /// Returns two powers of two whose product is `unit` * 2^exponent. A caller that holds a gradient divided by
+    /// 2^exponent multiplies it by both powers and by [`Moments::scale`].
     pub fn out_of_units(&self, exponent: i32) -> [f64; 2] {
         // With an exponent beyond +-2000, every number but 0 overflows or underflows.
         let exponent = ((self.unit.to_bits() >> 52) as i32 - 1023 + exponent).clamp(-2000, 2000);

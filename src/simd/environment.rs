@@ -98,7 +98,8 @@ pub(crate) fn leave() -> Left {
     Left(callers)
 }
 
-/// Guard that keeps the caller's environment set. Dropping the guard sets the default environment again.
+/// Guard of a scope that runs in the caller's float environment. Dropping the guard sets the default environment
+/// again.
 #[cfg(feature = "parallel")]
 pub(crate) struct Left(Option<Word>);
 

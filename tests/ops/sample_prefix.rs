@@ -22,8 +22,8 @@ fn kept<E: Bits>(logits: &[E], config: SamplerConfig) -> Vec<u32> {
     config.validate().unwrap().distribution(logits, None, Draw::default()).unwrap().tokens().to_vec()
 }
 
-/// Checks two adjacent values of f32. Before masses were made monotone, the larger one had the smaller mass: three
-/// tokens were kept in f32, but only two for the same logits in f64.
+/// Checks that of two adjacent f32 logits, the smaller one never has the larger mass. If it had, top-p would keep it
+/// too: three tokens instead of the two that it keeps of the same logits in f64.
 #[test]
 fn a_larger_logit_is_not_passed_over() {
     let logits = [8.451358f32, 0.0036263466, 0.0036263464];

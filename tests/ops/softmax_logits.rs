@@ -238,8 +238,8 @@ fn flags_and_scale<E: Bits>() {
     }
 }
 
-/// Checks infinite products. A score of +inf with a bias of -inf gives NaN, as in IEEE 754. If the product of a finite
-/// score overflows f32, a bias of -inf still masks it. Partial results must have the same bits in both cases.
+/// Checks infinite logits. A score of +inf with a bias of -inf gives NaN, as in IEEE 754. A bias of -inf masks every
+/// finite score, also if scale * score overflows f32. Partial results must have the same bits in both cases.
 fn infinite_products<E: Bits>() {
     let mut rng = generate::rng("softmax of infinite products");
     let [one, inf, largest] = [1.0, f64::INFINITY, E::LIMITS.max].map(E::from_wide);

@@ -140,10 +140,10 @@ pub fn last<I: Isa, S: Element>(
     last.get((count as usize).clamp(1, last.len()) - 1).copied()
 }
 
-/// Estimates the end of the prefix that has the fraction `share` of the mass. Returns two weights that probably bracket
-/// this end.
+/// Estimates the smallest weight of the prefix that has the fraction `share` of the mass. Returns two weights that
+/// probably bracket it.
 ///
-/// The prefix does not reach weights below `least`.
+/// The caller guarantees that the prefix has no weight below `least`.
 #[inline(always)]
 fn bracket<I: Isa>(isa: I, weights: &[f32], least: f32, share: f64, scale: Scale) -> (f32, f32) {
     /// Number of low-order bits of weights that the bracket search ignores.

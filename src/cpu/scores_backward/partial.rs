@@ -25,8 +25,7 @@ pub enum SoftmaxOp {
     LogSumExp,
 }
 
-/// Formula of [`SoftmaxOp::LogSumExp`]: softmax times the row's upstream gradient. The caller passes this gradient as
-/// the sum.
+/// Formula of [`SoftmaxOp::LogSumExp`]: softmax times the row's upstream gradient, which is the argument `sum`.
 #[derive(Clone, Copy)]
 struct LogSumExp;
 

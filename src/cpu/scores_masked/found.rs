@@ -54,8 +54,7 @@ impl MaskedStats {
     }
 }
 
-/// Largest logit of a row or shard with a bias, and an upper bound of the logits that have a large product of score and
-/// scale.
+/// Bounds on the logits of a row, or of a shard of a row, if the mask has a bias.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Sums {
     /// High part of the largest logit: the logit rounded to f32. `low` is the rest of the logit.

@@ -136,7 +136,7 @@ struct Part {
     SampleWork& work;
     PartShared& shared;
     const Runs<S> runs;
-    // Run that the warp reads.
+    // Index of the warp's run.
     const u32 run;
     SamplePlan plan;
 

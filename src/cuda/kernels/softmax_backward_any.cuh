@@ -23,7 +23,8 @@ struct ReadGradients {
     const Bits* const dy;
     const SoftmaxExp exp;
     const LaneTables tables;
-    // Word of scores whose exponentials do not change the sum.
+    // One f32 score, or two 16-bit scores, with exponentials too small to change the sum. It stands for columns outside
+    // of the row.
     const u32 negligible;
 
     DEVICE ReadGradients(const BackwardArguments& a, const Extremes& found)

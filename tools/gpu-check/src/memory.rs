@@ -15,8 +15,8 @@ pub struct Placed<E> {
     len: usize,
 }
 
-/// Number of guard elements on each side. 256 elements are a multiple of 256 bytes, so numbers with a shift of 0 are
-/// aligned to 256 bytes, as the device's memory is.
+/// Number of guard elements on each side of the values. Allocations are aligned to 256 bytes, and 256 elements take a
+/// multiple of 256 bytes. So values that are not shifted have the same alignment.
 const GUARD: usize = 256;
 
 fn poison<E: Number>() -> E {

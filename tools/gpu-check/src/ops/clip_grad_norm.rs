@@ -54,7 +54,7 @@ impl<E: Number> Ready<E> for Clip {
 
 impl Op for ClipGradNorm {
     const NAME: &'static str = "clip_grad_norm";
-    // The op works in place, so the results are first filled with the input.
+    // The op works in place, so `fill` copies the operand to the memory of the result before the call.
     const READ: &'static [Extent] = &[Extent::Whole];
     const WRITTEN: &'static [Extent] = &[Extent::Whole];
     // Computing the norm takes one more read of the gradients.
