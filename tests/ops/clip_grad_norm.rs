@@ -281,7 +281,7 @@ fn beyond_f64() {
     );
     assert!(
         (grads[0] / 3.0 - 1.0).abs() < 1e-15 && (grads[1] / -4.0 - 1.0).abs() < 1e-15,
-        "clip_grad_norm of [3e200, -4e200] to 5: expected [3, -4], got {grads:?}"
+        "clip_grad_norm of [3e200, -4e200] to norm 5: expected [3, -4], got {grads:?}"
     );
     for mode in MODES {
         let mut grads = [f64::MAX; 4];
@@ -294,7 +294,7 @@ fn beyond_f64() {
         assert_eq!(norm, Ok(f64::INFINITY));
         assert!(
             grads.iter().all(|g| (g / 0.5e-300 - 1.0).abs() < 1e-15),
-            "clip_grad_norm of [f64::MAX; 2] to 1e-300: expected elements of 0.5e-300, got {grads:?}"
+            "clip_grad_norm of [f64::MAX; 2] to 1-norm 1e-300: expected [5e-301, 5e-301], got {grads:?}"
         );
     }
     let mut grads = [3e-200, 4e-200];
@@ -321,7 +321,7 @@ fn types_together() {
     let norm = clip_grad_norm(&mut [(&mut near).into(), (&mut far).into()], &ClipGradNorm::new(5e249)).unwrap();
     assert!(
         (norm / 5e250 - 1.0).abs() < 1e-15 && (far[1] / 4e249 - 1.0).abs() < 1e-15,
-        "clip_grad_norm: expected a norm of 5e250 and 4e249 as the last f64 element, got {norm} and {far:?}"
+        "clip_grad_norm: expected the norm 5e250 and the f64 gradients [3e249, 4e249], got the norm {norm} and {far:?}"
     );
     assert_eq!(near[1], 0.1f64 as f32);
     let large = DoubleDouble::from(f64::MAX);

@@ -233,7 +233,7 @@ fn far_logits<E: Bits>() {
     let smoothed = cross_entropy(Rows::new(&ends, 1, 2).unwrap(), &[0], &each().label_smoothing(0.5)).unwrap();
     assert!(
         (smoothed.value() / (E::LIMITS.max / 2.0) - 1.0).abs() < 1e-12,
-        "cross_entropy of [max, -max], label smoothing 0.5: expected half of the largest value, got {smoothed:?}"
+        "cross_entropy of [max, -max], label smoothing 0.5: expected a loss of max / 2, got {smoothed:?}"
     );
 }
 
@@ -317,15 +317,14 @@ fn forms<E: Bits>() {
                 assert_eq!(
                     bits(view, &targets, &options),
                     alone,
-                    "{rows} rows of {cols}, {level}: expected the loss that each row has in a call with this row alone"
+                    "{rows} rows of {cols}, {level}: each loss must equal the loss of a call on its row alone"
                 );
                 let gaps: Vec<E> = x.chunks(cols).flat_map(|row| row.iter().copied().chain([E::NAN; 2])).collect();
                 let strided = Rows::strided(&gaps, rows, cols, cols + 2).unwrap();
                 assert_eq!(
                     bits(strided, &targets, &options),
                     alone,
-                    "{rows} strided rows of {cols}, {level}: expected the loss that each row has in a call with this \
-                     row alone"
+                    "{rows} strided rows of {cols}, {level}: each loss must equal the loss of a call on its row alone"
                 );
                 for threads in [1, 2] {
                     let got =
@@ -333,8 +332,8 @@ fn forms<E: Bits>() {
                     assert_eq!(
                         got,
                         (alone.clone(), reduced.clone()),
-                        "{rows} rows of {cols}, {threads} threads, {level}: expected the loss that each row has in a \
-                         call with this row alone, and the mean of the portable level"
+                        "{rows} rows of {cols}, {threads} threads, {level}: each loss must equal the loss of a call on \
+                         its row alone. The mean must equal the mean on the portable level"
                     );
                 }
             });

@@ -22,7 +22,7 @@ fn check<E: Element>(what: &str, x: &[E]) -> f64 {
     assert_eq!(
         (stats.count, stats.nan, stats.infinite),
         counts,
-        "inspect of {what}: expected the counts {counts:?} of elements, NaN and infinities"
+        "inspect of {what}: the counts (elements, NaN, infinities) must be {counts:?}"
     );
     let Some([mean, std]) = reference::inspect(x) else {
         let of_none = [stats.min, stats.max, stats.mean, stats.std, stats.max_abs];
@@ -166,7 +166,7 @@ fn where_the_first_is<E: Bits>() {
                     let found = finite(&x).unwrap();
                     assert!(
                         !found.is_finite(),
-                        "finite: expected to find {value:?} at {at} of {len} elements, got {found:?} ({level})"
+                        "finite: expected to find {value:?} at index {at} of {len} elements, got {found:?} ({level})"
                     );
                     let Finite { count, nan: nans, infinite, first, .. } = found;
                     let bad = if at == len - 1 { 1 } else { 2 };

@@ -57,7 +57,8 @@ fn check<E: Bits>(what: &str, row: &[E], targets: &[f32], options: &KlDiv) {
             let error = ulp::error_at(dx[i], gradient[i], ulp::toward_zero(gradient[i]).max(terms[i]));
             assert!(
                 error <= of_gradient,
-                "{what}: expected gradient {:?} at {i} within {of_gradient} ULP, got {:?} with an error of {error} ULP",
+                "{what}: expected gradient {:?} at index {i} within {of_gradient} ULP, got {:?} with an error of \
+                 {error} ULP",
                 gradient[i],
                 dx[i]
             );

@@ -164,12 +164,12 @@ fn outcomes<E: Bits>() {
         let y = outcome([one, inf, one, one]);
         assert!(
             y[1].widen().is_nan() && y[3].widen().is_nan(),
-            "qk_norm_rope of [1, inf, 1, 1]: expected NaN at 1 and 3, the pair with the infinity, got {y:?} ({level})"
+            "qk_norm_rope of [1, inf, 1, 1]: expected NaN at indexes 1 and 3, got {y:?} ({level})"
         );
         assert_eq!(
             [y[0].widen(), y[2].widen()],
             [0.0; 2],
-            "qk_norm_rope of [1, inf, 1, 1]: expected zeros at 0 and 2, outside the pair with the infinity ({level})"
+            "qk_norm_rope of [1, inf, 1, 1]: expected zeros at indexes 0 and 2, got {y:?} ({level})"
         );
         assert!(
             outcome([zero; 4]).iter().all(|y| y.widen() == 0.0),

@@ -143,7 +143,8 @@ fn frequencies_of_checkpoints() {
     let off: f64 = TRUNCATED / GPT_OSS - 1.0;
     assert!(
         (0.053..0.055).contains(&off),
-        "YaRN: truncation must raise the frequency by 5.3 % to 5.5 %, got a relative increase of {off}"
+        "YaRN: truncation must raise the frequency by 5.3 % to 5.5 %, got an increase of {} %",
+        100.0 * off
     );
     for (options, expected) in [
         (yarn(Yarn::new(40.0, 4096).mscale(1.0, 0.707)), 1.0857263992561357),
@@ -298,11 +299,11 @@ fn outcomes<E: Bits>() {
         let y = row(&x, 3, &Rope::default());
         assert!(
             y[1].widen().is_nan() && y[4].widen().is_nan(),
-            "rope of {x:?}: expected NaN at 1 and 4, the pair with the NaN, got {y:?} ({level})"
+            "rope of {x:?}: expected NaN at indexes 1 and 4, got {y:?} ({level})"
         );
         assert!(
             !y[2].widen().is_finite() && !y[5].widen().is_finite(),
-            "rope of {x:?}: expected inf or NaN at 2 and 5, the pair with the infinity, got {y:?} ({level})"
+            "rope of {x:?}: expected inf or NaN at indexes 2 and 5, got {y:?} ({level})"
         );
         let lone = [1.0, 4.0].map(E::from_wide);
         assert_same_bits("the other pair", &[y[0], y[3]], &row(&lone, 3, &Rope::default()));

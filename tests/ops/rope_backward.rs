@@ -97,11 +97,11 @@ fn outcomes<E: Bits>() {
         let dx = row(&dy, 3, &Rope::default());
         assert!(
             dx[1].widen().is_nan() && dx[4].widen().is_nan(),
-            "rope_backward of {dy:?}: expected NaN at 1 and 4, the pair with the NaN, got {dx:?} ({level})"
+            "rope_backward of {dy:?}: expected NaN at indexes 1 and 4, got {dx:?} ({level})"
         );
         assert!(
             !dx[2].widen().is_finite() && !dx[5].widen().is_finite(),
-            "rope_backward of {dy:?}: expected inf or NaN at 2 and 5, the pair with the infinity, got {dx:?} ({level})"
+            "rope_backward of {dy:?}: expected inf or NaN at indexes 2 and 5, got {dx:?} ({level})"
         );
         let lone = [1.0, 4.0].map(E::from_wide);
         assert_same_bits("the other pair", &[dx[0], dx[3]], &row(&lone, 3, &Rope::default()));

@@ -495,7 +495,7 @@ fn draws_follow_the_probabilities() {
             assert_eq!(
                 (sampled.logprob, sampled.kept),
                 (logprobs[index], logprobs.len()),
-                "{name}: the draw must have the log-probability and the candidate count of the distribution"
+                "{name}: the draw must have the same log-probability and candidate count as the distribution"
             );
             counts[sampled.token as usize] += 1;
         }

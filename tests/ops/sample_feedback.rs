@@ -51,7 +51,7 @@ fn steps_are_those_of_the_definition<E: Bits>() {
         let draw = Draw { seed: rng.random(), row: 0, draw: 0 };
         let step = Step::from(draw).feedback(feedback);
         each_level(|level| {
-            let at = format!("{config:?}, {feedback} bits, {len} tokens, {level}");
+            let at = format!("{config:?}, feedback {feedback}, {len} tokens, {level}");
             let got = sampler.distribution(&logits, None, step).unwrap();
             assert_eq!(
                 got.tokens(),

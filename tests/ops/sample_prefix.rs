@@ -129,7 +129,7 @@ fn assert_cuts<E: Bits>(name: &str, cuts: &[Cut<E>]) {
             assert_eq!(
                 count,
                 cut.expected.len(),
-                "{name}, {how}: expected {} kept tokens of the logits {:?} with {:?}",
+                "{name}, {how}: the filters must keep {} tokens of the logits {:?} with {:?}",
                 cut.expected.len(),
                 cut.logits,
                 cut.config
@@ -183,10 +183,11 @@ fn long_rows_of_neighbours_are_cut_by_their_logits() {
                 let (got, expected) = (kept(&logits, config), kept(&wide, config));
                 assert!(
                     got == expected,
-                    "step {step}, largest logit {max:?}, other logits near {bits:#x}, {config:?}: \
-                     expected f32 logits to keep the same {} tokens as f64 logits, got {} tokens",
-                    expected.len(),
-                    got.len()
+                    "step {step}, largest logit {max:?}, other logits near {:?}, {config:?}: the filters must keep the \
+                     same tokens of f32 and f64 logits, got {} tokens of f32 and {} tokens of f64",
+                    f32::from_bits(bits),
+                    got.len(),
+                    expected.len()
                 );
             }
         }

@@ -209,7 +209,8 @@ fn assert_follows(name: &str, target: &Distribution, accepts: f64, verified: imp
     let deviation = (DRAWS as f64 * accepts * (1.0 - accepts)).sqrt();
     assert!(
         off <= 6.0 * deviation + 1e-6 * DRAWS as f64,
-        "{name}: the sampler must accept about {accepts} * {DRAWS} draft tokens, got {accepted}"
+        "{name}: the sampler must accept about {} of {DRAWS} draft tokens, got {accepted}",
+        accepts * DRAWS as f64
     );
 }
 

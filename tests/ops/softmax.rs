@@ -157,9 +157,9 @@ fn outcomes<E: Bits>() {
             expect("one live", [masked, zero, masked], policy, [zero, one, zero]);
             expect("two live", [one, masked, one], policy, [E::from_wide(0.5), zero, E::from_wide(0.5)]);
         }
-        expect("softmax of -inf only with FullyMasked::Zeros must be 0", [masked; 3], FullyMasked::Zeros, [zero; 3]);
+        expect("softmax of [-inf; 3] with FullyMasked::Zeros must be 0", [masked; 3], FullyMasked::Zeros, [zero; 3]);
         expect(
-            "softmax of -inf only with FullyMasked::Uniform must be 1/3",
+            "softmax of [-inf; 3] with FullyMasked::Uniform must be 1/3",
             [masked; 3],
             FullyMasked::Uniform,
             [third; 3],
@@ -167,7 +167,7 @@ fn outcomes<E: Bits>() {
         assert_eq!(
             outcome([masked; 3], FullyMasked::Error),
             Err(Error::fully_masked("softmax", 1)),
-            "softmax of -inf only with FullyMasked::Error must give an error for row 1 ({level})"
+            "softmax of [-inf; 3] with FullyMasked::Error must give an error for row 1 ({level})"
         );
 
         // Under the same mask, results do not depend on the masked scores.

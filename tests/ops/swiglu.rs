@@ -119,7 +119,7 @@ fn forms<E: Bits>() {
         assert_same_bits("one at a time", &y[..alone.len()], &alone);
         assert!(
             (0..len).all(|i| i % 600 == 0 || y[i].bits() == plain[i].bits()),
-            "swiglu of {len} elements: an element must keep its bits if only other elements change"
+            "swiglu of {len} elements: a result must not change if only other elements of the gate change"
         );
         each_level(|level| {
             let mut room = vec![MaybeUninit::<E>::uninit(); len];

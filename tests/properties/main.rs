@@ -229,7 +229,12 @@ fn every_instruction_set<E: Bits>() {
         proptest!(generate::cases(CASES), |(case in prop_oneof![valid::<E>(op), anything::<E>(op)])| {
             let expected = with_level(Level::Portable, || outcome(&case)).unwrap();
             each_level(|level| {
-                assert_eq!(outcome(&case), expected, "{} on {level}: expected the bits of the portable level", op.name);
+                assert_eq!(
+                    outcome(&case),
+                    expected,
+                    "{} on {level}: expected the same bits as on the portable level",
+                    op.name
+                );
             });
         });
     }
@@ -242,7 +247,11 @@ fn every_number_of_threads<E: Bits>() {
             let on = |threads, level| on_threads(threads, level, || outcome(&case));
             let expected = on(1, Level::Portable);
             each_level(|level| {
-                assert!(on(2, level) == expected, "{} on {level}: 2 threads must give the bits of 1 thread", op.name);
+                assert!(
+                    on(2, level) == expected,
+                    "{} on {level}: 2 threads must give the same bits as 1 thread on the portable level",
+                    op.name
+                );
             });
         });
     }

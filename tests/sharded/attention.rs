@@ -309,7 +309,7 @@ fn other_shapes_and_cuts() {
     });
     assert!(
         matches!(errors[2], Error::ShapeMismatch { argument: "k", .. }),
-        "rank 2, one key too few: expected a ShapeMismatch error about k, got {}",
+        "rank 2 with one key too few: expected a ShapeMismatch error about k, got {}",
         errors[2]
     );
     assert_said(&errors, &["255 keys", "512..768"]);

@@ -299,7 +299,8 @@ fn attention_takes_what_256_keys_come_to() {
             assert_eq!(
                 of_type::<f32>(ranks, queries, &window),
                 last,
-                "attention of {queries} queries, window 100, {ranks} ranks must exchange the expected number of bytes"
+                "attention with window 100 of {queries} queries on {ranks} ranks must exchange the expected number of \
+                 bytes"
             );
         }
     }

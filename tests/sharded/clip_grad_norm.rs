@@ -223,7 +223,7 @@ fn assert_alike(errors: &[Error; 3], expected: &str, rank: Option<usize>) {
         );
         assert!(
             matches!(error, Error::Collective { rank: named, .. } if *named == rank),
-            "clip_grad_norm: expected a Collective error about rank {rank:?}, got {error:?}"
+            "clip_grad_norm: expected a Collective error with the rank {rank:?}, got {error:?}"
         );
     }
 }
@@ -359,7 +359,7 @@ fn what_one_rank_refuses_or_has_otherwise() {
                 "clip_grad_norm: the error must contain {expected:?}, got {error}"
             );
             match rank {
-                2 => assert_eq!(error.row(), row, "rank {rank}: expected row {row:?} in the error, got {error}"),
+                2 => assert_eq!(error.row(), row, "rank {rank}: the row of the error must be {row:?}, got {error:?}"),
                 _ => assert!(
                     matches!(error, Error::Collective { rank: Some(2), .. }),
                     "clip_grad_norm on rank {rank}: expected a Collective error about rank 2, got {error:?}"

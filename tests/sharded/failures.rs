@@ -61,7 +61,7 @@ fn another_shape_op_type_or_option() {
     assert!(errors[1..].iter().all(|error| error.to_string().starts_with("softmax: rank 0 calls logsumexp")));
     assert!(
         errors[0].to_string().starts_with("logsumexp: rank 0 calls"),
-        "error of rank 0: expected \"logsumexp: rank 0 calls\", got {}",
+        "rank 0: the error must start with `logsumexp: rank 0 calls`, got {}",
         errors[0]
     );
     let errors = with(3, |comm, own, _| {

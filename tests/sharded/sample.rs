@@ -382,7 +382,7 @@ fn what_needs_a_top_k_first() {
             );
             assert!(
                 error.to_string().contains("a top-k before it"),
-                "sample with {argument}: expected \"a top-k before it\" in the error, got {error}"
+                "sample with {argument}: the error must contain `a top-k before it`, got {error}"
             );
         }
         assert_eq!(sampled[3].as_ref().unwrap().kept, 100);
@@ -417,7 +417,7 @@ fn ranks_with_other_requests_are_named() {
             );
             assert!(
                 error.to_string().contains("requests of digest"),
-                "ranks with different requests: expected \"requests of digest\" in the error, got {error}"
+                "ranks with different requests: the error must contain `requests of digest`, got {error}"
             );
         }
     }

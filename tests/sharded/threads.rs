@@ -49,7 +49,7 @@ fn what_does_not_fit_is_an_error_for_all() {
         );
         assert!(
             error.to_string().contains("rank 1 calls max with 2"),
-            "rank {rank}: expected \"rank 1 calls max with 2\" in the error, got {error}"
+            "rank {rank}: the error must contain `rank 1 calls max with 2`, got {error}"
         );
     }
     let got = on_ranks(2, LONG, |rank, comm| if rank == 0 { comm.sum(&mut [1]) } else { comm.max(&mut [1]) });

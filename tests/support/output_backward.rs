@@ -140,7 +140,12 @@ pub fn check_scaled<G: FromOutput, E: Element>(
         let got = row::<G, E>(y, dy, &options);
         truth.check(checker, &format!("{what}, {level}"), dy, &got);
         for (i, y) in y.iter().enumerate().filter(|(_, y)| **y == G::masked::<E>()) {
-            assert_eq!(got[i].bits(), 0, "{what}, {level}: expected 0 at {i}, where y is {y:?}, got {:?}", got[i]);
+            assert_eq!(
+                got[i].bits(),
+                0,
+                "{what}, {level}: expected 0 at index {i}, where y is {y:?}, got {:?}",
+                got[i]
+            );
         }
     });
     truth

@@ -314,7 +314,7 @@ fn weights_that_were_overwritten_are_taken_as_they_are() {
     let master = run.state().master.clone().unwrap();
     assert!(
         (master[0] - (1.0 - 11e-5)).abs() < 1e-6 && (master[1] - (0.5 - 1e-5)).abs() < 1e-6,
-        "AdamW with weight 1 set to 0.5: the master weights must be 1 - 11e-5 and 0.5 - 1e-5, got {master:?}"
+        "AdamW with the weight at index 1 set to 0.5: expected the master weights [0.99989, 0.49999], got {master:?}"
     );
 }
 

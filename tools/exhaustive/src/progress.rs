@@ -74,7 +74,10 @@ impl Progress {
         if !is_same || stored.chunks > CHUNKS {
             return Err(Error::damaged(
                 &path,
-                "the function, instruction set, sample and number of chunks must match the file's name",
+                format!(
+                    "it must have the function, instruction set and sample of the file's name, and at most {CHUNKS} \
+                     finished chunks"
+                ),
             ));
         }
         if stored.provenance != self.provenance {

@@ -40,7 +40,7 @@ fn a_tiny_input_of_silu_is_above_the_tie() {
                 assert_eq!(
                     (value.to_bits(), by_mpfr),
                     (expected, false),
-                    "{name} of {x:e}: expected the f32 just above x / 2, without a call of MPFR"
+                    "{name} of {x:e} must be the f32 just above x / 2. The reference must not call MPFR"
                 );
                 assert_eq!(
                     function.exactly(x).expect("MPFR must round the result for a tiny input").to_bits(),
@@ -119,7 +119,7 @@ fn formulas_say_which_zero_it_is() {
             assert_eq!(
                 formula(x).rounded().map(f32::to_bits),
                 Some((-0.0f32).to_bits()),
-                "{x:e}: expected a result of -0"
+                "the formula of silu, gelu or gelu_tanh at {x:e} must give -0"
             );
         }
     }

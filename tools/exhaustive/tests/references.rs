@@ -134,7 +134,7 @@ fn results_that_are_not_plain_numbers_are_those_of_the_pages() {
         assert_eq!(
             values,
             [-0.0, -0.0, -0.0, -0.0, 0.0, inf].map(f32::to_bits),
-            "{name}: expected a zero with the sign of x for every x except inf, and inf for inf"
+            "{name} of -inf, -1e30, -1e3, -0, 0 and inf: expected the bits of -0, -0, -0, -0, 0 and inf"
         );
     }
     for name in ["tanh", "erf", "expm1", "log1p", "sqrt"] {

@@ -46,7 +46,7 @@ pub fn parse(text: &str) -> Result<Vec<Level>> {
     for line in lines.by_ref().take_while(|line| *line != COLUMNS) {
         let fact: Vec<&str> = line.trim_start_matches("# ").splitn(3, '\t').collect();
         let [level, name, fact] = fact[..] else {
-            anyhow::bail!("a line must be a level, a name and a text with tabs between, got {line:?}")
+            anyhow::bail!("expected a line with a level, a name and a text, separated by tabs, got {line:?}")
         };
         of_name(&mut levels, level).facts.insert(name.into(), fact.into());
     }

@@ -30,7 +30,7 @@ fn races_of_writes() {
     assert!(run(same, 1).is_ok());
     assert!(
         run("mov.u32 %r2, shared;\nst.shared.u32 [%r2], 7;", 64).is_ok(),
-        "writes of the same value by all threads must not be a race"
+        "writes of the same value by all threads must not be reported as a race"
     );
     let atomic = "mov.u32 %r2, shared;\nsetp.eq.s32 %p1, %r1, 0;\n@%p1 st.shared.u32 [%r2], 0;\nbar.sync 0;\n\
         atom.shared.add.u32 %r3, [%r2], 1;\nbar.sync 0;\nld.shared.u32 %r4, [%r2];\n@%p1 st.global.u32 [%rd1], %r4;";
