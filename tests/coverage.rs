@@ -113,8 +113,8 @@ fn ops_are_in_every_table() {
                 assert!(accuracy::bound(name, *dtype).is_some(), "the op {name} must have an error bound in {dtype}");
                 assert!(
                     digest.contains(&format!("\n{name} {dtype} ")),
-                    "`tests/vectors/digest.tsv` must have cases of {name} in {dtype}, which `EVENKEEL_BLESS=1 cargo test \
-                     --test digest --features testing` writes"
+                    "`tests/vectors/digest.tsv` must have cases of {name} in {dtype}; to add them, run \
+                     `EVENKEEL_BLESS=1 cargo test --test digest --features testing`"
                 );
             }
         }
@@ -178,7 +178,8 @@ fn setters_make_options_anew() {
         let text = fs::read_to_string(&path).unwrap();
         assert!(
             !text.contains("(mut self"),
-            "{}: a setter of options must not take `mut self`, because it could change the caller's options",
+            "{}: a setter of options must not take `mut self`. Because of a bug in Rust (rust-lang/rust#155241), it \
+             could change the caller's options",
             path.display()
         );
     }
@@ -221,7 +222,11 @@ fn doc_comments_begin_with_a_verb_or_noun() {
             previous = text;
         }
     }
-    assert!(found.is_empty(), "these doc comments must begin with a verb or a noun instead:\n{}", found.join("\n"));
+    assert!(
+        found.is_empty(),
+        "doc comments must begin with a verb or a noun, but these begin with another word:\n{}",
+        found.join("\n")
+    );
 }
 
 /// Generates the rows of the index of `docs/accuracy`: the bounds with their evidence.
@@ -266,7 +271,7 @@ fn bounds_have_evidence() {
         let is_exact = bound.ulps == 0.5;
         assert!(
             is_exact || evidence.kind != accuracy::Kind::Exhaustive,
-            "{}: evidence of the kind Exhaustive must belong to a bound of 0.5 ULP, got a bound of {} ULP",
+            "{}: only a bound of 0.5 ULP may have evidence of the kind Exhaustive, got a bound of {} ULP",
             bound.op,
             bound.ulps
         );

@@ -140,7 +140,11 @@ impl Checked<'_> {
         ];
         for (argument, value, is_there) in parameters {
             if let Some(value) = value.filter(|_| !is_there) {
-                return self.refuse(argument, value, format!("left unset: the {} profile has none", rules.name));
+                return self.refuse(
+                    argument,
+                    value,
+                    format!("left unset: the {} profile does not support it", rules.name),
+                );
             }
         }
         Ok(())

@@ -93,7 +93,7 @@ fn attribute_values() {
             "sample",
             logits.clone(),
             json!({"profile": "hf", "xtc_probability": 0.5}),
-            "it must be left unset: the hf profile has none",
+            "it must be left unset: the hf profile does not support it",
         ),
         invalid("sample", logits.clone(), json!({"profile": "hf", "temperature": 0}), "temperature is 0"),
         invalid("sample", logits.clone(), json!({"typical_p": 0}), "typical_p is 0"),

@@ -45,7 +45,7 @@ fn rms_norm_of_squares_beyond_f32() -> Result<()> {
         assert_eq!(
             y.to_vec2::<f32>()?,
             [[1.0, -1.0, 1.0, 1.0]],
-            "rms_norm of elements of magnitude {magnitude}: expected elements of 1 and -1, with the signs of the input"
+            "rms_norm of [x, -x, x, x] with x = {magnitude}: expected [1, -1, 1, 1]"
         );
     }
     // The squares of this row overflow bf16.

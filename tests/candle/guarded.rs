@@ -119,12 +119,12 @@ fn sampling_from_tensors() -> Result<()> {
         assert_eq!(
             guarded::sample_rows(&logits, &sampler, None, &draws)?,
             want,
-            "layout {layout}: tensors and slices must give the same tokens"
+            "layout {layout}: calls with tensors and with slices must draw the same tokens"
         );
         assert_eq!(
             guarded::distributions(&logits, &sampler, None, &draws)?,
             sampler.distributions(rows, None, &draws)?,
-            "layout {layout}: tensors and slices must give the same distributions"
+            "layout {layout}: calls with tensors and with slices must return the same distributions"
         );
     }
     let keep: Vec<u8> = (0..50).map(|i| u8::from(i % 7 == 0)).collect();

@@ -108,7 +108,8 @@ fn nothing_flows_from_beyond_a_clamp() -> Result<()> {
         assert_eq!(
             [&dx[..4], &dx[6..]].concat(),
             [1.0, 0.0, 0.0, 0.0, 0.0],
-            "gradient of clamped_exp in {dtype:?}: expected 1 at x = 0, and 0 at infinities and above the maximum"
+            "gradient of clamped_exp in {dtype:?}: it must be 1 at x = 0. It must be 0 at inf, at -inf and above the \
+             maximum"
         );
         let want = (-1f64).exp();
         assert!((dx[4] - want).abs() <= 0.51 * ours.limits().epsilon * want && dx[5].is_nan());
@@ -116,7 +117,8 @@ fn nothing_flows_from_beyond_a_clamp() -> Result<()> {
         assert_eq!(
             [&dx[..3], &dx[4..5], &dx[6..]].concat(),
             [0.0, 0.0, 0.0, 0.0, 1.0],
-            "gradient of clamped_log in {dtype:?}: expected 1 at x = 1, and 0 at infinities and below the floor"
+            "gradient of clamped_log in {dtype:?}: it must be 1 at x = 1. It must be 0 at inf, at -inf and below the \
+             floor"
         );
         assert!(dx[3] < 1e-4 && dx[5].is_nan());
     }

@@ -37,7 +37,7 @@ pub fn keeps_context<T>(what: &str, mut call: impl FnMut() -> T) -> T {
             return result;
         }
     }
-    unreachable!("the loop must return while the engine's context is current")
+    unreachable!("the loop ended without a return; its last context must be ENGINE")
 }
 
 fn stream() -> Arc<CudaStream> {

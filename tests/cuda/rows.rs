@@ -34,7 +34,8 @@ fn compare<E: DeviceElement + Bits>(
         let differs = got.iter().zip(&expected).position(|(a, b)| a.bits() != b.bits());
         assert_eq!(
             differs, None,
-            "{what} of {rows}x{cols}: expected the same bits on CUDA as on the CPU, first difference at {differs:?}"
+            "{what} of {rows}x{cols}: expected the same bits on CUDA as on the CPU, first difference at index \
+             {differs:?}"
         );
     }
 }
@@ -210,7 +211,8 @@ fn heads_at_the_positions_of_their_tokens() {
         let got = stream.clone_dtoh(&on_device).unwrap();
         assert!(
             got.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits())),
-            "{rotated} columns rotated, interleaved {interleaved}: expected the same bits on CUDA as on the CPU"
+            "rope_heads, {rotated} rotated columns, interleaved {interleaved}: expected the same bits on CUDA as on \
+             the CPU"
         );
     }
 }

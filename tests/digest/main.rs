@@ -56,8 +56,8 @@ fn assert_committed(level: Level, of_16_bits: bool) {
     assert_eq!(
         cases.len(),
         committed.len(),
-        "`digest.tsv` must have as many cases as this test; after adding cases, run `EVENKEEL_BLESS=1 cargo test --test \
-         digest --features testing`"
+        "`digest.tsv` must have as many cases as this test; after adding cases, run `EVENKEEL_BLESS=1 cargo test \
+         --test digest --features testing`"
     );
     if !level.is_available() {
         return;
@@ -173,8 +173,8 @@ fn every_environment_gives_the_committed_bits() {
     let counts: Vec<_> = wrong.iter().map(|(environment, wrong)| (environment, wrong.len(), wrong.first())).collect();
     assert!(
         wrong.values().all(Vec::is_empty),
-        "each floating-point environment must give the expected digests, but some of {} cases and {} large \
-         cases do not: {counts:#?}",
+        "each floating-point environment must give the expected digests of {} cases and {} large cases; wrong \
+         digests, as (environment, count, first): {counts:#?}",
         chosen.len(),
         large.len()
     );

@@ -48,7 +48,7 @@ fn no_call_traps_where_the_host_has_unmasked_exceptions() {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),
-        "no call may trap with unmasked exceptions, but the process ended with {} in the call {:?}",
+        "no call may trap when floating-point exceptions are unmasked, but the process ended with {} in the call {:?}",
         output.status,
         printed.lines().last()
     );

@@ -128,7 +128,7 @@ fn check(environment: Option<Environment>, panics: bool) {
     assert_eq!(
         report.op("softmax").infinite,
         1,
-        "the report must count the infinite row of the softmax call after the wait: {report}"
+        "the report must count the row with an infinity that softmax reads after the wait, got: {report}"
     );
     assert_eq!(
         report.op("sample").rows,

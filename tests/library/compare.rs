@@ -77,8 +77,8 @@ fn one_ulp_too_far_is_too_far() {
             assert_eq!(
                 passes(got, exact, steps as f64),
                 ulps <= steps as f64,
-                "`within` with a bound of {steps} ULP must accept {got} for {value} if and only if the error, {ulps} ULP, is \
-                 within the bound"
+                "`within` must {} {got} for {value}: the error is {ulps} ULP, and the bound is {steps} ULP",
+                if ulps <= steps as f64 { "accept" } else { "reject" }
             );
         }
     }
@@ -126,7 +126,7 @@ fn the_ulp_of_every_bf16_is_the_distance_to_the_next() {
         assert_eq!(
             ulp::size::<bf16>(value.widen()),
             distance,
-            "the size of an ULP at {value} must be {distance}, the distance to the next larger magnitude"
+            "the size of an ULP at {value} must be {distance}, which is the distance to a neighbouring value"
         );
         assert_eq!(ulp::error(value, value.widen()), 0.0);
         // A number halfway between two neighbours is half an ULP from each.

@@ -58,7 +58,8 @@ fn assert_near(what: &str, got: DoubleDouble, expected: DoubleDouble, digits: i3
     let error = ((got - expected) / expected).abs().to_f64();
     assert!(
         error <= 2f64.powi(-digits),
-        "{what}: expected {expected:?} with a relative error of at most 2^-{digits}, got {got:?} with 2^{:.1}",
+        "{what}: expected {expected:?} with a relative error of at most 2^-{digits}, got {got:?} with a relative \
+         error of 2^{:.1}",
         error.log2()
     );
 }
@@ -294,7 +295,8 @@ fn references_keep_to_their_pages() {
     for (size, dz) in sizes.iter().zip(dz) {
         assert!(
             (size - expected).abs() < 1e-15 && (dz.abs() - expected).abs() < 1e-15,
-            "cross_entropy_backward, softcap 1: expected {expected} for |gradient| and |term|, got {dz} and {size}"
+            "cross_entropy_backward, softcap 1: expected a gradient and a largest term of magnitude {expected}, got \
+             the gradient {dz} and the largest term {size}"
         );
     }
 }

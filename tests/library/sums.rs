@@ -8,7 +8,11 @@ fn vectors(rule: &str) -> Vec<Vec<&'static str>> {
     let lines = include_str!("../vectors/sums.tsv").lines().filter(|line| !line.starts_with('#'));
     let fields: Vec<Vec<&str>> =
         lines.map(|line| line.split('\t').collect()).filter(|f: &Vec<_>| f[0] == rule).collect();
-    assert!(fields.len() >= 10, "expected at least 10 lines for {rule} in `sums.tsv`, got {}", fields.len());
+    assert!(
+        fields.len() >= 10,
+        "`sums.tsv` must have at least 10 lines that start with {rule:?}, got {}",
+        fields.len()
+    );
     fields
 }
 
@@ -72,12 +76,13 @@ fn binned_sum_gives_the_bits_of_the_vectors_in_any_order() {
         let [n, k, step] = [1, 2, 3].map(|i| fields[i].parse::<i32>().unwrap());
         let term = |i: usize| (f64::from(unit(i)) + 1.0) * 2f64.powi(k - step * (i % 5) as i32 - 32);
         let mut terms: Vec<f64> = (0..n as usize).map(term).collect();
-        for order in ["their order", "another order"] {
+        for order in ["the original order", "reverse order"] {
             let sum = binned_sum(&terms);
             assert_eq!(
                 format!("{:016x}", sum.to_bits()),
                 fields[4],
-                "binned_sum of the {n} terms for k = {k} and step = {step}, added in {order}: expected the bits of `sums.tsv`"
+                "binned_sum of {n} terms generated with k = {k} and step = {step}, in {order}: expected the bits in \
+                 `sums.tsv`"
             );
             terms.reverse();
         }

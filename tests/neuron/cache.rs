@@ -52,11 +52,11 @@ fn a_program_is_compiled_once_and_again_where_its_file_is_damaged() {
         damage(&mut bytes);
         std::fs::write(entry, bytes).unwrap();
         assert_eq!(neff(Target::Trn1), program.hlo());
-        assert_eq!(calls(), 2 + at, "cache entry with damage {at}: the program must be compiled again");
+        assert_eq!(calls(), 2 + at, "cache entry after damage number {at}: the program must be compiled again");
         assert_eq!(
             std::fs::read(entry).unwrap(),
             good,
-            "cache entry with damage {at}: the new compilation must replace the entry"
+            "cache entry after damage number {at}: the new compilation must replace the entry"
         );
     }
     // Each target has its own cache file.

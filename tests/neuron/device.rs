@@ -131,7 +131,7 @@ fn a_nan_is_a_numerical_fault_that_says_where() {
         let fault = loaded.run(&[]).unwrap_err();
         assert!(
             matches!(&fault, Fault::Numerical { program, nan, .. } if program == name && *nan == at),
-            "expected a fault of {name} at {at:?}, got {fault}"
+            "program {name}: expected the fault Numerical with the NaN location {at:?}, got {fault}"
         );
         assert_eq!(fault.action(), Action::Numerical);
         let error = evenkeel::Error::from(fault);
@@ -256,7 +256,8 @@ fn what_keeps_a_device_from_being_opened_is_said() {
     let missing = opened(&[("EVENKEEL_LIBNRT", "/nowhere/libnrt.so.1")]);
     assert!(
         missing.starts_with("FallBack: EVENKEEL_LIBNRT can't be loaded: /nowhere/libnrt.so.1: cannot open"),
-        "`EVENKEEL_LIBNRT` with the path of a missing file: the reason for the fallback must name the path, got: {missing}"
+        "`EVENKEEL_LIBNRT` with the path of a missing file: the reason for the fallback must name the path, got: \
+         {missing}"
     );
     let usual = opened(&[("EVENKEEL_LIBNRT", "")]);
     assert_eq!(

@@ -168,10 +168,11 @@ impl<E: Bits> Case<E> {
                 let allowed = relative * terms[i] + half;
                 let ulps = evenkeel::testing::ulp::error_at(*got, *expected, terms[i] * (1.0 + largest));
                 let bound = accuracy::bound("attention", E::DTYPE).unwrap().ulps;
-                assert!(ulps <= bound, "{what} at {i}: expected an error of at most {bound} ULP, got {ulps} ULP");
+                assert!(ulps <= bound, "{what} at index {i}: expected an error of at most {bound} ULP, got {ulps} ULP");
                 assert!(
                     error <= allowed,
-                    "{what} at {i}: expected {expected:?} within {allowed:e}, got {got:?} with an error of {error:e}"
+                    "{what} at index {i}: expected {expected:?} within {allowed:e}, got {got:?} with an error of \
+                     {error:e}"
                 );
             }
             let error = (E::Exact::from(lse[row]) - expected_lse).abs().to_f64();
@@ -179,7 +180,8 @@ impl<E: Bits> Case<E> {
             let allowed = unit * (of_logits + of_sums) + 2f64.powi(-53) * lse[row].abs();
             assert!(
                 error <= allowed,
-                "{what}: expected the log-sum-exp {expected_lse:?} within {allowed:e}, got {}, an error of {error:e}",
+                "{what}: expected the log-sum-exp {expected_lse:?} within {allowed:e}, got {} with an error \
+                 of {error:e}",
                 lse[row]
             );
         }
@@ -558,7 +560,7 @@ fn nothing_to_attend_to<E: Bits>() {
             let allowed = E::LIMITS.epsilon * 2.0 + 10.0 * keys as f64 * f64::EPSILON;
             assert!(
                 (y.widen() - mean).abs() <= allowed,
-                "attention of {shape:?}, FullyMasked::Uniform: expected the mean of the values, {mean}, got {y:?}"
+                "attention of {shape:?}, FullyMasked::Uniform: expected the mean {mean} of the values, got {y:?}"
             );
         }
         let refused = attention(q, k, v, &options.fully_masked(FullyMasked::Error));
@@ -593,7 +595,7 @@ fn long_rows_of_keys() {
         let mean = case.v.iter().skip(i).step_by(3).map(|&v| f64::from(v)).sum::<f64>() / keys as f64;
         assert!(
             (f64::from(*y) - mean).abs() < 1e-6,
-            "attention with equal logits: expected the mean of the values, {mean}, got {y}"
+            "attention with equal logits: expected the mean {mean} of the values, got {y}"
         );
     }
 }

@@ -160,7 +160,8 @@ impl<R: Real> Sums<R> {
             let ulps = if right { 0.0 } else { ulp::error_at(*got, *expected, at.max(E::LIMITS.min_normal)) };
             assert!(
                 ulps <= bound,
-                "{what} at {i}: expected {expected:?} within {bound} ULP of {at:e}, got {got:?}, off by {ulps} ULP"
+                "{what} at index {i}, ULP at magnitude {at:e}: expected {expected:?} within {bound} ULP, got {got:?} \
+                 with an error of {ulps} ULP"
             );
         }
     }
@@ -227,7 +228,8 @@ fn differences_of_the_forward_pass() {
                     // third derivative, which the central difference neglects.
                     assert!(
                         (derivative - got).abs() < 1e-7,
-                        "attention of {shape:?}, {name} at {i}: expected the finite difference {derivative}, got {got}"
+                        "attention_backward of {shape:?}, {name} at index {i}: expected the finite difference \
+                         {derivative}, got {got}"
                     );
                 }
             }
@@ -239,7 +241,7 @@ fn differences_of_the_forward_pass() {
                 let derivative = (above - below) / (2.0 * STEP);
                 assert!(
                     (derivative - got).abs() < 1e-7,
-                    "attention_backward, dsinks at {i}: expected the finite difference {derivative}, got {got}"
+                    "attention_backward, dsinks at index {i}: expected the finite difference {derivative}, got {got}"
                 );
             }
         }
@@ -332,7 +334,8 @@ fn nothing_to_attend_to<E: Bits>() {
             let allowed = 2.0 * E::LIMITS.epsilon * (1.0 + expected.abs() + rest.widen().abs());
             assert!(
                 (got.widen() - expected).abs() <= allowed,
-                "attention_backward of {shape:?}, FullyMasked::Uniform: expected dv {expected} at {i}, got {got:?}"
+                "attention_backward of {shape:?}, FullyMasked::Uniform: expected a dv of {expected} at index {i}, got \
+                 {got:?}"
             );
         }
         let [q, k, v] = graded.case.views();
@@ -431,7 +434,8 @@ fn products_beyond_the_range<E: Bits>() {
     assert_eq!(
         (a, b),
         (f64::INFINITY, f64::NEG_INFINITY),
-        "expected a dk of inf and -inf, because the exact dk exceeds the range of the type, got {a} and {b}"
+        "attention_backward of 2 keys: expected a dk of inf for the first and -inf for the second, because the exact \
+         dk exceeds the range of the type, got {a} and {b}"
     );
     // In the first of the next two calls, the scale brings the product back into range. In the second call, only an
     // intermediate sum exceeds the range.
@@ -475,11 +479,12 @@ fn nan_and_infinities<E: Bits>() {
             let (seen, kept) = got.dk.split_at(keys * features);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(seen),
-                "{shape:?}, query {row}, NaN in q and {broken:?} in dy: dq of the query and dk of its head must be NaN"
+                "{shape:?}, query {row} with a NaN in q and {broken:?} in dy: dq must be NaN for this query. dk must \
+                 be NaN for every key of its head"
             );
             assert!(
                 nan(&got.dv[..keys * of_values]),
-                "{shape:?}, query {row}, NaN in q and {broken:?} in dy: dv of the query's head must be NaN"
+                "{shape:?}, query {row} with a NaN in q and {broken:?} in dy: dv must be NaN for every key of its head"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;
@@ -491,7 +496,8 @@ fn nan_and_infinities<E: Bits>() {
             let got = graded.run(&options);
             assert!(
                 nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-                "{shape:?}, {broken:?} in dy of query {row}: dq of the query and dv of its head must be NaN"
+                "{shape:?}, query {row} with {broken:?} in dy: dq must be NaN for this query. dv must be NaN for every \
+                 key of its head"
             );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
         }
@@ -503,7 +509,7 @@ fn nan_and_infinities<E: Bits>() {
             let seen = keys - queries + 1;
             assert!(
                 nan(&got.dk[..seen * features]) && nan(&got.dv[..seen * of_values]),
-                "{shape:?}, first query with NaN in q: dk and dv of the keys that it attends to must be NaN"
+                "{shape:?}, a NaN in the first query: dk and dv must be NaN for every key that this query attends to"
             );
             assert_same_bits("dk", &got.dk[seen * features..], &expected.dk[seen * features..]);
             assert_same_bits("dv", &got.dv[seen * of_values..], &expected.dv[seen * of_values..]);
@@ -518,7 +524,8 @@ fn nan_and_infinities<E: Bits>() {
         let got = graded.run(&options);
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-            "{shape:?}, last key with NaN: dq and dv must be NaN for the last query and its head"
+            "{shape:?}, a NaN in the last key: dq must be NaN for the last query. dv must be NaN for every key of its \
+             head"
         );
         if queries <= keys {
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
@@ -528,14 +535,16 @@ fn nan_and_infinities<E: Bits>() {
         let (got, report) = report::scope(|| graded.run(&options));
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dk[..keys * features]),
-            "{shape:?}, last value with inf: dq and dk must be NaN for the last query and its head"
+            "{shape:?}, an inf in the value of the last key: dq must be NaN for the last query. dk must be NaN for \
+             every key of its head"
         );
         assert_same_bits("dv", &got.dv, &expected.dv);
         let report = report.op("attention_backward");
         assert_eq!(
             (report.rows, report.nan + report.infinite > 0),
             (clean.case.rows() as u64, true),
-            "{shape:?}: the report must count every row, and the non-finite rows"
+            "attention_backward of {shape:?}: the report must count all rows. At least one of them must be counted as \
+             NaN or infinite"
         );
     }
 }
@@ -568,7 +577,8 @@ fn one_key_and_keys_alike<E: Bits>() {
             let allowed = (E::LIMITS.epsilon + 256.0 * f64::EPSILON) * terms / keys as f64;
             assert!(
                 (got.widen() - sum / keys as f64).abs() <= allowed,
-                "attention_backward of {shape:?}, queries of zeros: expected dv {sum} / {keys} at {i}, got {got:?}"
+                "attention_backward of {shape:?}, queries of zeros: expected a dv of {sum} / {keys} at index {i}, got \
+                 {got:?}"
             );
         }
     }

@@ -179,7 +179,8 @@ fn threads<E: Bits>() {
                 assert_eq!(
                     (got.0, got.2),
                     (alone.0, alone.2),
-                    "{norm_type:?}, {level}, {threads} threads: expected the bits of a portable run with one thread"
+                    "{norm_type:?}, {level}, {threads} threads: expected the same bits as on the portable level with \
+                     one thread"
                 );
                 assert_same_bits(&format!("{norm_type:?}, {level}, {threads} threads"), &got.1, &alone.1);
             }
@@ -230,7 +231,7 @@ fn one_among_fifty_million() {
         assert_eq!(
             (refused.row(), refused.index()),
             (Some(0), Some(AT)),
-            "clip_grad_norm with {bad} at {AT}: expected an error at index {AT} of tensor 0, got {refused}"
+            "clip_grad_norm with {bad} at index {AT}: expected an error at index {AT} of tensor 0, got {refused}"
         );
         assert!(grads.iter().enumerate().all(|(i, g)| i == AT || *g == 0.25));
         let mut torch = grads.clone();
@@ -239,7 +240,8 @@ fn one_among_fifty_million() {
         let others = torch.iter().enumerate().filter(|(i, _)| *i != AT);
         assert!(
             torch[AT].is_nan() && others.into_iter().all(|(_, g)| g.is_nan() == bad.is_nan()),
-            "ClipMode::Torch with {bad} at {AT}: element {AT} must be NaN; other elements must be NaN only if {bad} is"
+            "ClipMode::Torch with {bad} at index {AT}: expected NaN at this index. Other elements must become NaN if \
+             and only if the input has a NaN"
         );
     }
 }

@@ -292,7 +292,7 @@ fn where_engines_differ() {
 fn refusals_name_what_a_profile_has_not() {
     let refused = |config: SamplerConfig| config.validate().unwrap_err().to_string();
     let hf = SamplerConfig::default().profile(Profile::HuggingFace);
-    let expected = "sample: xtc_probability is 0.5; it must be left unset: the hf profile has none";
+    let expected = "sample: xtc_probability is 0.5; it must be left unset: the hf profile does not support it";
     assert_eq!(refused(hf.xtc(0.5, 0.1)), expected);
     assert_eq!(refused(hf.temperature(0.0)), "sample: temperature is 0; it must be finite and above 0");
     assert_eq!(refused(hf.top_p(-0.5)), "sample: top_p is -0.5; it must be not negative");

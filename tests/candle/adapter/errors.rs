@@ -46,7 +46,7 @@ fn arguments_that_do_not_fit_are_typed() -> Result<()> {
         let name = typed(&error).map(Error::name);
         assert!(
             matches!(name, Some("InvalidArgument" | "ShapeMismatch")),
-            "expected an InvalidArgument or ShapeMismatch error of Evenkeel in candle's error, got {error}"
+            "candle's error must contain Evenkeel's error InvalidArgument or ShapeMismatch, got {error}"
         );
     }
     let error = sample_rows(&x, None, &[]).unwrap_err();

@@ -40,7 +40,7 @@ pub fn assert_bits<E: Number>(xs: &Tensor, dims: &[usize], expected: &[E]) -> Re
     assert_eq!(
         bits(&elements(xs)?),
         bits(expected),
-        "tensors and slices must give the same bits in {}",
+        "calls with tensors and with slices must return the same bits in {}",
         std::any::type_name::<E>()
     );
     Ok(())

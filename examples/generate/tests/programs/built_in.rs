@@ -84,7 +84,7 @@ fn what_can_not_be_used_is_said_before_anything_is_played() {
         (&["--tokens", "0"], "0 is not in 1.."),
         (&["--prompt", "a", "--top-k", "0"], "top_k is 0"),
         (&["--prompt", "a", "--profile", "gpt"], "the engine must be one of evenkeel, hf, vllm, llama_cpp, candle"),
-        (&["--prompt", "a", "--profile", "hf", "--xtc-probability", "0.5"], "the hf profile has none"),
+        (&["--prompt", "a", "--profile", "hf", "--xtc-probability", "0.5"], "the hf profile does not support it"),
         (&["--prompt", "a", "--chat"], "--model"),
     ];
     for (arguments, why) in cases {
