@@ -21,7 +21,9 @@ fn main() {
         eprintln!("evenkeel: {message}");
     }
     if missing.iter().any(Option::is_some) {
-        eprintln!("evenkeel: the feature `full` enables all features but those that need MPI or CUDA to be installed");
+        eprintln!(
+            "evenkeel: the feature `full` enables all features except those that need MPI or CUDA to be installed"
+        );
         exit(1);
     }
 }

@@ -72,8 +72,8 @@ def of_kernel(listed, kernel, pieces, elements, shuffles):
     for writes in range(8, -1, -1):
         if length := shortest(found, labels, (pieces, pieces, 2 * elements + shuffles, writes)):
             return length
-    raise SystemExit(f"{kernel}: expected a path through the machine code with {pieces} reads and {pieces} writes "
-                     f"of 16 bytes and {elements} exponentials, found none")
+    raise SystemExit(f"{kernel}: the machine code must have a path with {pieces} reads of 16 bytes, "
+                     f"{pieces} writes of 16 bytes and {elements} exponentials, but has none")
 
 
 def table(listed):

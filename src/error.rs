@@ -86,7 +86,7 @@ pub enum Error {
         backend: &'static str,
     },
     /// The input holds a NaN, which the op rejects. Clipping rejects infinities too.
-    #[error("{op}: row {row} of the input has {value} at {index}; check the op that produced this input")]
+    #[error("{op}: row {row} of the input has {value} at index {index}; check the op that produced this input")]
     #[non_exhaustive]
     NonFiniteInput {
         /// Name of the op that was called.
@@ -216,7 +216,7 @@ pub enum Error {
     },
     /// A rank's shard of a tensor holds a NaN or an infinity.
     #[cfg(feature = "sharded")]
-    #[error("{op}: rank {rank} has {value} at {index} of tensor {row}; check the op that produced this tensor")]
+    #[error("{op}: rank {rank} has {value} at index {index} of tensor {row}; check the op that produced this tensor")]
     #[non_exhaustive]
     NonFiniteShard {
         /// Name of the op that was called.

@@ -120,7 +120,7 @@ impl Geometry {
             return Err(Error::shape(
                 "view",
                 "stride",
-                format!("{rows} rows of {stride} elements"),
+                format!("a value of {stride} for {rows} rows"),
                 "a count of elements below 2^64",
             ));
         }

@@ -107,7 +107,7 @@ fn threads_keep_small_buffers_until_they_are_released() {
         let kept = bytes_left(&row, &logits, [128, 128]);
         assert!(
             kept.iter().all(|bytes| (1..=32 << 20).contains(bytes)),
-            "each call must leave 1 byte to 32 MiB of buffers allocated, got {kept:?} bytes"
+            "expected each call to keep buffers between 1 byte and 32 MiB, but the calls kept {kept:?} bytes"
         );
         let again = bytes_left(&row, &logits, [128, 128]);
         assert_eq!(again, [0; 4], "the second call of an op must use the buffers that the first call left");

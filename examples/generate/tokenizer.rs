@@ -51,5 +51,5 @@ fn by_expression(digits: &str) -> Result<PreTokenizerWrapper> {
     let [before, after] = SPLIT;
     let expression = SplitPattern::Regex(format!("{before}{digits}{after}"));
     let split = Split::new(expression, SplitDelimiterBehavior::Isolated, false);
-    Ok(split.map_err(|e| anyhow!("can't compile the expression that splits texts: {e}"))?.into())
+    Ok(split.map_err(|e| anyhow!("can't compile the regular expression of the pre-tokenizer: {e}"))?.into())
 }

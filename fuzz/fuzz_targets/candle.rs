@@ -133,7 +133,7 @@ fn in_place(case: &Case, base: &Tensor) {
         }
         (Err(_), _) => assert_eq!(after, before, "{case:?}: a call that returns an error must not change the tensor"),
         (Ok(()), Err(error)) => {
-            panic!("{case:?}: the in-place form must return the error of the allocating form: {error}")
+            panic!("{case:?}: the in-place form must fail, because the allocating form failed with: {error}")
         }
     }
 }

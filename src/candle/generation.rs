@@ -140,7 +140,7 @@ impl LogitsProcessor {
         f(&mut probabilities);
         let refused = in_default(|| probabilities.iter().position(|p| !(p.is_finite() && *p >= 0.0)));
         if let Some(index) = refused {
-            let value = format!("{} at {index}", probabilities[index]);
+            let value = format!("{} at index {index}", probabilities[index]);
             Err(Typed::invalid("sample", "a probability", value, "finite and not negative"))?;
         }
         let weights: Vec<f64> = in_default(|| probabilities.into_iter().map(f64::from).collect());

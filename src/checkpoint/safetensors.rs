@@ -26,7 +26,8 @@ pub(crate) fn read(path: &Path, number: usize, mut file: File, length: u64) -> R
     let header = u64::from_le_bytes(prefix);
     let limit = (length - 8).min(LONGEST_HEADER);
     if header > limit {
-        let reason = if limit == LONGEST_HEADER { "the longest supported" } else { "the number of bytes after it" };
+        let reason =
+            if limit == LONGEST_HEADER { "the longest supported" } else { "the number of bytes left in the file" };
         return Err(Error::header(path, "the header's length", header, format!("at most {limit}, {reason}")));
     }
     let mut json = vec![0; header as usize];

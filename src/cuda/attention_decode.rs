@@ -253,9 +253,9 @@ pub(super) fn window(options: &Attention<'_>) -> Result<u32> {
     let Some(mask) = options.mask else { return Ok(0) };
     let others = Mask { causal: false, window: None, ..mask.clone() };
     if !others.is_none() || mask.offset.is_some() {
-        let expected = "a mask with a window, causality or both: lengths are in the cache, and keep flags, biases and \
-                        offsets are not supported";
-        return Err(Error::invalid(OP, "mask", "a mask with other parts", expected));
+        let expected = "a mask with a window, causality or both. The lengths come from the cache. Keep flags, biases \
+                        and offsets are not supported";
+        return Err(Error::invalid(OP, "mask", "a mask with lengths, keep flags, a bias or an offset", expected));
     }
     match mask.window {
         Some(0) => Err(Error::invalid(OP, "window", 0, "at least 1")),

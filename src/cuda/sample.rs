@@ -471,7 +471,9 @@ mod tests {
                         let share = steps(dtype, cols).div_ceil(WARPS_OF_PART * parts);
                         assert!(
                             parts <= MOST_PARTS && share * (16 / bytes) <= 511,
-                            "{cols} columns, {parts} parts: expected at most {MOST_PARTS} parts and 511 logits per lane"
+                            "{cols} columns: expected at most {MOST_PARTS} parts, got {parts}. \
+                             Expected at most 511 logits per lane, got {}",
+                            share * (16 / bytes)
                         );
                     }
                     first += if is_last { of_launch } else { 0 };

@@ -260,7 +260,7 @@ mod tests {
                 assert_eq!(
                     left,
                     on(level, &terms),
-                    "{what}: merging the sums before and after term {at} must give the sum of all terms"
+                    "{what}, split at index {at}: merging the sums of both parts must give the sum of all terms"
                 );
             }
         }

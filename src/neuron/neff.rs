@@ -29,8 +29,8 @@ pub(super) fn is_whole(bytes: &[u8], logical_cores: u8) -> Result<(), String> {
         return Err(format!("the header says that {data} bytes follow, but {} bytes follow", bytes.len() - HEADER));
     }
     // Older compilers leave this field 0, which means one physical core.
-    let cores = bytes.get(552..556).and_then(|field| field.try_into().ok()).map_or(0, u32::from_le_bytes);
-    if cores.max(1) != u32::from(logical_cores) {
+    let cores = bytes.get(552..556).and_then(|field| field.try_into().ok()).map_or(0, u32::from_le_bytes).max(1);
+    if cores != u32::from(logical_cores) {
         return Err(format!("the NEFF is for {cores} physical cores per logical core; it must be for {logical_cores}"));
     }
     Ok(())

@@ -66,10 +66,10 @@ impl<'a> Attention<'a> {
         let [batch, heads, _, features] = q;
         let [_, of_keys, keys, _] = k;
         if k != [batch, of_keys, keys, features] {
-            return Err(mismatch(op, "k", k, format!("[{batch}, heads, keys, {features}] to match q")));
+            return Err(mismatch(op, "k", k, format!("shape [{batch}, heads, keys, {features}] to match q")));
         }
         if v[..3] != k[..3] {
-            return Err(mismatch(op, "v", v, format!("[{batch}, {of_keys}, {keys}, features] to match k")));
+            return Err(mismatch(op, "v", v, format!("shape [{batch}, {of_keys}, {keys}, features] to match k")));
         }
         if heads != 0 && (of_keys == 0 || !heads.is_multiple_of(of_keys)) {
             return Err(mismatch(op, "k", k, format!("a number of heads that divides the {heads} heads of q")));
@@ -115,7 +115,7 @@ impl<'a> Attention<'a> {
 const MOST_EMPTY_PAIRS: u128 = 1 << 32;
 
 fn mismatch(op: &'static str, argument: &'static str, shape: [usize; 4], expected: String) -> Error {
-    Error::shape(op, argument, format!("{shape:?}"), expected)
+    Error::shape(op, argument, format!("shape {shape:?}"), expected)
 }
 
 pub(crate) const OP: &str = "attention";

@@ -84,7 +84,10 @@ impl AttentionPartial {
                 OP,
                 "first key",
                 first,
-                format!("at most {all} - {}: the number of all keys minus the keys of the shard", k.shape()[2]),
+                format!(
+                    "at most {all} - {}, the number of all keys minus the number of keys in the shard",
+                    k.shape()[2]
+                ),
             ));
         };
         if !first.is_multiple_of(KEYS) || first > all {
@@ -157,7 +160,7 @@ impl AttentionPartial {
                 return Err(Error::invalid(
                     OP,
                     "partial",
-                    format!("merged without key {}", missing * KEYS),
+                    format!("missing the shard with key {}", missing * KEYS),
                     "merged from all shards",
                 ));
             }
@@ -260,7 +263,7 @@ impl AttentionPartial {
         while !rest.is_empty() {
             let Some((part, behind)) = Parts::from_words(shape, among.clone(), rest)? else {
                 let got =
-                    format!("an invalid block in the {} words from word {} on", rest.len(), words.len() - rest.len());
+                    format!("an invalid block at or after index {} of {} words", words.len() - rest.len(), words.len());
                 return Err(Error::shape(OP, "words", got, "complete blocks of keys in ascending order"));
             };
             among.start = part.blocks().end;

@@ -82,7 +82,11 @@ impl<'a> Adjustments<'a> {
     pub fn apply<E: Element>(&self, row: usize, mut part: LogitSliceMut<'_, E>, history: &mut History) -> Result<()> {
         let known = |argument, token: u32| match part.all {
             n if (token as usize) < n => Ok(()),
-            n => Err(Error::invalid_in_row(OP, argument, row, token, format!("below {n}, the vocabulary size"))),
+            n => {
+                let (value, expected) =
+                    (format!("a list with token {token}"), format!("a list of tokens below {n}, the vocabulary size"));
+                Err(Error::invalid_in_row(OP, argument, row, value, expected))
+            }
         };
         let Step { prompt, output, bias, bad_words, .. } = self.step;
         bias.iter().try_for_each(|&(token, _)| known("bias", token))?;

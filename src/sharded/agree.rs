@@ -91,16 +91,25 @@ fn covers(op: &'static str, columns: &[Range<usize>], all: usize) -> Result<()> 
     for rank in ranks {
         let own = &columns[rank];
         if own.start > end {
-            return Err(at(op, rank, format!("no rank has columns {end}..{}, before those of rank {rank}", own.start)));
+            return Err(at(
+                op,
+                rank,
+                format!("no rank has columns {end}..{}, which come before the columns of rank {rank}", own.start),
+            ));
         }
         if own.start < end {
-            let reason = format!("rank {rank} has columns {own:?}, but rank {last} already has those up to {end}");
+            let reason =
+                format!("rank {rank} has columns {own:?}, but rank {last} already has the columns up to {end}");
             return Err(at(op, rank, reason));
         }
         (end, last) = (own.end, rank);
     }
     if end != all {
-        return Err(at(op, last, format!("no rank has columns {end}..{all}, after those of rank {last}")));
+        return Err(at(
+            op,
+            last,
+            format!("no rank has columns {end}..{all}, which come after the columns of rank {last}"),
+        ));
     }
     Ok(())
 }

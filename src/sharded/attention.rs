@@ -81,7 +81,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
             OP,
             "k",
             format!("{keys} keys"),
-            format!("{} keys for this rank's columns {:?}", self.columns.len(), self.columns),
+            format!("{} keys, one for each of this rank's columns {:?}", self.columns.len(), self.columns),
         ))
     }
 

@@ -96,7 +96,7 @@ fn covers(op: &'static str, (rank, place): (usize, &Place), parts: &[TensorShard
     match before {
         None if place.all() > 0 => {
             let shard = has(rank, place);
-            Err(at(op, rank, format!("{shard}, but no rank has its elements")))
+            Err(at(op, rank, format!("{shard}, but no rank has an element of this tensor")))
         }
         Some(part) if part.place.own.end != part.place.dims[part.place.axis] => {
             holes(part, part.place.own.end, part.place.dims[part.place.axis])
@@ -113,7 +113,7 @@ fn same(a: &Place, b: &Place) -> bool {
 fn has(rank: usize, place: &Place) -> String {
     let Place { tensor, dtype, dims, axis, own } = place;
     let which = if place.is_whole() { String::new() } else { format!("{own:?} of axis {axis} of ") };
-    format!("rank {rank} has {which}tensor {tensor} as {dims:?} of {dtype}")
+    format!("rank {rank} has {which}tensor {tensor} with shape {dims:?} and type {dtype}")
 }
 
 fn at(op: &'static str, rank: usize, reason: String) -> Error {

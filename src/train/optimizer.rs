@@ -390,13 +390,8 @@ pub(crate) fn check_gradient(
     }
     if !kept_wide && in_default(|| largest > f64::from(f32::MAX)) {
         let expected = format!("at most {:e}, the largest value of F32", f32::MAX);
-        return Err(Error::invalid_in_row(
-            op,
-            "the largest magnitude of a gradient",
-            place,
-            format!("{largest:e}"),
-            expected,
-        ));
+        let (argument, value) = ("the largest magnitude of a gradient", format!("{largest:e} for parameter {place}"));
+        return Err(Error::InvalidArgument { op, argument, value, expected, row: Some(place) });
     }
     Ok(())
 }

@@ -217,7 +217,7 @@ fn earlier_checks_go_first() {
         json!(["softmax", {"x": "x", "mask": "nobody"}, {"fully_masked": "error", "softcap": 0}, "InvalidArgument", "softcap"]),
         // Empty rows are reported first, then NaN, then fully masked rows.
         json!(["sample", {"logits": "empty"}, {}, "EmptyInput", "empty"]),
-        json!(["sample", {"logits": "broken"}, {}, "NonFiniteInput", "row 0 of the input has NaN at 0"]),
+        json!(["sample", {"logits": "broken"}, {}, "NonFiniteInput", "row 0 of the input has NaN at index 0"]),
         json!(["sample", {"logits": "broken", "mask": "nobody"}, {}, "EmptySupport", "row 0"]),
         json!(["softmax", {"x": "x", "mask": "nobody"}, {"fully_masked": "error"}, "FullyMasked", "row 0"]),
     ]);

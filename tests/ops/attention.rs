@@ -610,15 +610,15 @@ fn what_does_not_fit_is_refused() {
     let none = Attention::default();
     assert_eq!(
         run(good, [1, 2, 4, 3], good, &none),
-        "attention: k has [1, 2, 4, 3]; expected [1, heads, keys, 4] to match q"
+        "attention: k has shape [1, 2, 4, 3]; expected shape [1, heads, keys, 4] to match q"
     );
     assert_eq!(
         run(good, good, [1, 2, 4, 3], &none),
-        "attention: v has [1, 2, 4, 3]; expected [1, 2, 3, features] to match k"
+        "attention: v has shape [1, 2, 4, 3]; expected shape [1, 2, 3, features] to match k"
     );
     assert_eq!(
         run(good, [1, 3, 2, 4], [1, 3, 2, 4], &none),
-        "attention: k has [1, 3, 2, 4]; expected a number of heads that divides the 2 heads of q"
+        "attention: k has shape [1, 3, 2, 4]; expected a number of heads that divides the 2 heads of q"
     );
     assert_eq!(
         run(good, good, good, &none.sinks(&data[..3])),

@@ -652,7 +652,7 @@ fn what_does_not_fit_is_refused() {
     };
     assert_eq!(
         refused([1, 2, 4, 3], good, &none),
-        "attention_backward: k has [1, 2, 4, 3]; expected [1, heads, keys, 4] to match q"
+        "attention_backward: k has shape [1, 2, 4, 3]; expected shape [1, heads, keys, 4] to match q"
     );
     assert_eq!(
         refused(good, [1, 2, 4, 3], &none),

@@ -85,8 +85,8 @@ fn what_cannot_be_put_together() {
     );
     let missing = message(all.finish::<f32>(&options).unwrap_err());
     assert!(
-        missing.contains("without key 256"),
-        "finishing with keys 0..256 of 600: the error must contain `without key 256`, got {missing}"
+        missing.contains("missing the shard with key 256"),
+        "finishing with keys 0..256 of 600: the error must contain `missing the shard with key 256`, got {missing}"
     );
     let other = Shape([1, 1, 1, 2, 512, 4, 5]);
     let other_case = Case::<f32>::new(&mut generate::rng("partial errors"), other, 1.0);

@@ -389,7 +389,10 @@ fn what_a_step_allows() {
     let bias = [(1, 0.75), (2, f32::NEG_INFINITY)];
     assert_eq!(order_of(&[1.0, 0.5, 3.0], config, Step::default().bias(&bias)), [1, 0]);
     for (bias, expected) in [
-        ((9, 1.0), "sample: bias is 9 in row 0; it must be below 3, the vocabulary size"),
+        (
+            (9, 1.0),
+            "sample: bias is a list with token 9 in row 0; it must be a list of tokens below 3, the vocabulary size",
+        ),
         ((1, f32::NAN), "sample: bias is NaN for token 1 in row 0; it must be finite or -inf"),
     ] {
         let refused = config.validate().unwrap().sample(&[0.0f32; 3], Step::default().bias(&[bias])).unwrap_err();
@@ -405,7 +408,9 @@ fn what_a_step_allows() {
 
     for (step, name) in [(Step::default().prompt(&[7]), "prompt"), (Step::default().output(&[7]), "output")] {
         let refused = config.repetition_penalty(2.0).validate().unwrap().sample(&[0.0f32; 7], step).unwrap_err();
-        let expected = format!("sample: {name} is 7 in row 0; it must be below 7, the vocabulary size");
+        let expected = format!(
+            "sample: {name} is a list with token 7 in row 0; it must be a list of tokens below 7, the vocabulary size"
+        );
         assert_eq!(refused.to_string(), expected);
     }
 }

@@ -319,7 +319,7 @@ fn other_shapes_and_cuts() {
         assert_said(&[ours.unwrap_err()], &["a multiple of 256"]);
     }
     for (ours, _) in case.dealt(&[0..256, 512..600], &Attention::default()) {
-        assert_said(&[ours.unwrap_err()], &["no rank has columns 256..512, before those of rank 1"]);
+        assert_said(&[ours.unwrap_err()], &["no rank has columns 256..512, which come before the columns of rank 1"]);
     }
     let uniform = Attention::default().fully_masked(FullyMasked::Uniform);
     for (ours, _) in case.dealt(&[0..256, 256..600], &uniform) {

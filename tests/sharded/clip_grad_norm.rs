@@ -264,7 +264,7 @@ fn parts_that_do_not_make_a_tensor() {
     assert_alike(&cut([0..2, 4..5, 2..4]), "but no rank has 5..6 of that axis", Some(1));
     assert_alike(&cut([1..3, 5..6, 3..5]), "but no rank has 0..1 of that axis", Some(0));
     assert_alike(&cut([0..2, 1..3, 3..5]), "which overlaps another shard: rank 0 has 0..2", Some(1));
-    assert_alike(&cut([0..0, 0..0, 0..0]), "but no rank has its elements", Some(0));
+    assert_alike(&cut([0..0, 0..0, 0..0]), "but no rank has an element of this tensor", Some(0));
     // One rank has a shard of the tensor. The other ranks have the whole tensor.
     let errors = errors(|rank, comm, [a, _]| {
         let shard = match rank {
@@ -282,13 +282,17 @@ fn tensors_that_are_not_the_same() {
         let len = 512 - usize::from(rank == 1);
         clip_grad_norm(comm, &mut [GradShard::whole(0, &mut a[..len])], &limit())
     });
-    assert_alike(&replicas, "rank 1 has tensor 0 as [511] of F32, but rank 0 has tensor 0 as [512]", Some(1));
+    assert_alike(
+        &replicas,
+        "rank 1 has tensor 0 with shape [511] and type F32, but rank 0 has tensor 0 with shape [512]",
+        Some(1),
+    );
     let types = errors(|rank, comm, [a, _]| {
         let mut wide = vec![0.5f64; 512];
         let shard = if rank == 2 { GradShard::whole(0, &mut wide) } else { GradShard::whole(0, a) };
         clip_grad_norm(comm, &mut [shard], &limit())
     });
-    assert_alike(&types, "rank 2 has tensor 0 as [512] of F64", Some(2));
+    assert_alike(&types, "rank 2 has tensor 0 with shape [512] and type F64", Some(2));
     let bits = errors(|rank, comm, [a, b]| {
         if rank == 1 {
             b[7] = 2.0;

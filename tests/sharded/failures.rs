@@ -163,10 +163,10 @@ fn arguments_that_one_rank_refuses() {
 #[test]
 fn columns_that_overlap_or_leave_a_hole() {
     let cases: [([Range<usize>; 3], usize, &str); 4] = [
-        ([0..4, 3..6, 6..10], 1, "rank 1 has columns 3..6, but rank 0 already has those up to 4"),
-        ([0..4, 6..10, 5..6], 2, "no rank has columns 4..5, before those of rank 2"),
-        ([0..4, 4..6, 6..9], 2, "no rank has columns 9..10, after those of rank 2"),
-        ([1..4, 4..6, 6..10], 0, "no rank has columns 0..1, before those of rank 0"),
+        ([0..4, 3..6, 6..10], 1, "rank 1 has columns 3..6, but rank 0 already has the columns up to 4"),
+        ([0..4, 6..10, 5..6], 2, "no rank has columns 4..5, which come before the columns of rank 2"),
+        ([0..4, 4..6, 6..9], 2, "no rank has columns 9..10, which come after the columns of rank 2"),
+        ([1..4, 4..6, 6..10], 0, "no rank has columns 0..1, which come before the columns of rank 0"),
     ];
     for (columns, deviant, expected) in cases {
         let errors = on_ranks(3, LONG, |rank, comm| {

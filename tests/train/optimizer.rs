@@ -294,7 +294,7 @@ fn parameters_are_those_it_was_made_for() {
     assert!(optimizer.step(&mut [(&mut x[..2]).into()], &[None]).is_err());
     // A gradient may have any type, but its values must fit the type of the state.
     let error = optimizer.step(&mut [(&mut x).into()], &[Some((&[0.0, -1e39, 0.0]).into())]).unwrap_err();
-    let expected = "adamw: the largest magnitude of a gradient is 1e39 in row 0; it must be at \
+    let expected = "adamw: the largest magnitude of a gradient is 1e39 for parameter 0; it must be at \
                     most 3.4028235e38, the largest value of F32";
     assert_eq!(error.to_string(), expected);
     optimizer.step(&mut [(&mut x).into()], &[Some((&[bf16::ONE; 3]).into())]).unwrap();

@@ -61,7 +61,7 @@ fn a_table_with_the_worst_first() {
     let (_, stdout, _) = texts(&run(&folder, &["model.safetensors", "--top", "1"]));
     assert!(
         stdout.contains("and 3 more") && !stdout.contains("up.weight"),
-        "the stdout of `inspect` must contain `and 3 more` and not `up.weight`, got: {stdout}"
+        "the stdout of `inspect` must contain `and 3 more` and must not contain `up.weight`, got: {stdout}"
     );
 }
 
@@ -123,7 +123,7 @@ fn a_picture() {
     assert_eq!(status, Some(2));
     assert!(
         stderr.contains("no tensor has a supported type"),
-        "expected stderr to report that no tensor can be drawn, got: {stderr}"
+        "expected `no tensor has a supported type` in stderr, got: {stderr}"
     );
     assert_eq!(files(&ids), 1);
 }

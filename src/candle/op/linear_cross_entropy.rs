@@ -64,7 +64,9 @@ fn check(hidden: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<[usi
     };
     if hidden.dims().last() != Some(&features) {
         let got = format!("shape {:?}", hidden.dims());
-        return Err(Error::shape(NAME, "hidden", got, format!("a last axis of length {features}, as in weight")).into());
+        return Err(
+            Error::shape(NAME, "hidden", got, format!("a last axis of length {features}, to match weight")).into()
+        );
     }
     if let Some(bias) = bias.filter(|bias| bias.dims() != [classes]) {
         let got = format!("shape {:?}", bias.dims());

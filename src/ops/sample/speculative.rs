@@ -180,7 +180,7 @@ mod tests {
                 assert_eq!(
                     comes_out,
                     [a > 0, false, false],
-                    "probability {of} / {out_of}: only numbers below {first_rejected} must be accepted"
+                    "probability {of} / {out_of}: numbers below {first_rejected} must be accepted, all others rejected"
                 );
             }
         }
@@ -188,7 +188,8 @@ mod tests {
             assert_eq!(
                 Chance { of, out_of }.comes_out(u64::MAX),
                 expected,
-                "u64::MAX must be accepted only if {of} / {out_of} >= 1"
+                "probability {of} / {out_of}: the number u64::MAX must be {}",
+                if expected { "accepted" } else { "rejected" }
             );
         }
     }

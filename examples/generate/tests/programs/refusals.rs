@@ -131,7 +131,7 @@ fn broken_weights_are_named_where_they_show() {
     output[17 * 64] = f32::NAN;
     checkpoint.set_values("output.weight", &[vocabulary, 64], output, GgmlDType::F32);
     let output = checkpoint.run(&PROMPT);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("step 0: sample: row 0 of the input has NaN at 17"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("step 0: sample: row 0 of the input has NaN at index 17"));
     assert_eq!(output.status.code(), Some(2));
     let output = checkpoint.run(&[&PROMPT[..], &["--verify"]].concat());
     assert!(String::from_utf8_lossy(&output.stderr).contains("step 0, token 17: the token's logit is NaN"));

@@ -25,7 +25,7 @@ fn each_failure_is_played_beside_its_remedy() {
         // Scene: the sampler.
         "naive     probabilities sum to 125.0; one of 230 tokens is drawn",
         "naive     probability tensor contains either inf, nan or element < 0",
-        "Evenkeel  NonFiniteInput: sample: row 0 of the input has NaN at 17123",
+        "Evenkeel  NonFiniteInput: sample: row 0 of the input has NaN at index 17123",
         "Evenkeel  EmptySupport: sample: row 0 has no token left to draw from; all 32000 tokens are masked",
         "Evenkeel draws a token that the filters keep in 96 of 96.",
         // Scene: key norms.

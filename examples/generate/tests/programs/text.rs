@@ -58,11 +58,7 @@ fn a_long_prompt_is_read_in_parts() {
     let checkpoint = Checkpoint::new();
     let long = "keel ".repeat(110);
     let (_, stderr) = well(checkpoint.run(&["--prompt", &long, "--tokens", "8", "--verify"]));
-    assert_eq!(
-        tokens_read(&stderr),
-        "550",
-        "expected stderr to report 550 tokens read from the long prompt, got: {stderr}"
-    );
+    assert_eq!(tokens_read(&stderr), "550", "the long prompt must be read as 550 tokens; stderr: {stderr}");
 }
 
 #[test]
@@ -95,5 +91,5 @@ fn texts_are_split_as_the_model_was_trained() {
 #[test]
 fn chats_are_in_the_checkpoints_own_format() {
     let (_, stderr) = well(Checkpoint::new().run(&["--chat", "--prompt", "ab", "--tokens", "1"]));
-    assert_eq!(tokens_read(&stderr), "2", "expected stderr to report 2 tokens read, got: {stderr}");
+    assert_eq!(tokens_read(&stderr), "2", "the chat prompt must be read as 2 tokens; stderr: {stderr}");
 }

@@ -70,7 +70,7 @@ fn unsupported_arguments_are_refused() {
     let uniform = plain.fully_masked(FullyMasked::Uniform);
     assert!(refusal(good, &uniform).contains("fully_masked"));
     let (lengths, none) = (Mask::lengths(&[3]), Mask::window(0));
-    assert!(refusal(good, &plain.mask(&lengths)).contains("a mask with other parts"));
+    assert!(refusal(good, &plain.mask(&lengths)).contains("a mask with lengths, keep flags, a bias or an offset"));
     assert!(refusal(good, &plain.mask(&none)).contains("window"));
     assert!(refusal(good, &plain.softcap(-1.0)).contains("softcap"));
     assert!(refusal(good, &plain.sinks(&[0.0f32; 8])).contains("sinks"));
