@@ -86,14 +86,16 @@ pub enum Error {
         backend: &'static str,
     },
     /// The input holds a NaN, which the op rejects. Clipping rejects infinities too.
-    #[error("{op}: row {row} of the input has {value} at index {index}; check the op that produced this input")]
+    #[error("{op}: {part} {row} of the input has {value} at index {index}; check the op that produced this input")]
     #[non_exhaustive]
     NonFiniteInput {
         /// Name of the op that was called.
         op: &'static str,
-        /// Lowest row that holds a rejected value. For clipping, the first tensor that holds a rejected value.
+        /// Word for the parts of the input that `row` counts: "row", "tensor" or "parameter".
+        part: &'static str,
+        /// Index of the first part that holds a rejected value.
         row: usize,
-        /// Lowest index of a rejected value within the row or, in clipping, within the tensor.
+        /// Lowest index of a rejected value within this part.
         index: usize,
         /// The rejected value.
         value: f64,

@@ -254,7 +254,7 @@ impl RowSampler<'_> {
             Row::Nan(live) => {
                 counts.nan += 1;
                 let index = live.find(x, f64::is_nan);
-                Err(Error::NonFiniteInput { op: OP, row, index, value: f64::NAN })
+                Err(Error::non_finite_input(OP, row, index, f64::NAN))
             }
             Row::Masked => {
                 counts.fully_masked += 1;

@@ -118,9 +118,9 @@ pub fn clip_grad_norm(
     };
     if let Some(tensor) = parts.iter().position(|part| !f64::from_bits(*part).is_finite()) {
         return Err(match &grads[tensor] {
-            Gradient::F32(view) => refusal(OP, tensor, Floats::F32(&device::to_host(stream, view)?))?,
-            Gradient::F16(view) => refusal(OP, tensor, Floats::F16(&device::to_host(stream, view)?))?,
-            Gradient::BF16(view) => refusal(OP, tensor, Floats::BF16(&device::to_host(stream, view)?))?,
+            Gradient::F32(view) => refusal(OP, "tensor", tensor, Floats::F32(&device::to_host(stream, view)?))?,
+            Gradient::F16(view) => refusal(OP, "tensor", tensor, Floats::F16(&device::to_host(stream, view)?))?,
+            Gradient::BF16(view) => refusal(OP, "tensor", tensor, Floats::BF16(&device::to_host(stream, view)?))?,
         });
     }
     Ok(())

@@ -174,7 +174,7 @@ impl Outcome {
     pub fn result(self, row: usize, vocabulary: usize) -> Result<(u32, usize)> {
         match self.status {
             0 => Ok((self.token, self.kept as usize)),
-            1 => Err(Error::NonFiniteInput { op: OP, row, index: self.token as usize, value: f64::NAN }),
+            1 => Err(Error::non_finite_input(OP, row, self.token as usize, f64::NAN)),
             2 => Err(Error::EmptySupport { op: OP, row, vocabulary }),
             3 => {
                 let expected = format!("a list of tokens below {vocabulary}");

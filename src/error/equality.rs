@@ -28,7 +28,7 @@ impl PartialEq for Error {
             InvalidArgument { op, argument, value, expected, row };
             ShapeMismatch { op, argument, got, expected };
             UnsupportedDType { op, dtype, backend };
-            NonFiniteInput { op, row, index } bits { value };
+            NonFiniteInput { op, part, row, index } bits { value };
             FullyMasked { op, row };
             EmptyInput { op };
             EmptySupport { op, row, vocabulary };

@@ -40,9 +40,9 @@ impl Error {
         Error::UnsupportedDType { op, dtype: dtype.to_string(), backend }
     }
 
-    /// Creates an [`Error::NonFiniteInput`].
+    /// Creates an [`Error::NonFiniteInput`] for a row.
     pub fn non_finite_input(op: &'static str, row: usize, index: usize, value: f64) -> Self {
-        Error::NonFiniteInput { op, row, index, value }
+        Error::NonFiniteInput { op, part: "row", row, index, value }
     }
 
     /// Creates an [`Error::FullyMasked`].

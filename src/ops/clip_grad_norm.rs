@@ -189,7 +189,7 @@ pub fn clip_grad_norm(grads: &mut [FloatsMut<'_>], options: &ClipGradNorm) -> Re
         grads.iter().map(|grad| grad.as_floats().norm_part(options.norm_type)).collect::<Result<Vec<TensorNorm>>>()?;
     let (norm, scale) = options.finish(&parts);
     if let Some(tensor) = options.refuses(&parts) {
-        return Err(refusal(OP, tensor, grads[tensor].as_floats())?);
+        return Err(refusal(OP, "tensor", tensor, grads[tensor].as_floats())?);
     }
     if let Some(scale) = scale {
         multiply(grads, scale)?;
@@ -203,8 +203,9 @@ pub(crate) fn multiply(grads: &mut [FloatsMut<'_>], scale: Scale) -> Result<()> 
     grads.iter_mut().rev().try_for_each(|grad| grad.scale(scale))
 }
 
-/// Returns the error for a tensor with a NaN or an infinity. The error names the first such element.
-pub(crate) fn refusal(op: &'static str, row: usize, grad: Floats<'_>) -> Result<Error> {
+/// Returns the error for a gradient with a NaN or an infinity. The error names the first such element. `part` and `at`
+/// are a word for the gradient, such as "tensor", and its index.
+pub(crate) fn refusal(op: &'static str, part: &'static str, at: usize, grad: Floats<'_>) -> Result<Error> {
     let index = grad.finite()?.first.unwrap_or(0);
-    Ok(Error::NonFiniteInput { op, row, index, value: grad.get(index).unwrap_or(f64::NAN) })
+    Ok(Error::NonFiniteInput { op, part, row: at, index, value: grad.get(index).unwrap_or(f64::NAN) })
 }

@@ -72,7 +72,7 @@ pub fn sample_with_feedback<E: Element>(
         return Err(Error::EmptyInput { op: OP });
     }
     if let Some(index) = logits.iter().position(|z| z.is_nan()) {
-        return Err(Error::NonFiniteInput { op: OP, row: 0, index, value: f64::NAN });
+        return Err(Error::non_finite_input(OP, 0, index, f64::NAN));
     }
     let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if max == f64::NEG_INFINITY {

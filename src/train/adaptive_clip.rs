@@ -112,7 +112,7 @@ impl AdaptiveClip {
                 if part.value.is_finite() {
                     return Ok(Norm::of(&[part], NormType::Two));
                 }
-                Err(refusal(OP, row, floats.part(first..first + unit))?)
+                Err(refusal(OP, "row", row, floats.part(first..first + unit))?)
             };
             let (of_grad, of_weight) = (norm(grad.as_floats())?, norm(weight)?.to_f64());
             // If the norm of the weights exceeds f64, the limit is infinite.

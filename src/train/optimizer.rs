@@ -386,7 +386,7 @@ pub(crate) fn check_gradient(
     check_len(op, count, grad)?;
     let largest = grad.norm_part(NormType::Infinity)?.value;
     if in_default(|| !largest.is_finite()) {
-        return Err(refusal(op, place, grad)?);
+        return Err(refusal(op, "parameter", place, grad)?);
     }
     if !kept_wide && in_default(|| largest > f64::from(f32::MAX)) {
         let expected = format!("at most {:e}, the largest value of F32", f32::MAX);

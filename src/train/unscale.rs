@@ -103,12 +103,19 @@ impl LossScaler {
         let narrow = grads.iter().position(|grad| grad.dtype() == DType::F16);
         if let Some(tensor) = narrow.filter(|_| self.inverse() != 1.0) {
             let expected = "F32, F64 or BF16, because small unscaled gradients vanish in F16";
-            return Err(Error::invalid_in_row(OP, "a gradient's type", tensor, DType::F16, expected));
+            let (argument, value) = ("a gradient's type", format!("{} in tensor {tensor}", DType::F16));
+            return Err(Error::InvalidArgument {
+                op: OP,
+                argument,
+                value,
+                expected: expected.into(),
+                row: Some(tensor),
+            });
         }
         let parts = grads.iter().map(|grad| grad.as_floats().norm_part(clip.norm_type)).collect::<Result<Vec<_>>>()?;
         let (norm, scale) = self.finish(clip, &parts);
         if let Some(tensor) = broken(&parts) {
-            let why = refusal(OP, tensor, grads[tensor].as_floats())?;
+            let why = refusal(OP, "tensor", tensor, grads[tensor].as_floats())?;
             self.record(false)?;
             return Ok(Unscaled::Skip { why });
         }

@@ -138,7 +138,7 @@ fn errors_leave_all_as_it_was() {
     let clip = ClipGradNorm::new(1.0);
     let mut half = [f16::ONE; 2];
     let error = scaler.unscale(&mut [(&mut grad).into(), (&mut half).into()], &clip).unwrap_err();
-    let expected = "unscale: a gradient's type is F16 in row 1; it must be F32, F64 or BF16, because small unscaled \
+    let expected = "unscale: a gradient's type is F16 in tensor 1; it must be F32, F64 or BF16, because small unscaled \
                     gradients vanish in F16";
     assert_eq!(error.to_string(), expected);
     assert!(scaler == before && grad == [1.0; 3] && half == [f16::ONE; 2]);

@@ -135,7 +135,7 @@ fn parts(
 /// Returns the error for a gradient with a NaN or an infinity. The error names the first such element.
 fn refusal(op: &'static str, grads: &GradStore, vars: &[Var], place: usize) -> Result<Error> {
     match grads.get(&vars[place]) {
-        Some(grad) => read(grad, op, |grad| by_norm::refusal(op, place, grad)),
+        Some(grad) => read(grad, op, |grad| by_norm::refusal(op, "tensor", place, grad)),
         None => unreachable!("the gradient was read before, so it must exist"),
     }
 }

@@ -37,7 +37,7 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
     pub fn take_survey(&mut self, [max, nan]: [u64; 2]) -> Result<()> {
         let (row, vocabulary, max) = (self.row, self.scale.vocabulary, keys::to_f64(max));
         if max.is_nan() {
-            return Err(Error::NonFiniteInput { op: OP, row, index: !nan as usize, value: f64::NAN });
+            return Err(Error::non_finite_input(OP, row, !nan as usize, f64::NAN));
         }
         if max == f64::NEG_INFINITY {
             return Err(Error::EmptySupport { op: OP, row, vocabulary });
