@@ -33,7 +33,7 @@ macro_rules! each_kernel {
                     qk_norm_rope qk_norm_rope_in_place qk_norm_rope::QkNormRope<'_>;
                     rms_norm rms_norm_in_place rms_norm::RmsNorm<'_>;
                     rope rope_in_place rope::Rope<'_>;
-                    softmax softmax_in_place softmax::Softmax<'_>;
+                    softmax softmax_in_place scores::LogitTransform<'_>;
                 }
                 fn attention<'a>(
                     call: attention::Attention<'_, Self>,

@@ -27,12 +27,28 @@ pub trait LaneKernel<E: Element>: Copy + Send + Sync {
 
 /// [`LaneKernel`] as a trait object, so that the driver of lanes is compiled once for each storage type.
 pub trait AnyKernel<E: Element>: Sync {
-    fn run<'w>(&self, token: Token, lanes: LaneCall<'_, '_, 'w, E>) -> Written<'w>;
+    fn run<'w>(
+        &self,
+        token: Token,
+        which: Range<usize>,
+        io: &mut RowIo<'_, 'w, E>,
+        len: usize,
+        scratch: &mut Scratch,
+        guards: &mut GuardCounts,
+    ) -> Written<'w>;
 }
 
 impl<E: Element, K: LaneKernel<E>> AnyKernel<E> for K {
-    fn run<'w>(&self, token: Token, lanes: LaneCall<'_, '_, 'w, E>) -> Written<'w> {
-        token.run((*self, lanes))
+    fn run<'w>(
+        &self,
+        token: Token,
+        which: Range<usize>,
+        io: &mut RowIo<'_, 'w, E>,
+        len: usize,
+        scratch: &mut Scratch,
+        guards: &mut GuardCounts,
+    ) -> Written<'w> {
+        token.run((*self, which, io, len, scratch, guards))
     }
 }
 
@@ -215,10 +231,10 @@ impl<'w, E: Element> Work for LaneWork<'_, 'w, E> {
             |scratch| {
                 let (token, guards, which) = (isa.token(), &mut guards, first..first + groups);
                 if inner == 1 {
-                    kernel.run(token, LaneCall { len, scratch, guards, which, io: &mut io })
+                    kernel.run(token, which, &mut io, len, scratch, guards)
                 } else {
                     write_strided(&geometry, which, &mut io, &mut |which, io| {
-                        kernel.run(token, LaneCall { len, scratch, guards, which, io });
+                        kernel.run(token, which, io, len, scratch, guards);
                     })
                 }
             },
@@ -263,22 +279,16 @@ fn write_strided<'w, E: Element>(
     written
 }
 
-/// Lanes that one call of a kernel computes, and the buffers for this call.
-pub struct LaneCall<'a, 'e, 'w, E> {
-    len: usize,
-    scratch: &'a mut Scratch,
-    guards: &'a mut GuardCounts,
-    which: Range<usize>,
-    io: &'a mut RowIo<'e, 'w, E>,
-}
-
-/// The kernel comes first in the tuple, so that rustc puts this code into the codegen unit of the kernel's module.
-impl<'w, E: Element, K: LaneKernel<E>> Kernel for (K, LaneCall<'_, '_, 'w, E>) {
+/// A kernel with the arguments of [`LaneKernel::lanes`]. The kernel comes first in the tuple, so that rustc puts this
+/// code into the codegen unit of the kernel's module.
+impl<'w, E: Element, K: LaneKernel<E>> Kernel
+    for (K, Range<usize>, &mut RowIo<'_, 'w, E>, usize, &mut Scratch, &mut GuardCounts)
+{
     type Out = Written<'w>;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written<'w> {
-        let (kernel, LaneCall { len, scratch, guards, which, io }) = self;
+        let (kernel, which, io, len, scratch, guards) = self;
         kernel.lanes(isa, which, io, len, scratch, guards)
     }
 }

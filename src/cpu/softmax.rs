@@ -12,10 +12,8 @@ use crate::math::fixed_point::units_to_f64;
 use crate::simd::{Float, Isa, Kernel, NotNan, PrefetchSpan, Span, Storage, Written};
 use std::ops::Range;
 
-#[derive(Clone, Copy)]
-pub struct Softmax<'m>(pub LogitTransform<'m>);
-
-impl<E: Element> LaneKernel<E> for Softmax<'_> {
+/// Softmax. Its kernel needs no options but the transform of the logits.
+impl<E: Element> LaneKernel<E> for LogitTransform<'_> {
     #[inline(always)]
     fn lanes<'w, I: Isa>(
         &self,
@@ -26,13 +24,13 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
-        if !self.0.is_bare::<E>() || which.is_empty() {
+        if !self.is_bare::<E>() || which.is_empty() {
             return each_lane(
                 which,
                 io,
                 len,
                 #[inline(always)]
-                |index, span| self.lane(isa, index, span, scratch, guards),
+                |index, span| lane(self, isa, index, span, scratch, guards),
             );
         }
         let mut written = Written::default();
@@ -48,7 +46,7 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
                     #[inline(always)]
                     |_| Plain::first(isa, next),
                 );
-                written = written + self.fill_value(&row, index, span, guards).into();
+                written = written + fill(self, &row, index, span, guards).into();
                 continue;
             };
             written = written + write_plain(isa, &live, span, &mut scratch.made, &mut plain, next).into();
@@ -57,43 +55,41 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
     }
 }
 
-impl Softmax<'_> {
-    #[inline(always)]
-    fn lane<'d, I: Isa, E: Element>(
-        &self,
-        isa: I,
-        index: usize,
-        span: Span<'d, 'd, E, E>,
-        scratch: &mut Scratch,
-        guards: &mut GuardCounts,
-    ) -> &'d mut [E] {
-        let Scratch { logits, widened: buffer, made, beside } = scratch;
-        let (row_len, far) = (span.len(), span.is_far());
-        let columns = self.0.bounds(index, 0..row_len);
-        let (x, found) = LogitTransform::widened(isa, span.source(), columns.clone(), far, buffer);
-        let masked = self.0.masked(isa, index, (x, columns.clone(), found), far, [&mut *logits, beside]);
-        if let Some(masked) = masked {
-            // Inlined, because a call would take noticeable time in rows of 128 columns.
-            return Write { row: &masked, span, row_len, widened: buffer, made, inverse: None }.run(isa);
-        }
-        let row = self.0.read_found(isa, index, (x, columns, found), logits);
-        let Row::Live(live) = row else {
-            return self.fill_value(&row, index, span, guards);
-        };
-        isa.outline(Write { row: &live, span, row_len, widened: buffer, made, inverse: None })
+#[inline(always)]
+fn lane<'d, I: Isa, E: Element>(
+    transform: &LogitTransform<'_>,
+    isa: I,
+    index: usize,
+    span: Span<'d, 'd, E, E>,
+    scratch: &mut Scratch,
+    guards: &mut GuardCounts,
+) -> &'d mut [E] {
+    let Scratch { logits, widened: buffer, made, beside } = scratch;
+    let (row_len, far) = (span.len(), span.is_far());
+    let columns = transform.bounds(index, 0..row_len);
+    let (x, found) = LogitTransform::widened(isa, span.source(), columns.clone(), far, buffer);
+    let masked = transform.masked(isa, index, (x, columns.clone(), found), far, [&mut *logits, beside]);
+    if let Some(masked) = masked {
+        // Inlined, because a call would take noticeable time in rows of 128 columns.
+        return Write { row: &masked, span, row_len, widened: buffer, made, inverse: None }.run(isa);
     }
+    let row = transform.read_found(isa, index, (x, columns, found), logits);
+    let Row::Live(live) = row else {
+        return fill(transform, &row, index, span, guards);
+    };
+    isa.outline(Write { row: &live, span, row_len, widened: buffer, made, inverse: None })
+}
 
-    #[inline(always)]
-    fn fill_value<'d, E: Element>(
-        &self,
-        row: &Row<'_>,
-        index: usize,
-        span: Span<'d, 'd, E, E>,
-        guards: &mut GuardCounts,
-    ) -> &'d mut [E] {
-        let uniform = E::from_wide(1.0 / span.len() as f64);
-        span.fill(row.fill_value(index, self.0.fully_masked, guards, E::ZERO, uniform))
-    }
+#[inline(always)]
+fn fill<'d, E: Element>(
+    transform: &LogitTransform<'_>,
+    row: &Row<'_>,
+    index: usize,
+    span: Span<'d, 'd, E, E>,
+    guards: &mut GuardCounts,
+) -> &'d mut [E] {
+    let uniform = E::from_wide(1.0 / span.len() as f64);
+    span.fill(row.fill_value(index, transform.fully_masked, guards, E::ZERO, uniform))
 }
 
 /// For a shard of a row: 1 / the sum of exponentials, as a high and a low part. `None` for a complete row, whose sum is

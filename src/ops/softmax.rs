@@ -1,7 +1,6 @@
 //! Softmax with masks, and the options shared by the softmax family.
 
 use super::{is_finite, same_lanes};
-use crate::cpu;
 use crate::cpu::lanes::GuardCounts;
 use crate::cpu::scores::LogitTransform;
 use crate::element::Element;
@@ -172,8 +171,8 @@ pub fn softmax_into<'x, 'a, E: Element>(
 ) -> Result<&'a mut [E]> {
     let (x, out) = (x.into(), out.into());
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
-    let scores = options.resolve(OP, &x.geometry)?;
-    let (written, guards) = E::softmax(x, out, cpu::softmax::Softmax(scores))?;
+    let transform = options.resolve(OP, &x.geometry)?;
+    let (written, guards) = E::softmax(x, out, transform)?;
     finish_call(OP, guards)?;
     Ok(written)
 }
@@ -181,7 +180,7 @@ pub fn softmax_into<'x, 'a, E: Element>(
 /// Replaces `x` by the result of [`softmax`].
 pub fn softmax_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, options: &Softmax<'_>) -> Result<()> {
     let x = x.into();
-    let scores = options.resolve(OP, &x.geometry)?;
-    let guards = E::softmax_in_place(OP, x, cpu::softmax::Softmax(scores))?;
+    let transform = options.resolve(OP, &x.geometry)?;
+    let guards = E::softmax_in_place(OP, x, transform)?;
     finish_call(OP, guards)
 }
