@@ -91,7 +91,7 @@ pub enum Error {
     NonFiniteInput {
         /// Name of the op that was called.
         op: &'static str,
-        /// Word for the parts of the input that `row` counts: "row", "tensor" or "parameter".
+        /// Word for a part of the input: "row", "tensor" or "parameter". `row` is the index of such a part.
         part: &'static str,
         /// Index of the first part that holds a rejected value.
         row: usize,
@@ -223,7 +223,7 @@ pub enum Error {
     NonFiniteShard {
         /// Name of the op that was called.
         op: &'static str,
-        /// First tensor that holds a NaN or an infinity.
+        /// Index of the first tensor that holds a NaN or an infinity.
         row: usize,
         /// Lowest index of a NaN or an infinity in the whole tensor.
         index: usize,
@@ -232,7 +232,7 @@ pub enum Error {
         /// Rank that holds the value; the lowest if there are several.
         rank: usize,
     },
-    /// A Neuron device had a fault after which a program must not use another backend instead.
+    /// A Neuron device had a fault. A program must not replace the device by another backend after this fault.
     #[cfg(feature = "neuron")]
     #[error("neuron: {0}")]
     Neuron(fault::Fault),

@@ -274,7 +274,8 @@ impl<'a> Mask<'a> {
             }
         }
         let queries = if dims.len() > 1 { dims[dims.len() - 2] } else { 1 };
-        // Counts above isize::MAX occur only in shapes without elements, whose lanes are not read.
+        // A count above isize::MAX occurs only in a shape without elements. No lane of such a shape is read, so it does
+        // not matter that the count is clamped.
         let [keys, behind] = [geometry.len(), queries].map(|count| isize::try_from(count).unwrap_or(isize::MAX));
         let offset = self.offset.unwrap_or(keys - behind);
         Ok(Resolved { mask: self, geometry: *geometry, queries, offset })

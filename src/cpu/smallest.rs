@@ -7,7 +7,8 @@ use crate::simd::{Float, Isa, Kernel, fold};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Least {
     pub value: f64,
-    /// Whether `value` is the f32 just below the smallest magnitude. This is the case in rows with zeros.
+    /// Whether `value` is the f32 just below the smallest magnitude. This is the case in rows with zeros; see
+    /// `SmallestBut0`.
     pub stepped: bool,
 }
 
@@ -58,8 +59,8 @@ impl<I: Isa> Smallest<I> {
     }
 }
 
-/// [`Smallest::found`] for rows with zeros. The bits of each magnitude are lowered by 1. Zeros thus become NaN, which
-/// the minimum ignores.
+/// Kernel of [`Smallest::found`] for rows with zeros. It subtracts 1 from the bits of each magnitude. A zero thus
+/// becomes NaN, which the minimum ignores. Any other magnitude becomes the next smaller f32.
 struct SmallestBut0<'a, E>(&'a [E]);
 
 impl<E: Element> Kernel for SmallestBut0<'_, E> {

@@ -1,5 +1,5 @@
-//! Softmax of a row. The exponentials are written to the result, or to a buffer if the result is narrower. The sum of
-//! the exponentials is exact. A last pass multiplies the exponentials by 1/sum, held as a high and a low part. In rows
+//! Softmax of a row. The exponentials are written to the result, or to a buffer if the result is narrower than f32.
+//! They are added exactly. A last pass multiplies them by 1/sum, which is held as a high and a low part. In rows
 //! without options, the last pass also finds the extremes of the next row.
 
 use super::exp_sum::ExpSum;
@@ -12,7 +12,7 @@ use crate::math::fixed_point::units_to_f64;
 use crate::simd::{Float, Isa, Kernel, NotNan, PrefetchSpan, Span, Storage, Written};
 use std::ops::Range;
 
-/// Softmax. Its kernel needs no options but the transform of the logits.
+/// Kernel of softmax. The transform of the logits holds all of its options.
 impl<E: Element> LaneKernel<E> for LogitTransform<'_> {
     #[inline(always)]
     fn lanes<'w, I: Isa>(
@@ -70,7 +70,7 @@ fn lane<'d, I: Isa, E: Element>(
     let (x, found) = LogitTransform::widened(isa, span.source(), columns.clone(), far, buffer);
     let masked = transform.masked(isa, index, (x, columns.clone(), found), far, [&mut *logits, beside]);
     if let Some(masked) = masked {
-        // Inlined, because a call would take noticeable time in rows of 128 columns.
+        // `run` is inlined here, because a call would take noticeable time in rows of 128 columns.
         return Write { row: &masked, span, row_len, widened: buffer, made, inverse: None }.run(isa);
     }
     let row = transform.read_found(isa, index, (x, columns, found), logits);

@@ -26,7 +26,7 @@ impl RandomBits {
         RandomBits { key: [a, b], tensor: halves(tensor) }
     }
 
-    /// Returns the random bits of four elements, from `4 * block` on.
+    /// Returns the random bits of the four elements that begin at index `4 * block`.
     fn of_four(self, block: u64) -> [u32; 4] {
         let [low, high] = halves(block);
         philox4x32([low, high, self.tensor[0], self.tensor[1]], self.key)

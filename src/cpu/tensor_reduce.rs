@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::math::sum::{GROUP, TILE, sum_of_tiles};
 use crate::simd::{self, Isa, Work};
 
-/// Number of elements in a run. The tiles of a run are folded together. A run counts as a row when work is split
-/// between threads.
+/// Number of elements in a run. The tiles of a run are folded together. When work is split between threads, each thread
+/// gets whole runs.
 pub const RUN: usize = GROUP * TILE;
 
 /// Computation on each run.

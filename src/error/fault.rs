@@ -17,8 +17,8 @@ pub enum Action {
     Numerical,
     /// Correct the call or the program: one of them is wrong.
     Bug,
-    /// Repeat the call later. [`Fault::action`] returns [`Action::Surface`] instead, because a run is repeated several
-    /// times before its failure becomes a fault.
+    /// Repeat the call later. [`Fault::action`] never returns this action, but [`Action::Surface`] in its place,
+    /// because a run has already been repeated several times when its failure becomes a fault.
     Retry,
 }
 
@@ -142,7 +142,8 @@ impl Fault {
             Fault::Setting { .. } | Fault::Broken { .. } => Action::Surface,
             Fault::Status { status, at_work, .. } => match (status.action(), at_work) {
                 (Action::Retry, _) | (Action::FallBack, true) => Action::Surface,
-                // If an unspecified failure occurs before any work, the device is not usable.
+                // An unspecified failure before any work means that the device is not usable, so another backend may
+                // replace it.
                 (Action::Surface, false) if *status == NrtStatus::FAILURE => Action::FallBack,
                 (action, _) => action,
             },

@@ -27,9 +27,9 @@
 //!
 //! # Order
 //!
-//! A larger logit never gets a smaller power. Here, "power" means the exponential of a logit minus the maximum. This
-//! holds for the rows of f32 that [`SoftmaxExp::exp_fast`] and [`SoftmaxExp::any`] accept, and for [`WeightExp`], which
-//! the sampler's cutoffs use.
+//! Here, "power" means e^(x-m), the exponential of a logit x relative to the maximum m. A larger logit never gets a
+//! smaller power. This holds for the rows of f32 that [`SoftmaxExp::exp_fast`] and [`SoftmaxExp::any`] accept, and for
+//! [`WeightExp`], which the sampler's cutoffs use.
 //!
 //! A step is the interval of logits with the same n. Within a step, the result is s + t s with a constant s and
 //! t = r + r^2 q(r). Here r is monotone in the logit, because all roundings are. Two neighbouring values of r differ by

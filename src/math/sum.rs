@@ -10,7 +10,8 @@
 //! increasing t, and the lanes are folded six times. Finally, +0 is added.
 //!
 //! A missing or masked term adds +0 or is skipped. Both give the same bits, because a zero sum is +0 at the end.
-//! Nothing else affects the order. Work is split between machines at multiples of 256.
+//! The order of the additions depends only on the indices of the terms. Work is split between machines at multiples of
+//! 256.
 //!
 //! A term passes through at most 3 additions in its lane, 12 in folds, and 1 for every 64 tiles. If all terms have one
 //! sign, the relative error of the sum of n terms is therefore at most (15 + n / 16384) 2^-53. Rounding errors of

@@ -7,8 +7,8 @@ use super::{exp, sigmoid_pair};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Smallest magnitude of a product of two pairs of f32. Below it, f32 may be unable to represent the rounding error of
-/// the product.
+/// Lower limit for the magnitudes of silu(gate) and of the result in [`Narrow::product`]. Below the limit, f32 may be
+/// unable to represent the rounding error of a product.
 const LEAST: f32 = f32::from_bits((127 - 100) << 23);
 
 /// Computes gate / (1 + e^-gate) * up for any numbers. The caller rounds the result to `E`.

@@ -1,7 +1,7 @@
 //! Encoder of a graph as a serialised `HloModuleProto`.
 //!
-//! Field numbers are from XLA's `hlo.proto` and `xla_data.proto`. Ids count from 1. Newer versions of XLA produce ids
-//! beyond 32 bits, which Neuron's compiler rejects.
+//! Field numbers are from XLA's `hlo.proto` and `xla_data.proto`. Ids count from 1, so they fit in 32 bits. Neuron's
+//! compiler rejects larger ids, which newer versions of XLA produce.
 
 #![forbid(unsafe_code)]
 

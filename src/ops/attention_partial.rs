@@ -14,9 +14,10 @@ use crate::simd::{filled, new_vec};
 /// Attention of every query over a shard of the keys, for keys that are split over machines.
 ///
 /// The machines exchange partials and merge them in any order. The result has the same bits as
-/// [`attention`](crate::attention()) over all keys, for any shards. The partial keeps the sums of each block of 256
-/// keys separate, because the result of a float sum depends on its order. [`AttentionPartial::finish`] then adds the
-/// blocks in the order of the keys. A block takes `features of values + 2` f64 numbers for each query of each head.
+/// [`attention`](crate::attention()) over all keys, for any shards. [`AttentionPartial::finish`] states one exception.
+/// The partial keeps the sums of each block of 256 keys separate, because the result of a float sum depends on its
+/// order. `finish` then adds the blocks in the order of the keys. A block takes `features of values + 2` f64 numbers
+/// for each query of each head.
 ///
 /// ```
 /// use evenkeel::{Attention, AttentionPartial, Heads, attention};

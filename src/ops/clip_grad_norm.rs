@@ -203,8 +203,8 @@ pub(crate) fn multiply(grads: &mut [FloatsMut<'_>], scale: Scale) -> Result<()> 
     grads.iter_mut().rev().try_for_each(|grad| grad.scale(scale))
 }
 
-/// Returns the error for a gradient with a NaN or an infinity. The error names the first such element. `part` and `at`
-/// are a word for the gradient, such as "tensor", and its index.
+/// Returns the error for a gradient with a NaN or an infinity. The error names the first such element. `part` is a word
+/// for the gradient, such as "tensor", and `at` is the index of the gradient.
 pub(crate) fn refusal(op: &'static str, part: &'static str, at: usize, grad: Floats<'_>) -> Result<Error> {
     let index = grad.finite()?.first.unwrap_or(0);
     Ok(Error::NonFiniteInput { op, part, row: at, index, value: grad.get(index).unwrap_or(f64::NAN) })

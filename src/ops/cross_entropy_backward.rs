@@ -142,7 +142,8 @@ pub(super) fn gradient<'k>(
     targets: &'k [i64],
     dloss: &'k [f64],
 ) -> Gradient<'k> {
-    // The mean over no rows is 0. A mean with weights that sum to 0 is also 0. The gradients of these means are 0 too.
+    // A divisor is 0 for a mean over no rows, and for a mean with weights that sum to 0. The loss defines such a mean
+    // as 0, so its gradient is 0 too.
     let divisor = |divisor: f64| if divisor == 0.0 { None } else { Some(divisor) };
     let factors = in_default(|| options.divisors(resolved).map(divisor));
     Gradient { forward: options.kernel(resolved, targets), dloss, divisors: factors }

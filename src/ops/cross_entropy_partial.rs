@@ -24,8 +24,8 @@ pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 /// Maxima of a shard of the vocabulary. If the vocabulary is split over machines, the machines exchange two partials,
 /// and this is the first.
 ///
-/// The two exchanges are as for [`SoftmaxPartial`](crate::SoftmaxPartial). The results do not depend on the order of
-/// merging:
+/// The results do not depend on the order of merging. The two exchanges are as for
+/// [`SoftmaxPartial`](crate::SoftmaxPartial):
 ///
 /// 1. `CrossEntropyPartial`: for each row, the two largest logits (for f64 logits, only the largest), and whether f32
 ///    represents all logits exactly. Merging the partials of all shards gives the partial of the whole row.

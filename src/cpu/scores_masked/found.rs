@@ -43,7 +43,8 @@ impl MaskedStats {
         const NAN: u64 = u64::MAX;
         let score = self.score.map_or(NAN, |score| keys::of_f32(score).into());
         let [sums, large] = self.sums.map_or([NAN; 2], |sums| sums.keys());
-        // Both flags share one integer, because `exact` does not matter if `fits` is false.
+        // Both flags share one integer. If a shard has a false `fits`, the maximum may lose a false `exact` of another
+        // shard. This does no harm, because `exact` does not matter if `fits` is false.
         [u64::from(!self.fits) << 1 | u64::from(!self.exact), score, sums, large]
     }
 
@@ -60,7 +61,7 @@ pub(super) struct Sums {
     /// High part of the largest logit: the logit rounded to f32. `low` is the rest of the logit.
     pub(super) high: f32,
     pub(super) low: f32,
-    /// Upper bound of all logits whose product of score and scale is at least `LARGEST_PRODUCT`.
+    /// Upper bound of the logits for which the magnitude of score * scale is at least `LARGEST_PRODUCT`.
     pub(super) large: f32,
 }
 

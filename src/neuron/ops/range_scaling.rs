@@ -7,9 +7,9 @@ use super::narrow;
 use crate::error::Result;
 use crate::neuron::graph::{Comparison, Graph, Value};
 
-/// Pairs of exponents (from, factor). The first pair whose 2^from is at most the row's largest magnitude applies, and
-/// the row is multiplied by 2^factor of this pair. If there is no such pair, the row is multiplied by 2^`LOWEST`. The
-/// largest magnitude of a scaled nonzero row is from 2^-22 to 2^42.
+/// Pairs of exponents (from, factor). To scale a row, find the first pair for which 2^from is at most the row's largest
+/// magnitude, and multiply the row by this pair's 2^factor. If there is no such pair, multiply the row by 2^`LOWEST`.
+/// The largest magnitude of a scaled nonzero row is from 2^-22 to 2^42.
 const RUNGS: [(i32, i32); 4] = [(84, -106), (42, -63), (-21, 0), (-84, 63)];
 const LOWEST: i32 = 126;
 

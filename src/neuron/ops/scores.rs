@@ -153,7 +153,7 @@ fn logits(g: &mut Graph, x: Value, bias: Option<Value>, options: &Logits) -> Val
         z = g.times(z, options.scale);
     }
     if let Some(cap) = options.softcap {
-        // For arguments of 16 and above, tanh is 1 in f32.
+        // In f32, tanh is 1 for arguments of 16 and above, so this limit does not change the result.
         let limit = (16.0 * cap).min(f32::MAX);
         z = g.clamp(z, -limit, limit);
         let by = g.f32(cap);

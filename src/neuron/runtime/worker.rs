@@ -92,7 +92,8 @@ mod tests {
             let frame = black_box([left; 1 << 10]);
             if left == 0 { 0 } else { deep(left - 1) + black_box(frame)[0] / left }
         }
-        // The recursion uses at least 24 MiB of stack, in frames of 8 KiB. Other threads have 2 MiB by default.
+        // The recursion uses at least 24 MiB of stack, in frames of 8 KiB. It would overflow the default stack of a
+        // thread, which has 2 MiB.
         assert_eq!(Worker::start().unwrap().call(|| deep(3 << 10)), Ok(3 << 10));
     }
 }

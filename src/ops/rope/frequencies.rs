@@ -24,7 +24,8 @@ pub fn frequencies(op: &'static str, theta: f64, half: usize, scaling: Option<Ro
     let plain = |i: usize| exp(share(base, i, half));
     let mut each = |of: &dyn Fn(usize) -> Pair| rounded.extend((0..half).map(|i| of(i).0.min(f64::MAX)));
     // NTK scalings give pair i the frequency (theta * s^(d / (d-2)))^(-2i / d), where s is the scaling's factor. The
-    // first pair has the frequency 1. It is a separate case, because the formula divides by half - 1, which may be 0.
+    // first pair has the frequency 1. It is a separate case, because d - 2 may be 0. The code divides by half - 1,
+    // which is (d - 2) / 2.
     let stretched = |log_stretch: Pair, i: usize| {
         if i == 0 { ONE } else { exp(share(base, i, half).plus(share(log_stretch, i, half - 1))) }
     };
