@@ -3,8 +3,9 @@
 //! All arithmetic is f64. A first pass over a head's keys computes each row's largest logit, the sum of its
 //! exponentials and the weighted mean of its products dy v. The results of the blocks are merged as in the forward
 //! pass. A second pass recomputes the weights and adds up the gradients. Sums are cut into chains of 32 terms. Chains
-//! over keys start at each block of 256 keys, and chains over queries start at each 64th query. The chain sums are
-//! added in order. Key heads share no sums, so the number of threads does not affect the bits.
+//! over keys are counted from the start of each block of 256 keys, and chains over queries from the first query of the
+//! key head. The chain sums are added in order. Key heads share no sums, so the number of threads does not affect the
+//! bits.
 
 mod panels;
 mod product;
