@@ -115,7 +115,8 @@ impl<'a> View<'a> {
     }
 
     /// Returns four things: the view's elements, their shape, the axis of the lanes in this shape, and the stride of
-    /// blocks. If the view has more than [`MAX_RANK`] axes, the shape has fewer axes than the view.
+    /// blocks. If the view has more than [`MAX_RANK`] axes, the returned shape merges the axes before the lanes' axis
+    /// into one axis, and the axes after it into another.
     fn blocks<E>(&self, data: &'a [E], axis: usize) -> Result<(&'a [E], Vec<usize>, usize, usize)> {
         let dims = self.shape().dims();
         let stride = block_stride(self.layout, axis).ok_or(Error::RequiresContiguous { op: "view" })?;

@@ -50,7 +50,7 @@ impl Tables {
         self.add(rest.as_chunks::<2>().0, u16::from_le_bytes);
     }
 
-    /// Returns how often each pattern of `bits` bits occurred, from the smallest magnitude to the largest, and resets the
+    /// Returns how often each pattern of `bits` bits occurred, from the smallest magnitude to the largest. Resets the
     /// tables to 0.
     pub fn take(&mut self, bits: u32) -> Vec<Bin> {
         let sign = 1usize << (bits - 1);

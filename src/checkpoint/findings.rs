@@ -22,7 +22,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// Returns the name of the level, as in JSON.
+    /// Returns the name that the level has in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Level::Note => "note",

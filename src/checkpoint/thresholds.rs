@@ -73,8 +73,8 @@ thresholds! {
     norm_rms: 8.0,
     /// Largest allowed rms of an embedding's rows; a larger rms gives a warning. 8 by default.
     embedding_rms: 8.0,
-    /// Largest factor by which an embedding's rms may be above or below 1/sqrt(hidden). Within this factor, the
-    /// embedding's note says that the norm of its rows is near 1. 1.5 by default.
+    /// If an embedding's rms differs from 1/sqrt(hidden) by at most this factor, the embedding's note says that the
+    /// norm of its rows is near 1. 1.5 by default.
     embedding_near: 1.5,
     /// Smallest number of elements with which a constant tensor gets a note. A matrix of zeros gets a warning instead.
     /// 2 by default.

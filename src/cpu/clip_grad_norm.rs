@@ -59,7 +59,7 @@ impl TensorNorm {
     }
 }
 
-/// Norm in units of 2^exponent.
+/// The norm `value` * 2^`exponent`.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm {
     value: f64,
@@ -68,7 +68,7 @@ pub struct Norm {
 
 impl Norm {
     /// Returns the norm over the elements of all tensors. `parts` has the contribution of each tensor. The tiled sum
-    /// adds the contributions.
+    /// adds the contributions, except for the norm of infinite order, which is the largest contribution.
     pub fn of(parts: &[TensorNorm], norm_type: NormType) -> Self {
         let broken = parts.iter().map(|part| part.value).filter(|value| !value.is_finite());
         if let Some(value) = broken.reduce(|a, b| if a.is_nan() { a } else { b }) {
@@ -111,7 +111,8 @@ impl Norm {
         Norm { value: self.value * fraction, exponent: self.exponent + exponent }
     }
 
-    /// Returns factor * max_norm / norm. All operands are finite and not negative; norm and factor are not 0.
+    /// Returns factor * max_norm / norm. The caller guarantees that all three are finite and not negative, and that
+    /// norm and factor are not 0.
     pub fn scale_to(self, max_norm: f64, factor: f64) -> Scale {
         if max_norm == 0.0 {
             return Scale::by(0.0);

@@ -35,7 +35,7 @@ fn keep_within<I: Isa>(isa: I, x: &[f64], dy: &mut [f64], (min, max): (f64, f64)
 /// Product of a gradient and a derivative.
 pub trait Product: Copy {
     /// Returns `dy` times the derivative at x, as f64. The caller rounds the result to `E`: f64 for f64 tensors, f32
-    /// for tensors of narrower types. Must be `#[inline(always)]`, like everything it calls.
+    /// for all other tensors. Must be `#[inline(always)]`, like everything it calls.
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64, dy: I::F64) -> I::F64;
 }
 

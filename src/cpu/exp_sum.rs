@@ -35,8 +35,8 @@ struct Rest {
     finer: RescaleExponent,
 }
 
-/// Exponent of a power of two, at most 126. Multiplied by the power, the row's exponentials below 1 do not exceed 1,
-/// and the largest of them is usually above 1/2.
+/// Exponent of a power of two, at most 126. The power multiplies the row's exponentials that are below 1. The products
+/// do not exceed 1, and the largest product is usually above 1/2.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RescaleExponent(u32);
 

@@ -1,4 +1,4 @@
-//! Gradient of means over tokens: dy divided by the number of unmasked tokens, for each of these tokens.
+//! Gradient of means over tokens. Each unmasked token gets dy divided by the number of unmasked tokens.
 
 use super::lanes::GuardCounts;
 use super::mean_pool::MeanPool;

@@ -127,9 +127,8 @@ impl<E: Element> NormBackward<'_, E> {
 }
 
 /// Returns -mean(h n) and mean(h), where h = dy * weight and n is the normalised row. An infinite mean(h n) becomes
-/// NaN.
-/// If the norm does not centre rows, 0 replaces mean(h). Counts the row in `guards` if the row or its dy has a NaN or
-/// an infinity.
+/// NaN. If the norm does not centre rows, 0 replaces mean(h). Counts the row in `guards` if the row or its dy has a NaN
+/// or an infinity.
 #[inline(always)]
 fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, guards: &mut GuardCounts) -> [f64; 2] {
     let along = sums[0] / cols as f64;
@@ -320,13 +319,14 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
 
 /// Powers of two that scale the factors of products in a row of f64, so that the products neither overflow nor
 /// underflow. In each product, `larger` scales the factor of larger magnitude, and `smaller` scales the other factor.
-/// If some products would overflow, products of at most 2^-846 times the row's largest product become zero.
+/// If some products would overflow, a product may become zero, but only if it is below 2^-474 times the row's largest
+/// product.
 #[derive(Clone, Copy, Debug)]
 struct Factors {
     larger: f64,
     /// Two powers, applied one after the other because their product may exceed the range of f64.
     smaller: [f64; 2],
-    /// Scaled products are in units of 2^exponent.
+    /// A product is its scaled value times 2^exponent.
     exponent: i32,
 }
 

@@ -171,7 +171,7 @@ impl Short {
     /// Smallest magnitude of the scale at which the second pass is computed in f32.
     const LEAST: f64 = power(-60);
     /// Limit for the product of the lane's sum and the scale. Subtracting a number below this limit from a bf16 does
-    /// not overflow f32, because the largest bf16 is 2^120 below the largest f32.
+    /// not overflow f32, because the largest f32 minus the largest bf16 is almost 2^120.
     const LARGEST: f64 = power(119);
 
     /// Returns `None` if the second pass could overflow or lose digits in f32.
@@ -240,7 +240,8 @@ const fn power(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
-/// The next lane of `y`, and the next lanes of the source and the destination. The second pass prefetches them if `far` is set.
+/// The next lane of `y`, and the next lanes of the source and the destination. The second pass prefetches them if `far`
+/// is set.
 #[derive(Clone, Copy)]
 struct Next<E> {
     y: PrefetchRow<E>,

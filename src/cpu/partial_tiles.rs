@@ -86,7 +86,7 @@ struct Sums {
 }
 
 impl Sums {
-    /// Appends zeros up to the term with this index.
+    /// Appends zeros until the next term is the one with this index.
     fn reach(&mut self, index: usize) {
         while self.tiles.len() * TILE + self.open.len() < index {
             let rest = index - self.tiles.len() * TILE;
@@ -95,7 +95,7 @@ impl Sums {
         }
     }
 
-    /// Sums the incomplete tile once it is full.
+    /// If `open` has become a complete tile, moves its sum to `tiles`.
     fn close(&mut self) {
         if self.open.len() == TILE {
             self.tiles.push(tiled_sum(&self.open));

@@ -155,8 +155,8 @@ fn truncated<I: Isa>(isa: I, mut words: [[u32; 4]; BLOCK], seed: [u32; 2], [low,
     found
 }
 
-/// Maps a uniform number in [0, 1) to the range from `low` to `high`. The result is `high` only if it is rounded to
-/// `high`.
+/// Maps a uniform number in [0, 1) to the range from `low` to `high`. The result can be `high`, but only because of
+/// rounding.
 #[inline(always)]
 fn between(low: f64, high: f64, uniform: f64) -> f64 {
     (low + (high - low) * uniform).min(high)

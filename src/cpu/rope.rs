@@ -88,9 +88,9 @@ impl Rope<'_> {
         )
     }
 
-    /// Rotates the row with this index. The elements at the same index of the row's two halves form a pair. `of`
-    /// computes each block that is rotated, from a block of one half and the blocks of `N` other slices at the same
-    /// index. `others_a` and `others_b` are the slices for the two halves.
+    /// Rotates the row with this index. The elements at the same index of the row's two halves form a pair. Before the
+    /// rotation, `of` is applied to each block of a half. It also gets the blocks at the same index of `N` other
+    /// slices, which are `others_a` for the first half and `others_b` for the second.
     #[inline(always)]
     pub fn halves<'d, I: Isa, E: Element, V: Load<I>, const N: usize>(
         &self,

@@ -1,9 +1,9 @@
 //! Tokens that a sampler may draw from a row, found without sorting the vocabulary.
 //!
-//! The mass of a token is its softmax exponential as an integer (see the fixed-point sum). Masses decide cutoffs and
-//! draws. Their sums are exact, so no cutoff depends on the order of addition. Reported probabilities come from f64
-//! exponentials of the remaining tokens. Tokens are ordered by descending logit. Tokens of equal logit are ordered by
-//! index.
+//! The mass of a token is its softmax exponential, rounded to an integer number of units (see `math::fixed_point`).
+//! Masses decide cutoffs and draws. Their sums are exact, so no cutoff depends on the order of addition. Reported
+//! probabilities come from f64 exponentials of the remaining tokens. Tokens are ordered by descending logit. Tokens of
+//! equal logit are ordered by index.
 
 mod candidates;
 mod feedback;

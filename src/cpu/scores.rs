@@ -319,8 +319,8 @@ fn is_exact_f32<I: Isa>(isa: I, logits: &[f64]) -> bool {
 }
 
 impl<'s> Live<'s> {
-    /// Sets the maximum of the complete row. If `exact` is false, f32 cannot represent all logits of this row exactly,
-    /// so the f32 logits are widened to f64.
+    /// Sets the maximum of the complete row. If `exact` is false, f32 cannot represent all logits of the complete row
+    /// exactly. Logits that this shard stores in f32 are then widened to f64.
     #[inline(always)]
     pub fn within<'b, I: Isa>(self, isa: I, max: f64, exact: bool, buffers: &'b mut Buffers) -> Live<'b>
     where

@@ -112,8 +112,8 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
     }
 }
 
-/// Writes the gradient of a lane of f32, f16 or bf16. The lane has no softcap and no flags, and its logits begin at
-/// column 0. The derivative of each logit with respect to its score is then the scale.
+/// Writes the gradient of a lane of f32, f16 or bf16. The caller guarantees that the lane has no softcap and no flags,
+/// and that its logits begin at column 0. The derivative of each logit with respect to its score is then the scale.
 #[inline(always)]
 fn plain<'d, F: Formula, I: Isa, E: Element>(
     isa: I,

@@ -27,11 +27,13 @@ const SCALES: Range<f64> = 1e-15..1e15;
 /// affect the exponential.
 const LARGEST_PRODUCT: f32 = 16_384.0;
 /// Limit for the difference of two logits' high parts. Below the limit, the low parts can decide which logit is larger.
-/// Low parts are at most 2^-10 + 2^-11 + 2^-16 if the product of score and scale is below [`LARGEST_PRODUCT`].
+/// Two low parts differ by less than the limit, because each is at most 2^-10 + 2^-11 + 2^-16 in magnitude if the
+/// product of score and scale is below [`LARGEST_PRODUCT`].
 const NEAR: f32 = 1.0 / 256.0;
 /// Upper bound of (logit - rounded sum) / |product|, if the product of score and scale is at least [`LARGEST_PRODUCT`].
 /// The roundings of scale and product contribute at most 2^-23. A logit near the maximum is much smaller than the
-/// product, because the bias cancels most of the product. So the rounding of the sum contributes at most 2^-24.
+/// product, because the bias cancels most of the product. So the rounding of the sum contributes at most 2^-24. The
+/// total is below 2^-22.
 const LEFT_OUT: f32 = 1.0 / (1 << 22) as f32;
 /// Number of elements that stay in the first-level cache until their exponentials are summed.
 const RUN: usize = 4096;

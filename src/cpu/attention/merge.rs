@@ -63,7 +63,7 @@ impl State {
         self.max == f64::NEG_INFINITY
     }
 
-    /// Returns NaN if a logit is NaN. Otherwise, returns +inf if a logit is +inf.
+    /// Returns NaN if a logit is NaN, else +inf if a logit is +inf, else `None`.
     pub fn spoilt(&self) -> Option<f64> {
         (self.max.is_nan() || self.max == f64::INFINITY).then_some(self.max)
     }

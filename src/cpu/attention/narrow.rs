@@ -13,7 +13,7 @@ use std::ops::Range;
 
 /// Length of a row of scores, in blocks of sixteen.
 const BLOCKS: usize = KEYS / BLOCK;
-/// Number of rows in one matrix product. The product covers the keys up to the last one that any of these rows sees.
+/// Number of rows in one matrix product. The product covers the keys up to the last key that any of these rows sees.
 const CHUNK: usize = 4 * ROWS;
 
 #[derive(Default)]
@@ -103,7 +103,7 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
         let (k, v) = (call.k.positions(batch, head, start), call.v.positions(batch, head, start));
         let key = |i| k.row(i);
         let value = |i| v.row(i);
-        // Returns the number of keys up to the last one that any row of the chunk sees.
+        // Returns the number of keys up to the last key that any row of the chunk sees.
         let reach = |chunk: Range<usize>| {
             let last = chunk.map(|i| call.bounds(rows.start + i).end).max().unwrap_or(0);
             last.saturating_sub(first).min(count)

@@ -178,7 +178,7 @@ fn product<E: Element>(query: &[f64], key: &[E], scale: f64) -> f64 {
 }
 
 /// Returns the mean of a feature over all keys, masked or not. Each value is multiplied by the reciprocal of the number
-/// of keys, and the tiled sum adds the products.
+/// of keys. The products are added by the tiled sum ([`crate::math::sum`]).
 pub fn mean<E: Element>(call: &Attention<'_, E>, row: usize, feature: usize) -> f64 {
     let [batch, head, _] = call.place(row);
     let (head, share) = (head / call.group(), 1.0 / call.keys().len() as f64);

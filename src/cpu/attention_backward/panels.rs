@@ -34,8 +34,8 @@ pub fn across(rows: &[f64], features: usize, panels: &mut [[f64; BLOCK]]) {
 }
 
 /// Packs rows into consecutive panels of sixteen features, `[features / 16][rows][16]`, multiplied by `factor`. Zeros
-/// are stored past the last feature, and in place of non-finite elements. A zero that replaces an unmasked element is
-/// later multiplied by NaN, so the result is still NaN.
+/// are stored past the last feature, and in place of non-finite elements. If such an element is unmasked, the caller
+/// multiplies the zero by NaN, so the result is still NaN.
 pub fn along(rows: &[f64], features: usize, factor: f64, panels: &mut [[f64; BLOCK]]) {
     let count = rows.len() / features.max(1);
     for (i, row) in rows.chunks_exact(features.max(1)).enumerate() {

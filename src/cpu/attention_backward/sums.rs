@@ -49,8 +49,8 @@ impl Sums {
 
     /// Multiplies the sums by the scale, and by the powers of two by which operands were divided. A non-finite sum
     /// becomes NaN, because a NaN makes the caller try again with smaller operands. The last attempt keeps infinite
-    /// sums. A finite sum that overflows in this multiplication becomes infinite, not NaN: smaller operands would only
-    /// lose digits.
+    /// sums. A finite sum that overflows in this multiplication becomes infinite, not NaN, because it would also
+    /// overflow with smaller operands.
     pub fn scale(&mut self, scale: f64, powers: Powers, is_last: bool) {
         let Powers { grads, keys } = powers;
         let scales = [(scale, 2 * grads + keys), (scale, 2 * grads + keys), (1.0, grads), (1.0, 2 * grads)];

@@ -69,7 +69,7 @@ pub struct Tile {
     pub first: usize,
     /// Number of keys in the block.
     pub count: usize,
-    /// Number of keys in the block, up to the last one that any row of the tile sees.
+    /// Number of keys from the block's first key up to the last key that any row of the tile sees.
     pub reach: usize,
 }
 

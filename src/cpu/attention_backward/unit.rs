@@ -36,7 +36,7 @@ thread_local! {
 #[derive(Default)]
 pub struct Rows {
     pub states: Vec<State>,
-    /// For each row, the weighted sum of the products dy v. It is relative to the maximum that the row's state holds.
+    /// For each row, the sum of the products dy v, weighted by e^(logit - max). The row's state holds `max`.
     pub means: Vec<f64>,
 }
 

@@ -12,7 +12,7 @@ use crate::math::sum::sum_of_tiles;
 use crate::rows::Rows;
 use crate::simd::{Isa, Kernel};
 
-/// Largest product in a row's shard: unscaled, and scaled by [`Factors::up`].
+/// Largest magnitude of dy * weight in a row's shard: unscaled, and scaled by [`Factors::up`].
 pub type Largest = [f64; 2];
 
 /// Sum of h n for each tile of a shard, where h = dy * weight and n is the normalised row. For centred rows, also the

@@ -123,8 +123,8 @@ impl<E: Element> Products<'_, '_, E> {
         }
     }
 
-    /// Stores the results for one normalised row and the matrix rows of `beside`, given the sums of their products.
-    /// `of` is the index of the first of these matrix rows among the rows of this [`Products`].
+    /// Stores the results for one normalised row and the matrix rows of `beside`. `sums` has the sum of the products
+    /// for each matrix row. `of` is the index of the first matrix row, counted from [`Products::first`].
     #[inline(always)]
     fn store<const C: usize>(&mut self, of: usize, row: usize, beside: &Beside<'_, E, C>, sums: &[f64; C]) {
         let count = self.exponents.len();

@@ -42,8 +42,8 @@ impl<S: Element> Filtering<'_, S> {
     }
 }
 
-/// Computes the number k of tokens that mirostat keeps, from the candidates with the largest logits, in descending
-/// order of logits.
+/// Computes the number k of tokens that mirostat keeps. `first` has the candidates with the largest logits, in
+/// descending order of logits.
 struct MirostatK<'a> {
     first: &'a [Candidate],
     scale: Scale,

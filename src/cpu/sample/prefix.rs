@@ -1,4 +1,4 @@
-//! Search for the end of the shortest prefix of the sorted tokens whose mass reaches a bound.
+//! Search for the last token of the shortest prefix of the sorted tokens whose mass reaches a bound.
 //!
 //! Only candidates with the same weight as the last one of the prefix are sorted. All masses are exact integers.
 //! Sampled weights are used only to narrow the search range, so no result depends on the samples.
@@ -12,9 +12,9 @@ use crate::math::sum::{add_q, grid, units_of};
 use crate::simd::{BLOCK, Float, Isa, Kernel, MaskBits, Select, allocated, padded};
 use std::cmp::Ordering;
 
-/// Number of weights sampled to bracket the end of the prefix.
+/// Number of weights sampled to bracket the smallest weight of the prefix.
 const SAMPLES: usize = 512;
-/// Width of the bracket: it extends by this number of samples to either side of the estimated end.
+/// Width of the bracket: it extends by this number of samples to either side of the estimated smallest weight.
 const ASIDE: usize = 24;
 /// Maximum number of weights for bisection without sampling.
 const FEW: usize = 512;
@@ -93,8 +93,8 @@ pub fn last<I: Isa, S: Element>(
     let n = whole.z.len() as u64;
     let mut mass = scale.mass_of(isa, weights);
     let mut needed = super::top_p::ceil_of_product(p, mass);
-    // The weights below this bound have, in total, at most half of the mass outside the prefix. So none of them is in
-    // the prefix.
+    // The weights below `least` have, in total, at most half the mass `lacks`. So the other weights have at least the
+    // needed mass, and the prefix has no weight below `least`.
     let lacks = mass - needed;
     let mut least = if lacks < 2 * n { 0.0 } else { (scale.weight(lacks) / (2 * n) as f64) as f32 };
     let mut all = Some(weights);
@@ -176,8 +176,8 @@ fn bracket<I: Isa>(isa: I, weights: &[f32], least: f32, share: f64, scale: Scale
 /// Returns the largest bound for which `such` returns true. `such` gets the mass of all weights that reach the bound,
 /// and the number of these weights.
 ///
-/// If `such` returns true for a bound, it returns true for all smaller bounds. The search bisects the bit patterns of
-/// floats, without their last `coarse` bits.
+/// The caller guarantees that `such` returns true for every bound below a bound for which it returns true. The search
+/// bisects the bit patterns of floats, without their last `coarse` bits.
 #[inline(always)]
 fn reached<I: Isa>(isa: I, weights: &[f32], scale: Scale, coarse: u32, such: impl Fn(u64, usize) -> bool) -> f32 {
     // The bit patterns of nonnegative floats have the order of their values.
