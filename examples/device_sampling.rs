@@ -2,7 +2,7 @@
 //! and returns tokens.
 //!
 //! `engine` simulates such an engine, which exposes only the address of its logits. Each step copies the requests to
-//! the device and the outcomes back, 16 bytes per row. The logits stay on the device.
+//! the device, and copies the outcomes back: 16 bytes for each row. The logits stay on the device.
 
 use evenkeel::cuda::cudarc::driver::{CudaSlice, CudaStream};
 use evenkeel::cuda::sample::{Outcome, Request};

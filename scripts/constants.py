@@ -131,9 +131,10 @@ def monotone_poly(c):
         m[0] = below(m[0])
     print("  MONOTONE_POLY  0.5 pinned,", [bits32(v) for v in m])
     print("    gap %.4f, errors %.4f, in 2^-28" % (gap(m) * 2**28, errors * 2**28))
-    # `before` bounds the relative error before the last rounding. Where |r| is near ln2/16, significands are between
-    # e^(ln2/16) and 2 e^(-ln2/16). The first printed error is in ULP, for the largest of these significands. The second
-    # is relative, for the smallest of them, because the last rounding then has its largest relative error.
+    # `before` bounds the relative error before the last rounding. The two printed errors are for results with |r| near
+    # ln2/16, whose significands are between e^(ln2/16) and 2 e^(-ln2/16). The first error is in ULP, and is largest for
+    # the largest significand. The second is relative, and is largest for the smallest significand, because the last
+    # rounding then has its largest relative error.
     before = errors / 2 + max(abs(relative(m, half * i / 1000)) for i in range(-1000, 1001))
     print("    error %.4f ULP, %.4f 2^-24 of the result" % (mpf(1) / 2 + before * 2 * exp(-half) * 2**23, (exp(-half) + before * 2**24)))
 
@@ -319,8 +320,8 @@ def expm1_f64():
 def normal_f64():
     """Fits erf, and the part of gelu that uses erf.
 
-    Near zero, the odd function is divided by its argument, and fitted in powers of the argument's square. For larger
-    arguments `a`, the tail times (a + pole) e^power(a) is fitted in powers of 1/(a + pole) - centre.
+    Near zero, odd(x) / x is fitted in powers of x^2. For larger x, tail(x) (x + pole) e^power(x) is fitted in powers of
+    1/(x + pole) - centre.
     """
     cases = (
         ("erf.rs", lambda x: erf(x), erfc, lambda x: x * x, mpf("0.75"), mpf(7), mpf(2), 13, 22),

@@ -67,7 +67,10 @@ def shortest(found, labels, wanted):
 
 
 def of_kernel(listed, kernel, pieces, elements, shuffles):
-    """Returns the length of the shortest path, among the paths with the most writes to shared memory."""
+    """Returns the length of the shortest path, among the paths with the most writes to shared memory.
+
+    A path with the most writes includes the instructions that only the first lane of a warp executes.
+    """
     found, labels = listed[kernel]
     for writes in range(8, -1, -1):
         if length := shortest(found, labels, (pieces, pieces, 2 * elements + shuffles, writes)):

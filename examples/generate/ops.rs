@@ -1,4 +1,4 @@
-//! Ops of a model. The scenes that replay failures replace some ops by faulty variants.
+//! Ops of a model. In the scenes that replay failures, faulty variants replace some ops.
 
 use anyhow::Result;
 use candle_core::Tensor;

@@ -71,7 +71,7 @@ pub enum Failure {
 
 type Comm = Counted<Mpi<SimpleCommunicator>>;
 
-/// Communicator of this rank, with its number and the number of ranks.
+/// Communicator of this rank, the rank's number, and the number of ranks.
 pub struct Rank {
     comm: Comm,
     rank: usize,

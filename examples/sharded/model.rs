@@ -1,8 +1,8 @@
 //! Training of an output layer over a vocabulary, with its loss. The layer is either unsharded or sharded by classes.
 //!
 //! The embedding of the model in `examples/generate` provides the initial weights of the layer, and rows of the
-//! embedding are the layer's inputs. The inputs are not trained: their gradient would be a sum over ranks, in an order
-//! that the network determines.
+//! embedding are the layer's inputs. The inputs are not trained. Their gradient would be a sum over ranks, and MPI
+//! would choose the order of the additions.
 //!
 //! Matrix products are plain loops with a documented order of additions. The products of a class do not depend on other
 //! ranks, so they have the same bits as in the unsharded layer.

@@ -59,7 +59,7 @@ pub struct Watched {
     #[arg(long, value_name = "N", default_value_t = 32, requires = "run",
         value_parser = clap::value_parser!(u32).range(1..=256), allow_negative_numbers = true)]
     pub batch: u32,
-    /// Use textbook formulas in the model's own type and candle's optimizer, without clipping and loss scaling.
+    /// Use candle's optimizer, and textbook formulas in the model's own type, without clipping and loss scaling.
     #[arg(long, requires = "run", conflicts_with = "resume")]
     pub no_guards: bool,
     /// Measure the time of plain steps, and of steps with clipping, loss scaling and the monitor, in alternation.

@@ -286,7 +286,7 @@ pub fn not_on_cpu(op: &'static str, device: impl Debug) -> Error {
     Error::unavailable(format!("{device:?}"), format!("{op} of candle_adapter computes only tensors on the CPU"))
 }
 
-/// Returns the lanes along an axis. A shape with more axes than a view may have is folded to three axes.
+/// Returns the lanes along an axis. A shape with more than [`MAX_RANK`] axes is folded to three axes.
 fn lanes<'a, E: Element>(data: &'a [E], of: &View<'_>, axis: usize) -> Result<Lanes<'a, E>> {
     if of.dims.len() <= MAX_RANK {
         return Lanes::shaped(data, of.dims, axis as isize);
@@ -295,7 +295,7 @@ fn lanes<'a, E: Element>(data: &'a [E], of: &View<'_>, axis: usize) -> Result<La
     Lanes::new(data, outer.iter().product(), of.dims[axis], inner.iter().product())
 }
 
-/// Returns the rows along the last axis. A shape with more axes than a view may have is folded to two axes.
+/// Returns the rows along the last axis. A shape with more than [`MAX_RANK`] axes is folded to two axes.
 fn rows<'a, E: Element>(data: &'a [E], of: &View<'_>) -> Result<Rows<'a, E>> {
     match of.dims.split_last() {
         Some((&cols, outer)) if outer.len() >= MAX_RANK => Rows::new(data, outer.iter().product(), cols),

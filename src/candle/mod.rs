@@ -49,7 +49,7 @@
 //! cargo update -p candle-nn@0.11.1 --precise 0.9.2
 //! ```
 //!
-//! If `Cargo.lock` still has that version of candle-core, the same command with `candle-core` selects the older one.
+//! If `Cargo.lock` still has the newer version of candle-core, run the same command with `candle-core`.
 //!
 //! To use a revision of candle from git, replace candle for all packages in the application's `Cargo.toml`:
 //!
@@ -68,8 +68,8 @@
 //!
 //! [CONTRIBUTING]: https://github.com/evenkeel/evenkeel/blob/main/CONTRIBUTING.md#versions-of-dependencies
 //!
-//! Before 0.11, candle multiplies no bf16 matrices on the CPU, so functions that need such a product return candle's
-//! error.
+//! Versions of candle before 0.11 multiply no bf16 matrices on the CPU, so functions that need such a product return
+//! candle's error.
 //!
 //! # How a call runs
 //!

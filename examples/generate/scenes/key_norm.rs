@@ -164,7 +164,7 @@ fn rms_norm_by_f16_sum(x: &Tensor, weight: &Tensor, eps: f64, limit: fn(f16) -> 
     Ok(Tensor::from_vec(rows.collect::<Vec<_>>(), x.dims(), x.device())?)
 }
 
-/// Shows the softmax of huge logits, as the failing model computes them, under two masks. Each mask adds f32's lowest
+/// Shows the softmax of huge logits, like those of the failing model, under two masks. Each mask adds f32's lowest
 /// number to every logit, so naive arithmetic turns all logits into -inf.
 fn huge_scores(stage: &mut Stage) -> Result<()> {
     let scores = [1e29f32, -1e29, 2e29, 5e28];

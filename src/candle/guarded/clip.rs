@@ -170,10 +170,9 @@ fn widened(grad: &Tensor) -> Result<Tensor> {
 
 /// Unscales and clips the gradients of a scaled loss if all of them are finite; see [`LossScaler::unscale`].
 ///
-/// Repeated variables, changed gradients and other devices are handled as in [`clip_grad_norm`]. f16 and bf16 gradients
-/// become f32, because small values would vanish in 16 bits without the scale. Gradients keep their type if neither
-/// unscaling nor clipping changes them. The optimisers in [`crate::candle::optim`] accept f32 gradients of variables
-/// with another type.
+/// Repeated variables, changed gradients and other devices are handled as in [`clip_grad_norm`]. If unscaling or
+/// clipping changes the gradients, f16 and bf16 gradients become f32, because small values would vanish in 16 bits
+/// without the scale. The optimisers in [`crate::candle::optim`] accept f32 gradients of variables with another type.
 ///
 /// # Errors
 /// The errors of [`LossScaler::unscale`], except that f16 gradients are allowed; see also the [module](super). The

@@ -38,7 +38,7 @@ fn it_writes_words() {
     let known: HashSet<&str> = words(CORPUS).collect();
     for (prompt, seed) in [("A row", "0"), ("", "1"), ("The softmax of", "2"), ("Gradients are", "3"), ("NaN", "4")] {
         let text = text(prompt, &["--seed", seed]);
-        // The last word may be incomplete.
+        // The last word may be incomplete, and then absent from the training text.
         let written: Vec<&str> = words(&text).collect();
         let strange: Vec<&&str> = written.iter().filter(|word| !known.contains(*word)).collect();
         assert!(
@@ -100,7 +100,8 @@ fn what_can_not_be_used_is_said_before_anything_is_played() {
     }
 }
 
-/// Tests profiles, filters and penalties with `--verify`: the filters of the reference must keep each drawn token.
+/// Tests profiles, filters and penalties with `--verify`: the filters of the reference sampler must keep each drawn
+/// token.
 #[test]
 fn every_profile_draws_what_it_keeps() {
     let penalties = ["--repetition-penalty", "1.3", "--dry-multiplier", "0.8"];
