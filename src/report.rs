@@ -116,8 +116,8 @@ thread_local! {
 /// Runs `f` and returns its result with the counts of the ops that it called on this thread, directly or through
 /// candle.
 ///
-/// The rows of an op that runs on a thread pool are all counted. Scopes nest: an outer scope includes the counts of
-/// its inner scopes.
+/// If an op runs on a thread pool, all of its rows are counted. Scopes nest: an outer scope includes the counts of its
+/// inner scopes.
 ///
 /// A thread that waits in a large op may run tasks of other requests. The scope is suspended during such a wait, so it
 /// does not count these tasks. Evenkeel cannot detect that `f` waits in other libraries, such as `par_iter` or a matrix

@@ -117,7 +117,7 @@ impl Sampler {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] unless there is one step for each row; [`Error::EmptyInput`] if the rows have no
-    /// tokens. The results of rows have the errors of [`Sampler::sample`].
+    /// tokens. The result of a row can be any error of [`Sampler::sample`].
     pub fn sample_rows<'a, E: Element>(
         &self,
         logits: Rows<'_, E>,

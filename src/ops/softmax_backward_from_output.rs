@@ -92,7 +92,7 @@ const OP: &str = "softmax_backward_from_output";
 ///
 /// The rounding of y in the forward call is not part of these bounds. This rounding moves dx_i by at most 3 u scale y_i
 /// max |dy|, where u is 2^-8 for bf16, 2^-11 for f16, 2^-24 for f32 and 2^-53 for f64. This change is at most 3 ULP of
-/// the larger of the two magnitudes above. For a subnormal y_i, these limits do not hold: its rounding error may be
+/// the larger of dx_i and scale y_i max |dy|. For a subnormal y_i, these limits do not hold: its rounding error may be
 /// half of the smallest positive number of the type.
 ///
 /// Intermediate values do not overflow for y from -1 to 1, even for the largest finite gradients. A result is infinite

@@ -106,8 +106,8 @@ impl DoubleDouble {
     /// Returns the sum of the terms t(0) = 1, t(k) = t(k - 1) z n / d for z = `self`, where `ratio(k)` gives the
     /// numerator n and the denominator d. Terms below 2^-112 are omitted. The sum is at least 1/2.
     ///
-    /// The sum is computed as 1 + z n/d (1 + z n/d (...)), from the last term, so that rounding errors of inner sums
-    /// are multiplied by z.
+    /// The sum is computed as 1 + z n/d (1 + z n/d (...)), from the last term. Each factor z n/d also multiplies the
+    /// rounding errors of the inner sums, so a small z reduces these errors.
     fn series(self, ratio: impl Fn(u32) -> (f64, f64)) -> Self {
         let scale = if self.exponent < -1000 { 0.0 } else { power_of_two(self.exponent) };
         let z = (self.hi * scale, self.lo * scale);
@@ -427,8 +427,8 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
     }
     let exponent = (angle.to_bits() >> 52) as i64 - 1075;
     let mantissa = angle.to_bits() & ((1 << 52) - 1) | 1 << 52;
-    // Only `WORDS` words of 2/pi are used, beginning with the word at index `first`. Earlier words contribute multiples
-    // of 4 quarter turns, and later words contribute less than 2^-200 quarter turns.
+    // Only `WORDS` words of 2/pi are used, beginning with the word at index `first`. Earlier words contribute whole
+    // turns, which do not change n modulo 4. Later words contribute less than 2^-200 quarter turns.
     let first = ((exponent - 2).max(0) / 32) as usize;
     let mut product = [0u32; WORDS + 2];
     for (shift, digit) in [mantissa & 0xffff_ffff, mantissa >> 32].into_iter().enumerate() {

@@ -62,8 +62,8 @@ pub fn logit_derivatives<E: Element>(x: &[E], scale: f64, softcap: Option<f64>) 
     x.iter().map(derivative).collect()
 }
 
-/// Clamps `value` to the finite range of f64 if `finite` is true. Callers pass true if the operands of `value` are
-/// finite.
+/// Clamps `value` to the finite range of f64 if `finite` is true. Callers pass true if they computed `value` from
+/// finite numbers.
 fn finite_if(finite: bool, value: f64) -> f64 {
     if finite { value.clamp(f64::MIN, f64::MAX) } else { value }
 }

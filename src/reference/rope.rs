@@ -79,7 +79,7 @@ fn frequency(i: usize, cols: usize, options: &Rope<'_>) -> DoubleDouble {
     let (one, d) = (number(1.0), cols as f64);
     match scaling {
         RopeScaling::Linear { factor } => plain / number(factor),
-        // For a single pair, the exponent is 0, so the base has no influence.
+        // With two columns, the only frequency is base^0 = 1. The formula below would divide by 0.
         RopeScaling::Ntk { .. } if cols == 2 => one,
         RopeScaling::Ntk { factor } => {
             let stretch = (number(factor).ln() * (number(d) / number(d - 2.0))).exp();

@@ -32,9 +32,9 @@ pub struct Support {
 /// fraction p of their total probability. Min-p keeps the tokens that are at least min_p times as probable as the first
 /// token.
 ///
-/// The configuration is not checked. In profiles with XTC, a probability above 0 counts as 1, so XTC is applied without
-/// a random draw. Penalties are not applied, because they need a sequence. Mirostat and adaptive-p have the state of a
-/// sequence's first step; see [`sample_with_feedback`].
+/// The configuration is not checked. In profiles with XTC, an `xtc_probability` above 0 counts as 1, so XTC is applied
+/// without a random draw. Penalties are not applied, because they need a sequence. Mirostat and adaptive-p have the
+/// state of a sequence's first step; see [`sample_with_feedback`].
 ///
 /// # Errors
 /// [`Error::EmptyInput`] for no logits, [`Error::NonFiniteInput`] for a NaN, [`Error::EmptySupport`] if all logits are

@@ -164,7 +164,7 @@ pub(crate) struct Rules {
     pub top_p_threshold: Threshold,
     /// Whether top-p orders equal logits by decreasing index.
     pub top_p_highest_first: bool,
-    /// Whether top-p takes its fraction p of the mass of all tokens. If false, it takes the fraction of the mass of the
+    /// Whether the p of top-p is a fraction of the mass of all tokens. If false, p is a fraction of the mass of the
     /// remaining tokens.
     pub top_p_of_all: bool,
     /// Meaning of a negative min-p. If a negative min-p is rejected, a min-p above 1 is rejected too. If not, a min-p

@@ -5,9 +5,9 @@ use super::collective::Collective;
 use crate::error::{Error, Result};
 use crate::simd::reserve;
 
-/// Calls a collective. During the call, this thread's scopes are suspended: reports, traces, the forced level and the
-/// floating-point environment. The reason is that the call may wait inside rayon, which may then run unrelated tasks on
-/// this thread.
+/// Calls a collective. The call may wait inside rayon, which may then run unrelated tasks on this thread. So the
+/// thread's state is suspended during the call: reports, traces, the level set by `with_level`, and the floating-point
+/// environment.
 fn waiting<R>(call: impl FnOnce() -> R) -> R {
     #[cfg(feature = "parallel")]
     let _suspended = crate::simd::suspend();

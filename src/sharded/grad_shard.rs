@@ -74,7 +74,8 @@ impl Place {
         self.len() == self.all()
     }
 
-    /// Returns the shard as ranges of the tensor's elements, in order. Each range begins at a multiple of 256.
+    /// Returns the shard as ranges of the tensor's elements, in order. If [`Place::check_cut`] accepts the shard, each
+    /// range begins at a multiple of 256.
     pub fn runs(&self) -> impl Iterator<Item = Range<usize>> {
         let (outer, step, inner) =
             if self.is_whole() { (1, 0, self.all()) } else { (self.outer(), self.dims[self.axis], self.inner()) };

@@ -86,7 +86,7 @@ impl Nccl {
             return Err(Error::invalid("nccl", "rank", rank, format!("below {size}, the number of ranks")));
         }
         let _caller = CallerContext::save();
-        // NCCL puts the rank on the device of the current context.
+        // NCCL puts the rank on the device of the current context, so the stream's context is made current.
         let bound = stream.context().bind_to_thread();
         bound.map_err(|error| Error::failed(BACKEND, format!("the CUDA driver returned {error:?}")))?;
         let comm = Comm::from_rank(stream, rank, size, id).map_err(|error| Error::failed(BACKEND, describe(error)))?;

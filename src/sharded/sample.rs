@@ -23,9 +23,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// columns. Requests must be the same on every rank; their tokens are indices into the whole vocabulary.
     ///
     /// Greedy sampling, top-k, top-p, min-p and epsilon cutoffs use candidates and sums of histograms. Dynamic
-    /// temperature, typical, top-n-sigma, eta and XTC need sums over the remaining tokens in order. In the profile,
-    /// these filters must come after a top-k filter. They run on the candidates of that top-k. Mirostat and adaptive-p
-    /// are rejected.
+    /// temperature, typical, top-n-sigma, eta and XTC need sums over the remaining tokens in order. In the profile's
+    /// order, a top-k filter must precede these filters. They run on the candidates of that top-k. Mirostat and
+    /// adaptive-p are rejected.
     ///
     /// # Exchange
     /// Each rank sends these numbers of bytes:

@@ -155,7 +155,7 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn store_f16(self, value: Self::F32, to: &mut [MaybeUninit<f16>; 16]);
     /// Stores bf16 rounded to nearest even. A NaN must be the canonical one.
     fn store_bf16(self, value: Self::F32, to: &mut [MaybeUninit<bf16>; 16]);
-    /// Stores numbers that bf16 represents exactly.
+    /// Stores the upper 16 bits of each lane. This is exact for numbers that bf16 represents.
     fn store_bf16_exact(self, value: Self::F32, to: &mut [MaybeUninit<bf16>; 16]);
 
     fn array_f32(self, value: Self::F32) -> [f32; 16];

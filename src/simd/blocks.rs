@@ -1,4 +1,4 @@
-//! Slices read in blocks of sixteen, the last one padded.
+//! Reading slices in blocks of sixteen. The last block is padded.
 
 use super::array_vec::map_array;
 use super::block::{Isa, Storage};

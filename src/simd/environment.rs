@@ -42,8 +42,8 @@ pub(crate) fn enter() -> Option<Entered> {
     (callers & !FLAGS != DEFAULT).then(|| Entered::new(callers))
 }
 
-/// Guard that keeps the default environment set. Dropping the guard restores the caller's environment, even when
-/// unwinding.
+/// Guard of a scope that runs in the default environment. Dropping the guard restores the caller's environment, even
+/// when unwinding.
 pub(crate) struct Entered {
     callers: Word,
     /// Environment that the enclosing guard restores, if guards are nested.

@@ -159,7 +159,7 @@ impl<'w, T> Unwritten<'w, T> {
 /// Proof that an address range was written during one call of [`Output::write`], whose lifetime `'w` it carries.
 ///
 /// The proof is created from a slice of values. During the call, the output is borrowed exclusively. So if a slice of
-/// values is at an address of the output, this part of the output was written. `'w` is invariant, and new in each call.
+/// values lies inside the output, this part of the output was written. `'w` is invariant, and new in each call.
 /// A proof therefore can't be kept for a later call, whose output may be uninitialised memory at the same address.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Written<'w> {

@@ -235,9 +235,9 @@ fn fused_f64(a: [f64; 16], b: [f64; 16], c: [f64; 16]) -> [f64; 16] {
     plain(a, b, c)
 }
 
-/// Computes `a * b + c` of f32, rounded once. Without a fused instruction, the product is exact in f64. An inexact sum
-/// gets a last bit of 1 (rounding to odd), so that only the later rounding to f32 affects the result (Boldo and
-/// Melquiond, 2008). The compiler vectorises this.
+/// Computes `a * b + c` of f32, rounded once. Without a fused instruction, this function computes in f64, where the
+/// product is exact. An inexact sum gets a last bit of 1 (rounding to odd), so that only the later rounding to f32
+/// affects the result (Boldo and Melquiond, 2008). The compiler vectorises this.
 #[inline(always)]
 fn fused(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {

@@ -1,4 +1,4 @@
-//! Work on independent rows, which is split over threads and run on the chosen instruction set.
+//! Computations on independent rows, split over threads and run on the chosen instruction set.
 
 use super::block::Isa;
 use super::environment::{enter, in_default};

@@ -1,4 +1,4 @@
-//! Copies of partial blocks, at the ends of slices, to and from buffers of a whole block.
+//! Functions that copy the partial block at the end of a slice to or from a buffer of a whole block.
 //!
 //! A vector load waits if it reads bytes that several recent, narrower stores wrote. With AVX-512 a partial block is
 //! therefore copied by masked loads and stores. The functions are cold, so that code for rows without a partial block

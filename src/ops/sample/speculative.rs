@@ -71,8 +71,8 @@ impl Distribution {
         })
     }
 
-    /// With the probability `chance`, accepts the token. Otherwise draws a token, where the probability of each token
-    /// is proportional to its integer in `residual`.
+    /// Accepts the token with probability `chance`. Otherwise draws a token, with probabilities proportional to the
+    /// integers of `residual`.
     fn finish<R: Iterator<Item = u128>>(
         &self,
         token: u32,
@@ -86,7 +86,8 @@ impl Distribution {
         }
         let sampled = match reached(residual, bits) {
             Some(index) => self.sampled(self.tokens()[index], draw),
-            // `residual` has only zeros if both distributions are equal and the draft gives the token mass 0.
+            // `residual` has only zeros, because both distributions are equal. The token was rejected because its mass
+            // is 0.
             None => self.draw(draw),
         };
         Verified { sampled, accepted: false }

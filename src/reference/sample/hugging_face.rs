@@ -85,7 +85,7 @@ fn first(tokens: &Tokens, n: usize) -> Vec<usize> {
     order
 }
 
-/// Keeps the tokens whose index satisfies the condition.
+/// Keeps the tokens whose position in the list satisfies the condition.
 pub fn filter(tokens: &mut Tokens, such: impl Fn(usize) -> bool) {
     let mut i = 0;
     tokens.retain(|_| {

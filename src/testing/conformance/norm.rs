@@ -101,8 +101,8 @@ fn usual<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Ex
 
 /// Checks rows with a tiny spread around a large mean.
 fn spreads<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Exact>) {
-    // The values and their differences are exact in the type, but rounding the square of the mean changes that square
-    // by more than the variance.
+    // The values and their differences are exact in the type. But rounding the square of the mean changes that square
+    // by more than the variance, so a one-pass variance in the type has no correct digits.
     let (far, farther) = match E::DTYPE {
         DType::F64 => (1e12, 1e15),
         DType::F32 => (40_000.0, 1e6),

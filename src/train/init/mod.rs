@@ -233,10 +233,10 @@ impl Stream {
 /// computed with an error of at most 4 f64 ULP and then rounded once.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] for a shape with another number of elements, or with fewer axes than a fan needs.
-/// [`Error::InvalidArgument`] for a negative gain or standard deviation, for a lower limit above the upper one, for
-/// values that are not finite, and if a number could exceed the range of the type. After an error the tensor is
-/// unchanged.
+/// [`Error::ShapeMismatch`] for a shape that does not have the tensor's number of elements, or has fewer axes than a
+/// fan needs. [`Error::InvalidArgument`] for a negative gain or standard deviation, for a lower limit above the upper
+/// one, for values that are not finite, and if a number could exceed the range of the type. After an error the tensor
+/// is unchanged.
 ///
 /// # Panics
 /// Never.

@@ -103,8 +103,7 @@ impl Monitor {
     ///
     /// # Errors
     /// [`Error::Sink`] if a write to a sink failed; all other sinks are still written to. [`Error::Diverged`] for a
-    /// non-finite loss or norm if [`Monitor::raise_on_nan`] is set; the record is written to the sinks even after this
-    /// error.
+    /// non-finite loss or norm if [`Monitor::raise_on_nan`] is set; the sinks get the record in this case too.
     pub fn record(&mut self, step: Step, layers: Vec<Layer>) -> Result<Record> {
         let warnings = in_default(|| self.limits.warnings(&step, &layers, self.summary.last_loss));
         let record = Record { step, layers, warnings };
