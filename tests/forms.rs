@@ -397,7 +397,7 @@ fn every_form<E: Element>() {
             }
             "attention" => attended(&x),
             "mean_pool" => pooled(&x, &keep),
-            // The cases of the ops themselves run these gradients too.
+            // The cases of the forward ops also run these gradients.
             "attention_backward" | "mean_pool_backward" => {}
             "inspect" => {
                 let (stats, found) = (evenkeel::inspect(&x).unwrap(), evenkeel::finite(&x).unwrap());

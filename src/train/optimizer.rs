@@ -231,7 +231,8 @@ impl<R: Rule> Optimizer<R> {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for states of other parameters. [`Error::InvalidArgument`] for a value that is not
-    /// finite, or for a negative root of the mean square. After an error the optimiser is unchanged.
+    /// finite, or for a negative number in the state variable `root_mean_square`. After an error the optimiser is
+    /// unchanged.
     pub fn restore(&mut self, states: Vec<ParameterState>) -> Result<()> {
         if states.len() != self.states.len() {
             return Err(Error::shape(
@@ -249,7 +250,7 @@ impl<R: Rule> Optimizer<R> {
     }
 }
 
-/// Checks that a parameter has the type and length with which the optimiser was created.
+/// Checks that a parameter has the type and length that it had when the optimiser was created.
 fn has_type(op: &'static str, param: Floats<'_>, expected: (DType, usize)) -> Result<()> {
     let got = (param.dtype(), param.len());
     let of = |(dtype, count): (DType, usize)| format!("{count} elements of {dtype}");

@@ -95,8 +95,9 @@ fn the_composition_is_near() -> Result<()> {
             let composed = run(composition::attention)?;
             for (part, (kernel, composed)) in kernels.iter().zip(&composed).enumerate() {
                 assert_eq!((kernel.dims(), kernel.dtype()), (composed.dims(), composed.dtype()));
-                // Scores are below 10 and values below 4. An error of a score becomes a relative error of its weight.
-                // In f16 and bf16, the composition also rounds each sum of two gradients.
+                // An error of a score becomes a relative error of its weight. Scores are below 10 and values below 4,
+                // so 1000 units cover these errors. In f16 and bf16, the composition also rounds each sum of two
+                // gradients.
                 let unit = if ours == evenkeel::DType::F64 { f64::EPSILON } else { 2f64.powi(-23) };
                 let want = flat(kernel);
                 assert_close(&format!("{name} in {dtype:?}, part {part}"), &flat(composed), &want, |i| {

@@ -118,7 +118,7 @@ fn by_the_weights() -> Result<()> {
     let mut want = grads.get(&vars[1]).unwrap().flatten_all()?.to_vec1::<f32>()?;
     assert_eq!(options.clip(&mut want, &weight, &[3, 5]), Ok(3));
     // The gradient of each unit has twice the norm of the unit's weights. The limit is a quarter of the norm of the
-    // weights.
+    // weights, so the gradients of all 12 units are clipped.
     assert_eq!(guarded::adaptive_clip(&mut grads, &vars, &options), Ok(12));
     assert_same("f32", grads.get(&vars[1]).unwrap(), &Tensor::from_vec(want, (3, 5), CPU)?);
 

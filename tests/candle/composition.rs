@@ -216,7 +216,7 @@ fn groups_and_unit_lanes() -> Result<()> {
                 let want = guarded::l2_normalize(&x, 1, &options)?;
                 let y = composition::l2_normalize(&x, 1, &options)?;
                 // In f32, an eps of 1e-300 becomes 0. With an eps of 1, the smallest inputs give subnormal results,
-                // which have fewer digits.
+                // which have fewer digits and need an absolute tolerance.
                 assert_near(
                     &format!("{magnitude:e}, {eps:e}, {dtype:?}"),
                     ours,

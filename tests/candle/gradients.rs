@@ -47,8 +47,8 @@ fn targets() -> Tensor {
     Tensor::new(&[[4i64, -100, 2], [1, 0, 3]], CPU).unwrap()
 }
 
-/// Adds the axis of heads to a table. `heads` is 1 for rows of shape `[.., heads, positions, cols]`, and 2 for rows of
-/// shape `[.., positions, heads, cols]`.
+/// Adds the axis of heads to a table. `heads` selects the layout of the rows: 1 for `[.., heads, positions, cols]`, and
+/// 2 for `[.., positions, heads, cols]`.
 fn per_row(table: &Tensor, heads: usize) -> Result<Tensor> {
     table.unsqueeze(table.rank() + heads - 3)
 }

@@ -19,8 +19,8 @@ fn loss(var: &Var) -> Result<Tensor> {
     (x.sqr()? * 0.5)?.add(&x.sin()?)?.sum_all()
 }
 
-/// Compares AdamW with candle's AdamW in f64. Both optimisers round about a dozen times per step. After 100 steps of
-/// 0.01, all values are still between -4 and 4.
+/// Compares AdamW with candle's AdamW in f64. Both optimisers round about a dozen times per step, and all values stay
+/// between -4 and 4. The tolerance is therefore 64 f64 epsilons for each of the 100 steps.
 #[test]
 fn adamw_is_candle_s() -> Result<()> {
     let start = tensor(&[3, 5], DType::F64, 2.0, 1)?;

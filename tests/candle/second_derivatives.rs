@@ -4,9 +4,9 @@ use crate::gradients::{cases, objective, variables};
 use candle_core::{DType, Result, Tensor};
 use std::collections::BTreeSet;
 
-/// Ops whose second derivatives are incomplete, although candle returns no error. They apply candle's ops to an
-/// argument and then run a kernel. By default, candle detaches the gradients of its own ops, so differentiating a
-/// gradient again does not reach the kernel.
+/// Ops for which candle returns an incomplete second derivative instead of an error. Each of these ops applies candle's
+/// own ops to an argument, and then runs a kernel on the result. By default, candle detaches the gradients of its own
+/// ops. A second backward pass therefore ends before it reaches the kernel, which would give the error.
 const AFTER_CANDLE: &[&str] = &[
     "binary cross-entropy",
     "cross-entropy of a linear layer by chunks",

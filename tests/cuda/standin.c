@@ -1,7 +1,7 @@
-// Stand-in for the CUDA driver, with two devices. Device memory is host memory, and launches run no kernel, except that
-// softmax of f32 without a mask counts row 1 as fully masked. It has only the functions that the tests in standin.rs
-// and engine.rs need. Functions return 0, which means success, unless a comment says otherwise. Functions that use a
-// device return an error unless the context of a device is current.
+// Stand-in for the CUDA driver, with two devices. Device memory is host memory. No launch runs a kernel. A launch of
+// softmax of f32 without a mask only counts row 1 as fully masked. The stand-in has only the functions that the tests
+// in standin.rs and engine.rs need. Functions return 0, which means success, unless a comment says otherwise. Functions
+// that use a device return an error unless the context of a device is current.
 
 #include <pthread.h>
 #include <stddef.h>
@@ -168,7 +168,7 @@ int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned gr
     if (function == NULL || arguments == NULL || !(grid_x && grid_y && grid_z && block_x && block_y && block_z)) {
         return 1;
     }
-    // The third member of the arguments is the address of four counters, or 0.
+    // For these kernels, `arguments[0]` points to a struct. Its third member is the address of four counters, or 0.
     Address *guards = function == &counting ? (Address *)(size_t)((Address *)arguments[0])[2] : NULL;
     if (guards) {
         guards[2]++;

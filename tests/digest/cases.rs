@@ -584,7 +584,7 @@ fn clipped<E: Element>(x: &[E], options: &ClipGradNorm) -> Vec<u64> {
     [norm.to_bits()].into_iter().chain(grads.into_iter().map(E::bits)).chain(others).collect()
 }
 
-/// Adds cases on whole tensors. The tensors are so long that several threads share one.
+/// Adds cases on whole tensors. The tensors are so long that the work on each is distributed over threads.
 fn tensors<E: Element>(cases: &mut Vec<Case>, len: usize) {
     for fill in Fill::ALL {
         let label = format!("{fill:?}").to_lowercase();

@@ -63,7 +63,8 @@ fn assert_committed(level: Level, of_16_bits: bool) {
         return;
     }
     let all = std::env::var("EVENKEEL_DIGEST").as_deref() != Ok("whole");
-    // All other results are computed with the default number of threads, which differs from this number.
+    // Large cases are also computed with this number of threads. It differs from the default number, which all other
+    // computations use.
     let threads = if rayon::current_num_threads() == 1 { 2 } else { 1 };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let mut wrong = Vec::new();

@@ -28,8 +28,8 @@ fn what_is_computed_beside_kernels_is_the_same_in_every_environment() {
     );
 }
 
-/// Runs all calls in a process with unmasked floating-point exceptions. A single rounded operation in the caller's
-/// environment would end this process.
+/// Runs all calls in a process with unmasked floating-point exceptions. There, a single operation that rounds in the
+/// caller's environment would end the process.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn no_call_traps_where_the_host_has_unmasked_exceptions() {

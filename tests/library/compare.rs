@@ -72,7 +72,8 @@ fn one_ulp_too_far_is_too_far() {
         let exact = f64::from(value);
         for step in -4i64..=4 {
             let got = f32::at_place(value.place() - step);
-            // Just below a power of two, adjacent values are half an ULP apart.
+            // Just below a power of two, adjacent values are half an ULP apart. An error may therefore be fewer ULP
+            // than steps.
             let ulps = (f64::from(got) - exact).abs() / ulp::size::<f32>(exact);
             assert_eq!(
                 passes(got, exact, steps as f64),
@@ -112,7 +113,8 @@ fn a_failure_says_what_where_and_by_how_much() {
     );
 }
 
-/// Checks every value of bf16 against its neighbours, using only their order.
+/// Checks the ULP at every finite value of bf16. The value's neighbours are found by their places in the order of all
+/// values.
 #[test]
 fn the_ulp_of_every_bf16_is_the_distance_to_the_next() {
     for value in all::<bf16>().into_iter().filter(|v| v.widen().is_finite()) {

@@ -262,7 +262,8 @@ fn references_keep_to_their_pages() {
         "logit derivative at -3 with scale 0.5 and softcap 2: expected 0.5 (1 - tanh(0.75)^2), got {derivative}"
     );
 
-    // Some sums of gradients overflow the type. Other gradients are too tiny to be split into a high and a low part.
+    // Checks gradients whose sum overflows the type, and gradients that are too tiny to be split into a high and a low
+    // part.
     let large = [f64::MAX, f64::MAX, 0.0, 0.0];
     let half = f64::MAX / 2.0;
     assert_eq!(reference::log_softmax_backward_of(&[0.0; 4], &large), Some(vec![half, half, -half, -half]));

@@ -26,8 +26,8 @@ impl rows::Function for Function {
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
         generate::hostile_scores(len)
     }
-    /// Returns 0 for each result, which means that no terms cancel: both terms of a result are at most 0, so neither
-    /// exceeds the result in magnitude.
+    /// Returns 0 for each result, because no terms cancel. Both terms of a result are at most 0, so neither exceeds the
+    /// result in magnitude.
     fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
         vec![0.0; row.len()]
     }
@@ -39,8 +39,8 @@ fn row<E: Element>(x: &[E]) -> Vec<E> {
     <Function as rows::Function>::run(x)
 }
 
-/// Checks rows with one large logit. The result for this logit is about minus the sum of the other exponentials. A sum
-/// that includes the large logit's own exponential, which is 1, would lose these exponentials.
+/// Checks rows with one large logit. The result for this logit is about minus the sum of the other exponentials. The
+/// large logit's own exponential is 1. In a sum that includes this 1, the other exponentials would be lost.
 fn peaked_rows<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("log_softmax");
     for len in [2, 3, 16, 100, 1000] {

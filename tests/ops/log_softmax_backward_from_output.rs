@@ -36,9 +36,9 @@ impl FromOutput for OfLogSoftmax {
 
 output_tests!(OfLogSoftmax; next_to_the_largest_value);
 
-/// Checks gradients within a few ULP of the largest finite value. Each gradient is the product of an exponential and a
-/// large sum. An error of the exponential must not make the product infinite. This does not apply to f64, because no
-/// more precise type is available for the exponential.
+/// Checks a gradient within a few ULP of the largest finite value. Half of this gradient is the product of an
+/// exponential and a large sum. An error of the exponential must not make the gradient infinite. In f64, the gradient
+/// may become infinite, because no more precise type is available for the exponential.
 fn next_to_the_largest_value<E: Bits>() {
     let checker = Checker::new::<E>(OfLogSoftmax::NAME);
     let max = E::LIMITS.max;
@@ -47,7 +47,8 @@ fn next_to_the_largest_value<E: Bits>() {
         let mut y = [first; 9];
         y[1..].fill(E::from_wide(-3.0));
         let half = E::from_wide(max / 2.0).widen();
-        // exp(y[0]) times the negated sum of dy is half of the type's largest value.
+        // The first gradient is dy[0] - exp(y[0]) sum(dy). Each of these two terms adds about half of the type's
+        // largest value.
         let other = -half / 8.0 / first.widen().exp() - half / 8.0;
         let mut dy = [E::from_wide(other); 9];
         dy[0] = E::from_wide(half);

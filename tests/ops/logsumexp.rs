@@ -26,7 +26,7 @@ impl rows::Function for Function {
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
         generate::hostile_scores(len)
     }
-    /// The terms are the largest score and the logarithm of the sum.
+    /// Returns the magnitude of the larger of two terms: the largest score and the logarithm of the sum.
     fn terms<E: Element>(row: &[E], exact: &[E::Exact]) -> Vec<f64> {
         let max = row.iter().map(|x| x.widen()).fold(f64::NEG_INFINITY, f64::max);
         let log_sum = exact[0] - E::Exact::from(max);

@@ -81,8 +81,8 @@ fn options_and_masks<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>(OfLogSumExp::NAME);
     let dims = [2, 5, 70];
     for case in 0..40 {
-        // The tests of the other softmax gradients cover biases. All of these gradients compute the logits in the same
-        // way.
+        // Biases are omitted here. The tests of the other softmax gradients cover them, and all of these gradients
+        // compute the logits in the same way.
         let parts = Parts { biases: vec![], ..Parts::any(&mut rng, &dims) };
         let keep = parts.expand().0;
         let (scale, softcap) = [(1.0, None), (0.3, None), (-1.25, Some(8.0)), (4.0, Some(1.5))][case % 4];

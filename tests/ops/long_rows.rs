@@ -45,7 +45,7 @@ impl<E: Bits> Row<E> {
         self.values.iter().map(move |(value, count)| (DoubleDouble::from(value.widen() - max), *count as f64))
     }
 
-    /// Returns the sum of all exponentials without one exponential of the largest value, which is 1.
+    /// Returns the sum of all exponentials except one. The omitted exponential is 1 and belongs to the largest value.
     fn rest(&self) -> DoubleDouble {
         let mut rest = DoubleDouble::from(self.values[0].1 as f64 - 1.0);
         for (distance, count) in self.distances().skip(1) {

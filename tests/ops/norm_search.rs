@@ -102,7 +102,8 @@ impl<E: Bits> Case<E> {
             let weighted = *n * dd(weight);
             let mut largest = weighted.to_f64().abs().max(bias.abs()).max(of_mean * weight.abs());
             if E::DTYPE == DType::F64 && n.to_f64().abs() < f64::MIN_POSITIVE {
-                // The weight multiplies the rounding error of a subnormal element.
+                // A subnormal element has the rounding error of the smallest normal number. The weight multiplies this
+                // error.
                 largest = largest.max(f64::MIN_POSITIVE * weight.abs());
             }
             (weighted + dd(bias), largest)

@@ -101,7 +101,7 @@ fn adversarial_weights<E: Bits>() {
     let mut rng = generate::rng("qk_norm_rope, adversarial weights");
     let limits = E::LIMITS;
     // The magnitude of a normalised element is at most the square root of the number of columns. The rotation may
-    // multiply it by up to sqrt(2).
+    // multiply it by up to sqrt(2). Results therefore stay finite, even with the weight `huge`.
     let huge = limits.max / 32.0;
     type Weight = fn(usize) -> f64;
     let weights: [(&str, Weight); 4] = [

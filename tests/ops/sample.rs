@@ -67,7 +67,8 @@ fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
             (sum - p * total).abs() < MARGIN * total
         })
     });
-    // The mass of the most likely token is exactly 1, without a rounding error. So min-p always keeps this token.
+    // All masses are relative to the most likely token, whose mass is therefore exactly 1. Min-p always keeps this
+    // token, so its mass is not compared with the limit.
     let close_to = |p: f64| masses.iter().any(|mass| *mass != 1.0 && (mass - p).abs() < MARGIN * p.max(1e-6));
     close_to_p || config.min_p.filter(|p| *p > 0.0).is_some_and(close_to)
 }

@@ -47,8 +47,9 @@ fn total_variation<E: Element>(z: [f64; 2], counts: [usize; 2], temperature: f64
     got.iter().zip(masses).map(|(got, mass)| (got - (mass / all).to_f64()).abs()).sum::<f64>() / 2.0
 }
 
-/// Checks the worst case that the errors of exponentials allow. A search finds exponentials that are too large for half
-/// of the mass and too small for the other half. The derived bound is 2^-24.6 for up to 262,144 tokens.
+/// Checks the worst case: one half of the total mass is computed too large, and the other half too small. A search
+/// finds the two logits whose exponentials have the largest errors of either sign. The derived bound is 2^-24.6 for up
+/// to 262,144 tokens.
 fn distribution_of_draws<E: Element>() {
     let bound = 2f64.powf(-24.6);
     let mut rng = generate::rng("sample, total variation");
@@ -64,7 +65,7 @@ fn distribution_of_draws<E: Element>() {
     };
     // Among arguments that use one table entry, the polynomial of the exponential is too large at the lower end and too
     // small at the upper end. The last rounding has the largest effect where an exponential is just above a power of
-    // two.
+    // two. The search therefore tries arguments near the ends of the entries next to powers of two.
     for _ in 0..6000 {
         let end = f64::from(rng.random_range(0..40) / 8 * 8) + [0.5, 1.5, -0.5][rng.random_range(0..3)];
         consider(-(end * std::f64::consts::LN_2 / 8.0 + rng.random_range(-3e-3..3e-3)).max(1e-3));

@@ -1,6 +1,6 @@
 //! Checks that top-p keeps the shortest possible prefix of the sorted tokens. The integer masses of the prefix must
-//! reach p. The logits lie where the exponential switches to another entry of its table. Masses of neighbouring logits
-//! are closest there. Every form of the sampler is checked.
+//! reach p. Most of the tested logits lie where the exponential switches to another entry of its table, because the
+//! masses of neighbouring logits are closest there. Every form of the sampler is checked.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
@@ -22,8 +22,8 @@ fn kept<E: Bits>(logits: &[E], config: SamplerConfig) -> Vec<u32> {
     config.validate().unwrap().distribution(logits, None, Draw::default()).unwrap().tokens().to_vec()
 }
 
-/// Checks that of two adjacent f32 logits, the smaller one never has the larger mass. If it had, top-p would keep it
-/// too: three tokens instead of the two that it keeps of the same logits in f64.
+/// Checks that of two adjacent f32 logits, the smaller one never has the larger mass. If it had, top-p would keep all
+/// three tokens of this row. It keeps two tokens if the same logits are f64.
 #[test]
 fn a_larger_logit_is_not_passed_over() {
     let logits = [8.451358f32, 0.0036263466, 0.0036263464];

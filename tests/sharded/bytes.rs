@@ -120,8 +120,8 @@ fn gradients_gather_tiles() {
     }
 }
 
-/// Expected communication of a norm. `calls` is the number of calls after the first. Of each row, `merged` bytes are
-/// merged by maxima. Of each tile of a row, `sums` numbers are gathered.
+/// Expected communication of a norm. `calls` is the number of calls after the first. For each row, the ranks merge
+/// `merged` bytes by maxima. For each tile of a row, they gather `sums` numbers.
 struct Norm {
     calls: usize,
     merged: usize,
@@ -193,7 +193,8 @@ fn cross_entropy_takes_48_bytes_a_row() {
         let mut peaked = plain.clone();
         peaked[500] = 60.0;
         let cuts = cuts(&mut rng, ranks, all, 1);
-        // Number of calls, bytes per row that are merged, and bytes per row that each rank gathers.
+        // The arguments are the number of calls, the merged bytes per row, and the bytes per row that each rank sends
+        // to a gather.
         let expected = |calls: usize, merged: usize, own: usize| {
             [calls, 24 + (merged + own) * rows, 24 * ranks + merged * rows + own * rows * ranks]
         };
@@ -220,8 +221,8 @@ fn cross_entropy_takes_48_bytes_a_row() {
     }
 }
 
-/// Checks clipping. A rank sends one number per tile of its shard, and one number for a replica. For each whole tensor,
-/// replicated or not, one of the ranks that have it also sends two numbers.
+/// Checks clipping. A rank sends one number per tile of its shard, and one number for a replica. For each unsharded
+/// tensor, replicated or not, one of the ranks that hold it also sends two numbers.
 #[test]
 fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     fn of_type<E: Element>(ranks: usize) -> Vec<[u64; 3]> {
