@@ -109,7 +109,8 @@ fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &Clip
     }
 }
 
-/// Generates gradients for data, tensor and expert parallelism, and combinations of two of them, cut unevenly.
+/// Generates gradients as data, tensor and expert parallelism distribute them, and as combinations of two of these do.
+/// The cuts are uneven.
 fn dealt<E: Bits>(
     rng: &mut SmallRng,
     ranks: usize,

@@ -160,7 +160,7 @@ fn every_option<E: Bits>() {
     }
 }
 
-/// Checks rows whose largest exponential, of the target class or another class, is nearly the whole sum.
+/// Checks rows in which one exponential is nearly the whole sum. It belongs to the target class or to another class.
 fn peaked_rows<E: Bits>() {
     let mut rng = generate::rng("peaked losses in shards");
     let all = 600;

@@ -101,14 +101,14 @@ fn masked_rows<E: Bits>() {
     }
 }
 
-/// Checks rows whose largest exponential is nearly their whole sum, so that the logarithm of the sum is near 0.
+/// Checks rows in which one exponential is nearly the whole sum, so that the logarithm of the sum is near 0.
 fn peaked_rows<E: Bits>() {
     let mut rng = generate::rng("peaked shards");
     let all = 600;
     for gap in [8.0, 14.0, 30.0] {
         let mut x = generate::bell::<E>(&mut rng, 3 * all, -gap, 1.0);
         x[rng.random_range(0..all)] = E::from_wide(4.0);
-        // The third row has no dominating logit.
+        // The first two rows each have a dominating logit. The third row has none.
         x[all + rng.random_range(0..all)] = E::from_wide(4.0);
         same_for_all("peaked", (&x, &[3, all]), &Softmax::default(), &mut rng);
         let window = Mask::causal().and_window(333);
@@ -139,7 +139,7 @@ fn random_cases<E: Bits>() {
     }
 }
 
-/// Checks logits that are small because a bias cancels most of the product, which may be large.
+/// Checks logits that are small because a bias cancels most of the scaled score. The scaled score may be large.
 fn products_that_cancel<E: Bits>() {
     let mut rng = generate::rng("products that cancel");
     for _ in 0..40 {

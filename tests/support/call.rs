@@ -323,7 +323,7 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
     Ok(Outcome::of_rows(&y, rows))
 }
 
-/// Returns the magnitudes of the elements, with a maximum of 1. NaN and infinities are unchanged.
+/// Returns the magnitudes of the elements, limited to 1. NaN and infinities are unchanged.
 fn probabilities<E: Element>(x: &[E]) -> Vec<E> {
     let probability = |x: f64| if x.is_finite() { x.abs().min(1.0) } else { x };
     x.iter().map(|x| E::from_wide(probability(x.widen()))).collect()

@@ -35,7 +35,8 @@ impl Environment {
         Environment::TowardZero,
     ];
 
-    /// Environments that change the results of ordinary arithmetic. The bit FZ has the effects of both FTZ and DAZ.
+    /// Environments that change the results of ordinary arithmetic. On this architecture, one bit (FZ) has the effects
+    /// of both FTZ and DAZ.
     #[cfg(target_arch = "aarch64")]
     pub const ALL: [Environment; 4] =
         [Environment::NoSubnormals, Environment::Downward, Environment::Upward, Environment::TowardZero];

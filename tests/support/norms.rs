@@ -64,8 +64,8 @@ impl Norm<'_> {
         (h, mean, along)
     }
 
-    /// Returns, for each column, the sum of |dy n| over the rows and the sum of |dy| over the rows. The first sum uses
-    /// the largest of |n|, [`least_counted`] and, for a centred norm, [`mean_term`] in place of |n|.
+    /// Returns, for each column, the sum of |dy n| over the rows and the sum of |dy| over the rows. In the first sum,
+    /// |n| counts as at least [`least_counted`] and, for a centred norm, as at least [`mean_term`].
     pub fn column_terms<E: Element>(&self, x: &[E], dy: &[E], cols: usize) -> [Vec<f64>; 2] {
         let mut terms = [vec![0.0; cols], vec![0.0; cols]];
         for (x, dy) in x.chunks(cols).zip(dy.chunks(cols)) {
@@ -80,8 +80,8 @@ impl Norm<'_> {
     }
 }
 
-/// Returns a lower limit for magnitudes in error bounds: the smallest normal number for f64, otherwise 0. Below this
-/// limit, f64 rounds to multiples of 2^-1074.
+/// Returns a lower limit for magnitudes in error bounds: the smallest normal number for f64, otherwise 0. Smaller f64
+/// results are rounded to multiples of 2^-1074, so their errors are not proportional to their magnitudes.
 fn least_counted<E: Element>() -> f64 {
     if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 }
 }
@@ -90,8 +90,8 @@ fn larger(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble {
     if b > a { b } else { a }
 }
 
-/// Returns a term that covers the rounding error of the mean, for a weight of magnitude 1. The bounds of layer_norm and
-/// group_norm are in ULP of the largest term.
+/// Returns a magnitude that covers the rounding error of the mean. The bounds of layer_norm and group_norm are in ULP
+/// of the largest of several terms. One of them is this magnitude times the magnitude of the weight.
 pub fn mean_term<E: Element>(sum_is_exact: bool, cols: usize) -> f64 {
     let long = (cols as f64 * 2f64.powi(-18)).max(1.0);
     match E::DTYPE {

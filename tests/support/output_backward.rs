@@ -14,7 +14,7 @@ use evenkeel::{
 use proptest::prelude::*;
 use std::mem::MaybeUninit;
 
-/// Gradient from the result of a forward call.
+/// Op that computes a gradient from the result of the forward call.
 pub trait FromOutput {
     const NAME: &'static str;
     /// Whether the forward call is log_softmax.
@@ -74,8 +74,8 @@ pub struct Truth<E: Element> {
 
 impl<E: Element> Truth<E> {
     fn new<G: FromOutput>(y: &[E], dy: &[E], scale: f64) -> Self {
-        // A scale of at most 1 is applied to the operands, because some unscaled gradients of log_softmax do not fit
-        // into f64.
+        // A scale of magnitude at most 1 is applied to dy before the gradient is computed, because some unscaled
+        // gradients of log_softmax do not fit into f64.
         let (before, after) = if scale.abs() <= 1.0 { (scale, 1.0) } else { (1.0, scale) };
         let wide = |row: &[E], factor: f64| -> Vec<E::Exact> {
             row.iter().map(|v| E::Exact::from(v.widen()) * E::Exact::from(factor)).collect()
@@ -85,8 +85,9 @@ impl<E: Element> Truth<E> {
         let live = |i: &usize| y[*i] != G::masked::<E>();
         let magnitudes = || (0..y.len()).filter(live).map(|i| dy[i].widen().abs());
         let (largest, sum): (f64, f64) = (magnitudes().fold(0.0, f64::max), magnitudes().sum());
-        // Subnormal numbers have fewer digits. A probability below the smallest normal number is therefore replaced by
-        // that number. In f64, terms and scaled terms below the smallest normal number are replaced, too.
+        // Subnormal numbers have fewer digits, so their relative errors are larger. The unit of error therefore uses
+        // the smallest normal number in place of a smaller probability. In f64, it also uses this number in place of
+        // smaller terms, before and after scaling.
         let (least, least_term) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),
             _ => (f64::from(f32::MIN_POSITIVE), 0.0),
@@ -107,7 +108,7 @@ impl<E: Element> Truth<E> {
         checker.check_errors(what, input, got, &self.exact, &|i| {
             let result = ulp::toward_zero(self.exact[i]);
             let at = if result.is_finite() { self.terms[i].max(result) } else { result };
-            // Beyond the range of the type, a term has the ULP of a type with a larger exponent range.
+            // A term beyond the range of the type gets the ULP that it would have without an upper limit of exponents.
             let power = |v: f64| f64::from_bits(v.to_bits() >> 52 << 52);
             let beyond = if at.is_finite() { power(at) / power(E::LIMITS.max) } else { 1.0 };
             let error = |got| ulp::error_at(got, self.exact[i], at) / beyond.max(1.0);

@@ -76,8 +76,9 @@ impl<E: Element> Truth<E> {
         let live = |i: &usize| z[*i] != masked;
         let magnitudes = || (0..x.len()).filter(live).map(|i| dy[i].widen().abs());
         let (largest, sum) = (magnitudes().fold(0.0, f64::max), magnitudes().sum());
-        // Subnormal numbers have fewer digits. A probability below the smallest normal number is therefore replaced by
-        // that number. In f64, terms and unscaled derivatives below the smallest normal number are replaced, too.
+        // Subnormal numbers have fewer digits, so their relative errors are larger. The unit of error therefore uses
+        // the smallest normal number in place of a smaller probability. In f64, it also uses this number in place of
+        // smaller terms and smaller unscaled derivatives.
         let (least, least_term) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),
             _ => (f64::from(f32::MIN_POSITIVE), 0.0),

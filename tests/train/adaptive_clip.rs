@@ -1,5 +1,5 @@
-//! Tests of clipping relative to the weights: each unit (the weights of one output) is clipped by the norm of its
-//! weights. Plain loops give the expected results.
+//! Tests of clipping relative to the weights. A unit is the weights of one output. The norm of these weights limits the
+//! norm of their gradient. Plain loops give the expected results.
 
 use evenkeel::Element;
 use evenkeel::testing::ulp;

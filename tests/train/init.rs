@@ -266,8 +266,9 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(made::<f32>(&far, &[2], Stream::numbered(0, 0)), [1.0; 2]);
 }
 
-/// Checks that one seed may be used for both weights and tokens. Their random bits differ even if the row equals the
-/// tensor's number and the draw number equals the element's index.
+/// Checks that one seed may be used for both weights and tokens. The random bits of a weight depend on the seed, the
+/// tensor's number and the element's index. Those of a token depend on the seed, the row and the draw number. The bits
+/// differ even if the row equals the tensor's number and the draw number equals the element's index.
 #[test]
 fn weights_and_draws_of_one_seed_have_nothing_in_common() {
     const TOKENS: usize = 1 << 16;

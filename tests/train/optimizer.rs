@@ -61,8 +61,9 @@ fn assert_close(what: &str, got: &[f64], expected: &[f64], allowed: f64) {
 
 /// Compares AdamW with PyTorch. Evenkeel and PyTorch each round about 4 times per step, with relative errors of 2^-53.
 /// Gradients have a magnitude of up to 4, and weights of up to 8. The error of a mean decays over 1 / (1 - beta) steps.
-/// The error of a weight never decays. The mean and the root mean square each have an error. The error of their ratio
-/// is at most 4 times the sum of these two errors.
+/// The error of a weight never decays, so the allowed error grows with the number of steps. A step moves a weight in
+/// proportion to the ratio of the mean to the root mean square. The error of this ratio is at most 4 times the sum of
+/// their errors.
 #[test]
 fn adamw_is_torch_s() {
     let lines = lines("adamw");

@@ -154,7 +154,7 @@ fn lengths_and_types_are_checked() {
 }
 
 /// Checks the mean of many weights after steps that rounding to nearest would lose. The variance of one rounding is at
-/// most a quarter of the squared spacing, and roundings are independent.
+/// most a quarter of the squared spacing, and roundings are independent. This limits the deviation of the mean.
 #[test]
 fn small_steps_accumulate_on_average() {
     const COUNT: usize = 4096;

@@ -56,7 +56,7 @@ def main():
     plan = json.loads(cases_file.read_text())
     results = out_file.with_suffix(".results")
     results.mkdir(parents=True, exist_ok=True)
-    # ONNX Runtime can't be limited to an instruction set.
+    # A run that is limited to an instruction set omits ONNX Runtime, which can't be limited.
     modules = [module for module in peers() if not (plan["forced"] and module.__name__ == "onnx_ops")]
     facts = {"Python": sys.version.split()[0], "load at the start of Python": "%.2f %.2f %.2f" % os.getloadavg()}
     for module in modules:

@@ -1,5 +1,5 @@
 //! Decodes tokens greedily with candle-transformers' quantised Llama, unmodified and with Evenkeel's imports, and
-//! compares them.
+//! compares the tokens.
 //!
 //! Quantised products round their activations to 8 bits. A difference in the last bit of an activation can thus grow to
 //! 1/127 of its range, and change logits by some tenths. A change of eps by a thousandth in candle's own norms already

@@ -39,8 +39,8 @@ pub fn per_element(level: Level) -> Result<Vec<f64>> {
     parts.iter().map(count).collect()
 }
 
-/// Sums the instructions of all functions of an instruction set, including their callees. A callee that itself belongs
-/// to an instruction set is counted only once.
+/// Sums the instructions of all functions that are compiled for an instruction set, including their callees. A callee
+/// that is itself compiled for an instruction set is counted only once.
 fn instructions(text: &str) -> u64 {
     let (mut counted, mut callee_counted, mut called, mut sum) = (false, false, false, 0);
     for line in text.lines() {

@@ -83,8 +83,8 @@ impl<'a, E: Float> Contender<'a, E> {
         Contender { name, ..self }
     }
 
-    /// Makes the calls of a contender run on a pool of threads, if they are a [`Run::Into`] or a [`Run::InPlace`].
-    /// Returns any other contender unchanged.
+    /// Moves the calls of a [`Run::Into`] or a [`Run::InPlace`] to a pool of threads. Returns any other contender
+    /// unchanged.
     pub fn on(self, pool: &'a ThreadPool) -> Self {
         let on_pool = |mut f: Writes<'a, E>| -> Writes<'a, E> { Box::new(move |y| pool.install(|| f(y))) };
         let run = match self.run {

@@ -26,7 +26,7 @@ fn a_masked_column_becomes_zeros() {
     assert_eq!(values(softmax(scores, 0)), [0.5, 0.0, 0.5, 0.0]);
 }
 
-/// A later layer reads the masked row's result with weight 0, and 0 * NaN is NaN.
+/// A later layer multiplies the masked row's result by 0. If that result were NaN, the product would be NaN too.
 #[test]
 fn a_masked_row_leaves_later_results_finite() {
     let mask = Tensor::<2>::from([[0.0, 1.0], [1.0, 1.0]]).greater_elem(0.5);

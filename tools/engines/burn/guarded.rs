@@ -47,8 +47,8 @@ pub fn log_sigmoid(tensor: FlexTensor) -> FlexTensor {
     in_place!(tensor, |x| evenkeel::log_sigmoid_in_place(x))
 }
 
-/// Drops the original tensor. Otherwise, the result could share its memory with the original, and the op could not work
-/// in place.
+/// Makes a tensor contiguous and drops the original. Otherwise, the result could share its memory with the original,
+/// and the op could not work in place.
 fn contiguous(tensor: FlexTensor) -> FlexTensor {
     tensor.to_contiguous()
 }

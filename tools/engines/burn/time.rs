@@ -8,7 +8,7 @@ use burn_flex::FlexTensor;
 use burn_flex::ops::activation::{softmax, without_std};
 use burn_std::{TensorData, bf16};
 
-/// Shortest time of one call, in microseconds.
+/// Prints the shortest time of a call of each function, in microseconds.
 fn time<E: Element + bytemuck::Pod>(name: &str, shape: [usize; 2], convert: fn(f32) -> E) {
     let values: Vec<E> = (0..shape[0] * shape[1])
         .map(|i| convert((i.wrapping_mul(2_654_435_761) >> 7) as u16 as f32 / 8192.0))

@@ -38,7 +38,8 @@ impl LogitsProcessor {
         let (_, vocabulary) = logits.dims2()?;
         let values: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         let samplers: Vec<_> = rows.iter().map(|row| self.sampler(row.params)).collect();
-        // If the parameters of a request are invalid, this sampler draws a token, which is not used.
+        // This sampler takes the place of each sampler whose parameters are invalid. The token that it draws is not
+        // used.
         let any = SamplerConfig::default().validate().map_err(CandleError::wrap)?;
         let requests: Vec<Request> = rows
             .iter()

@@ -125,9 +125,9 @@ fn sum_is_exact<E: Element>(row: &[E]) -> bool {
     magnitudes.log2() + 1e-9 <= f64::from(53 + unit)
 }
 
-/// Judges a loss. Unless the operands are f64, the unit of error is the ULP of f32, and rounding to f32 adds 0.5 ULP.
-/// The first number in `besides` is added to the bound. The second is an absolute error that the op's documentation
-/// allows.
+/// Judges a loss. Unless the operands are f64, the unit of error is the ULP of f32, and 0.5 ULP is added to the error
+/// for the rounding to f32. The first number in `besides` is added to the bound. The second is an absolute error that
+/// the op's documentation allows.
 pub fn of_loss<E: Element, R: Real>(op: &str, got: f64, exact: R, at: f64, besides: [f64; 2]) -> Option<Verdict> {
     let at = ulp::toward_zero(exact).max(at);
     let unit = match E::DTYPE {

@@ -20,9 +20,10 @@ pub type Exact = fn(&Float, u32) -> Value;
 
 /// Number of bits by which the working precision exceeds the requested precision.
 ///
-/// If the result is in f32's range, a formula loses fewer than 24 bits. Its relative error grows no faster than x^2, or
-/// than |v| for gelu_tanh (v is defined in [`crate::formulas`]). Results in this range have |x| below 2^7 wherever the
-/// error grows. For results far below f32's range, only the sign and an upper bound of the magnitude matter.
+/// If the result is in f32's range, a formula loses fewer than 24 bits. The formula's relative error grows no faster
+/// than x^2, or than |v| for gelu_tanh (v is defined in [`crate::formulas`]). Where the error grows, results in this
+/// range have |x| and |v| below 2^7, so the growth costs about 14 bits at most. For results far below f32's range, only
+/// the sign and an upper bound of the magnitude matter.
 const GUARD: u32 = 32;
 
 /// Initial precision, and the precision at which the program gives up.
@@ -44,8 +45,8 @@ pub fn rounded(exact: Exact, x: f32) -> Result<f32, u32> {
     let mut bits = BITS[0];
     loop {
         let Value { number, is_exact } = exact(&x, bits + GUARD);
-        // A zero, infinity or NaN is also the f32 result: the functions underflow to the zero of their sign, and are
-        // infinite exactly where the f32 results are.
+        // A zero, infinity or NaN is also the f32 result, so it needs no more bits. The functions underflow to the zero
+        // of their sign, and they are infinite exactly where the f32 results are.
         if is_exact || !number.is_normal() {
             return Ok(nearest(&number));
         }

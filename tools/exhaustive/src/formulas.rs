@@ -86,8 +86,8 @@ pub fn gelu(x: f32) -> Bracket {
 /// The quadratic term has a relative error of 2u, from its constant and its product. The sum of positive terms adds u,
 /// the products with x and with the constant add u each, and the constant itself has an error of u. So v has an error
 /// of 6u, which causes an error of 6|v| u in the exponential. The exponential adds 2u of its own. The sum and the
-/// quotient add u each: (6|v| + 4) u for negative x. For other x the exponential is at most 1, and its relative error
-/// changes the sum by at most e^-v times this error. Since v e^-v < 0.4, the bound is 7u.
+/// quotient add u each. So the bound is (6|v| + 4) u for negative x. For other x the exponential is at most 1, and its
+/// relative error changes the sum by at most e^-v times this error. Since v e^-v < 0.4, the bound is 7u.
 ///
 /// Below -11, where v < -112, the magnitude is less than 11 e^-112 < 2^-158, and the function rounds to -0.
 pub fn gelu_tanh(x: f32) -> Bracket {

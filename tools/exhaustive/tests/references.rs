@@ -13,7 +13,7 @@ fn float(bits: &str) -> f64 {
     )
 }
 
-/// Returns the function that a line of the library's vectors names, if this program tests it.
+/// Returns the function that a line of the library's test vectors names, if this program tests it.
 fn named(op: &str) -> Option<Exact> {
     Some(match op {
         "exp" => exact::exp,

@@ -9,7 +9,7 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 use evenkeel::{Floats, FloatsMut, clip_grad_norm};
 
-/// Limit far below the norm of the gradients.
+/// Limit far below the norm of the gradients, so that they are clipped.
 const LIMIT: f64 = 1.0;
 
 /// Computes the norm in f64, tensor by tensor. This is accurate enough for the comparison, and takes a fifth of the

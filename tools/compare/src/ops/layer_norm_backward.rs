@@ -1,6 +1,6 @@
 //! Gradients of LayerNorm, including the gradients of weight and bias. They are timed alone, and together with the
-//! forward pass, as in an autograd. candle's autograd uses the norm composed of its ops, because its fused norm has no
-//! gradient.
+//! forward pass, as in an autograd. candle's fused norm has no gradient, so the autograd of candle uses a norm that is
+//! composed of simpler ops.
 
 use super::{Op, shapes};
 use crate::contender::Contender;

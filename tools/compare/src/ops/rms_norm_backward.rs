@@ -1,6 +1,6 @@
 //! Gradients of RMSNorm, including the gradient of the weight. They are timed alone, and together with the forward
-//! pass, as in an autograd. candle's autograd uses the norm composed of its ops, because its fused norm has no
-//! gradient.
+//! pass, as in an autograd. candle's fused norm has no gradient, so the autograd of candle uses a norm that is composed
+//! of simpler ops.
 
 use super::rms_norm::EPS;
 use super::{Op, shapes};

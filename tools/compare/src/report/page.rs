@@ -95,8 +95,8 @@ fn factor<'a>(case: &[&'a Record]) -> Option<(f64, &'a Record)> {
     Some((other.least()? / record_of(case, "evenkeel")?.least()?, other))
 }
 
-/// Writes the table and the sentence of an op. For each of the other instruction sets, one of the last columns compares
-/// evenkeel with the fastest other contender.
+/// Writes the sentence and the table of an op. The last columns compare evenkeel with the fastest other contender, with
+/// one column for each of the other instruction sets.
 fn section<'a>(
     text: &mut String,
     name: &str,

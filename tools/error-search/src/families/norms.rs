@@ -165,7 +165,8 @@ impl<E: Element> Row<E> {
                 let weight = real(weight) + real(self.offset);
                 let weighted = if root == zero { zero } else { d / root * weight };
                 all.0.push(weighted + real(bias));
-                // For ops without a bias, the unit is the ULP of the result itself.
+                // The unit of a norm that is not centred is the ULP of the result itself. A magnitude of 0 selects
+                // this unit.
                 let terms = weighted.abs().to_f64().max(bias.abs()).max(of_mean * weight.abs().to_f64());
                 all.1.push(if centred { terms } else { 0.0 });
             }

@@ -15,10 +15,10 @@ pub enum Device {
     /// The interpreter, which runs a program operator by operator. It rejects arithmetic with NaN, and operands outside
     /// the range that devices support.
     Interpreter,
-    /// A plugin, which runs each program as HLO. In the default mode of `nan_modes`, the program also runs as
-    /// StableHLO, and both results must have the same bits. In the mode that keeps NaN, the instrumented program also
-    /// runs if no input has a NaN. Its intermediate values must then have no NaN either. Running all of these in both
-    /// modes would take twice the time, mostly for compilation.
+    /// A plugin, which runs each program as HLO. Each mode of `nan_modes` adds one check. In the default mode, the
+    /// program also runs as StableHLO, and both results must have the same bits. In the mode that keeps NaN, the
+    /// instrumented program also runs if no input has a NaN, and its intermediate values must have no NaN either. Both
+    /// checks in both modes would take twice the time, mostly for compilation.
     Plugin(&'static Plugin),
 }
 
