@@ -71,8 +71,8 @@ fn penalised(sequence: &Sequence, logits: &[f32], config: &SamplerConfig) -> Vec
     penalised
 }
 
-/// Returns each token that would extend a repetition of the last tokens. For each token, also returns the length of the
-/// longest repetition that it would extend.
+/// Returns each token that followed an earlier occurrence of the last tokens, and would therefore extend a repetition.
+/// Each token comes with the largest number of last tokens that occurred before it.
 fn prolonged(tokens: &[u32]) -> BTreeMap<u32, usize> {
     let mut longest = BTreeMap::new();
     for (i, token) in tokens.iter().enumerate() {

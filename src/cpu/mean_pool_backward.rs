@@ -53,7 +53,7 @@ impl<'w, E: Element> Work for Sequences<'_, 'w, E> {
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Self::Out {
         let (mut guards, mut written, mut buffer) = (GuardCounts::default(), Written::default(), Vec::new());
-        // Without elements, the numbers of sequences and tokens may be huge, so the loop is skipped.
+        // A tensor in which one dimension is 0 may have any number of sequences and tokens, so the loop is skipped.
         if self.count == 0 || self.inner == 0 {
             return (written, guards);
         }

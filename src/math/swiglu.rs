@@ -35,8 +35,8 @@ pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
     I::F64::select(gate.eq(isa.f64(f64::NEG_INFINITY)), isa.f64(-0.0) * up, y)
 }
 
-/// Computes `dy` times the derivative of [`swiglu`] with respect to its gate: dy up (s + gate s (1 - s)) with
-/// s = 1 / (1 + e^-gate). The caller rounds the result to `E`.
+/// Computes `dy` times the derivative of [`swiglu`] with respect to its gate: `dy * up * (s + gate * s * (1 - s))` with
+/// `s = 1 / (1 + e^-gate)`. The caller rounds the result to `E`.
 #[inline(always)]
 pub fn by_gate<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64, dy: I::F64) -> I::F64 {
     let zero = isa.f64(0.0);

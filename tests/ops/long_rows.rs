@@ -86,8 +86,8 @@ impl<E: Bits> Row<E> {
 }
 
 /// Returns the bounds for [`Row::errors`]. Almost all exponentials of a row are equal and have the same error, so their
-/// errors add up. The bounds in f64 therefore are those that `docs/accuracy/softmax.md` derives for every row. The
-/// bound of softmax in f32 is the one for rows of equal scores.
+/// errors add up. For f64, the function therefore returns the bounds that `docs/accuracy/softmax.md` derives for the
+/// worst row. For softmax in f32, it returns the bound for rows of equal scores.
 fn bounds<E: Element>() -> [f64; 4] {
     let of = |op| if E::IS_F64 { of_every_row::<E>(op) } else { usual::<E>(op) };
     // The bound is the sum of three terms: 1.26 ULP (twice 0.63 ULP) for an exponential, 1.26 ULP for the sum, and 0.5

@@ -1,4 +1,4 @@
-//! Access to single logits of f64 rows, and of rows with a NaN or infinite logits.
+//! Access to single logits in two kinds of rows: rows of f64, and rows that have a NaN or an infinity.
 
 use super::candidates::Candidates;
 use crate::cpu::scores::Live;

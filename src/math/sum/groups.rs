@@ -9,9 +9,9 @@ pub(super) const CHAINS: usize = SUM_LANES / BLOCK;
 pub(super) const QUAD: usize = SUM_LANES;
 pub(super) const BLOCKS: usize = TILE / BLOCK;
 
-/// Computes the `N` sums of a tile, each as a block of 16 partial sums. The tile has `quads` quads of [`QUAD`] terms.
-/// `add` gets the index of a quad, the index of a block in this quad, and the accumulators of the block. `add` returns
-/// the accumulators plus the block's terms.
+/// Computes `N` sums over a tile, each as 16 partial sums. `quads` is the number of quads in the tile, each with
+/// [`QUAD`] terms. A quad consists of [`CHAINS`] blocks of 16 terms. `add` gets the index of a quad, the index of a block
+/// in this quad, and the accumulators of this block's chain. It returns the accumulators plus the block's terms.
 #[inline(always)]
 pub(super) fn sums_of_tile<I: Isa, const N: usize>(
     isa: I,

@@ -75,8 +75,8 @@ impl Progress {
             return Err(Error::damaged(
                 &path,
                 format!(
-                    "it must have the function, instruction set and sample of the file's name, and at most {CHUNKS} \
-                     finished chunks"
+                    "its function, instruction set and sample must be those in the file's name, and at most {CHUNKS} \
+                     chunks may be finished"
                 ),
             ));
         }
