@@ -160,8 +160,8 @@ impl<R: Real> Sums<R> {
             let ulps = if right { 0.0 } else { ulp::error_at(*got, *expected, at.max(E::LIMITS.min_normal)) };
             assert!(
                 ulps <= bound,
-                "{what} at index {i}: expected {expected:?} within {bound} ULP, got {got:?} with an error of {ulps} ULP. \
-                 The ULP is taken at magnitude {at:e}"
+                "{what} at index {i}: expected {expected:?} within {bound} ULP, got {got:?} with an error of {ulps} \
+                 ULP. The ULP is taken at magnitude {at:e}"
             );
         }
     }

@@ -10,8 +10,8 @@ pub(super) const QUAD: usize = SUM_LANES;
 pub(super) const BLOCKS: usize = TILE / BLOCK;
 
 /// Computes `N` sums over a tile, each as 16 partial sums. `quads` is the number of quads in the tile, each with
-/// [`QUAD`] terms. A quad consists of [`CHAINS`] blocks of 16 terms. `add` gets the index of a quad, the index of a block
-/// in this quad, and the accumulators of this block's chain. It returns the accumulators plus the block's terms.
+/// [`QUAD`] terms. A quad consists of [`CHAINS`] blocks of 16 terms. `add` gets the index of a quad, the index of a
+/// block in this quad, and the accumulators of this block's chain. It returns the accumulators plus the block's terms.
 #[inline(always)]
 pub(super) fn sums_of_tile<I: Isa, const N: usize>(
     isa: I,
