@@ -2,8 +2,8 @@
 //! again at the same size allocates nothing.
 //!
 //! Successive calls reuse the workspace in stream order, and streams share nothing. Captured graphs contain addresses
-//! of the workspace. Until the stream is dropped, or the thread of a per-thread default stream ends, only [`release`]
-//! frees an allocation that a graph may use.
+//! of the workspace. An allocation that a graph may use is freed only by [`release`], or after the stream is dropped.
+//! For a per-thread default stream, it is also freed when the thread ends.
 
 use super::clip_grad_norm::Tensor;
 use super::device;

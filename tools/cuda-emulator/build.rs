@@ -13,7 +13,7 @@ fn main() {
         .include("emulator")
         .flag("-ffp-contract=off")
         .flag("-Wno-unknown-pragmas")
-        // Code that only a device compiles leaves parameters unused here.
+        // Parameters that only device code uses are unused here.
         .flag("-Wno-unused-parameter");
     if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
         build.flag("-mfma").flag("-mf16c");

@@ -25,7 +25,7 @@ struct Fiber {
     bool started;
     State state;
     unsigned long long brought;
-    // Value received from lane `from`, once all lanes of the warp have arrived.
+    // Value that lane `from` brought. It is set once all lanes of the warp have arrived.
     unsigned long long published;
     unsigned from;
 };

@@ -169,7 +169,7 @@ fn on_device<O: Op, E: Number>(stream: &Stream, case: &Case, read: &[Vec<E>]) ->
     Ok(results)
 }
 
-/// Returns whether the driver is the emulated one, whose free memory shows every allocation.
+/// Returns whether the driver is the emulated one. Its amount of free memory changes with every allocation.
 fn is_emulated(stream: &Stream) -> Result<bool> {
     Ok(stream.context().name()? == "Emulated")
 }

@@ -118,8 +118,9 @@ macro_rules! test {
     }};
 }
 
-/// Runs code for a variant of an enum. The variant is a constant in the code, so the compiler makes a loop for each
-/// variant. A closure could become a separate function, which cannot use the CPU's wide registers.
+/// Matches an enum, and repeats the code in the arm of each variant. In each copy of the code, `$name` is a constant,
+/// so the loop over the lanes is compiled for one variant only. The code is not a closure, because a closure could
+/// become a separate function, which cannot use the CPU's wide registers.
 macro_rules! each {
     ($value:expr, $kind:ident: $($variant:ident)*, $name:ident, $run:expr) => {
         match $value { $($kind::$variant => { let $name = $kind::$variant; $run })* }

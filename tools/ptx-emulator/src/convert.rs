@@ -55,8 +55,8 @@ fn float_of_integer(to: Type, from: Type, round: Round, value: u64) -> u64 {
             result.to_bits()
         }
         Type::F32 if round == Round::Nearest => u64::from((size as f32 * sign as f32).to_bits()),
-        // An f64 may not hold all bits. If nonzero bits are lost, the last kept bit is set, so that the rounding to f32
-        // sees that the number is inexact.
+        // An f64 cannot represent every 64-bit integer. If nonzero bits are lost, the last kept bit is set, so that the
+        // rounding to f32 sees that the number is inexact.
         Type::F32 => {
             let shift = 11u32.saturating_sub(size.leading_zeros());
             let kept = size >> shift << shift;
@@ -134,7 +134,7 @@ fn directed16(v: f64, round: Round, narrow: impl Fn(f32) -> u32, widen: impl Fn(
         Round::Zero => !negative,
         round => round == Round::Down,
     };
-    // The bits, as an integer, grow with the magnitude.
+    // Read as an integer, the bits grow with the magnitude, so the bits of neighbouring numbers differ by 1.
     match (down, nearest > v, nearest < v) {
         (true, true, _) if negative => bits + 1,
         (true, true, _) => bits - 1,
@@ -214,7 +214,7 @@ pub fn extract(a: u64, at: u64, length: u64, of: Type) -> u64 {
     let sign = of.is_signed() && extend(a, of) >> (at + length - 1).min(bits - 1) & 1 == 1;
     let fill = if sign { u64::MAX } else { 0 };
     let found = if at >= bits { 0 } else { low(a, of) >> at };
-    // Bits beyond the end of the value are copies of its sign.
+    // `available` bits come from `a`. The higher bits are copies of the sign, or zeros for an unsigned type.
     let available = bits.saturating_sub(at).min(length);
     let ones = if available >= 64 { u64::MAX } else { (1 << available) - 1 };
     low(found & ones | fill & !ones, of)

@@ -29,7 +29,7 @@ pub fn meet(w: &Warp, masks: &Words, lanes: u32) -> OfLane<Met> {
         if missing != 0 {
             return Ok(Met::Waiting);
         }
-        // Usually all lanes have the same mask.
+        // In this usual case, all running lanes have the same mask, so no other mask needs a check.
         if mask == lanes {
             return Ok(Met::All);
         }

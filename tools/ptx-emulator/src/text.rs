@@ -141,7 +141,7 @@ pub fn variable(text: &str) -> Option<Variable> {
     let of = Type::parse(words.next()?.strip_prefix('.')?)?;
     let rest: String = words.collect();
     let (name, dims) = rest.split_at(rest.find('[').unwrap_or(rest.len()));
-    // The launch determines the size of dynamic shared memory.
+    // The dimension `[]` declares dynamic shared memory, whose size the launch determines.
     let mut count = usize::from(dims != "[]");
     for dim in dims.split(['[', ']']).filter(|dim| !dim.is_empty()) {
         count *= dim.parse::<usize>().ok()?;

@@ -158,8 +158,8 @@ impl Warp {
         self.until = after.min().unwrap_or(usize::MAX);
     }
 
-    /// Returns the first instruction at which lanes wait, and a mask of the lanes that wait there. To be called only if
-    /// no lane runs.
+    /// Returns the first instruction at which lanes wait, and a mask of the lanes that wait there. The caller
+    /// guarantees that no lane runs.
     pub fn waiting(&self) -> Option<(usize, u32)> {
         self.others.first().map(|group| (group.at, group.lanes))
     }

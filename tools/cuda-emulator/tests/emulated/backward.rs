@@ -73,7 +73,8 @@ fn short_rows_at_every_address() {
     }
 }
 
-/// Tests the vocabulary sizes of two models, and a length at which the fixed-point sum is in units of 2^-48.
+/// Tests rows as long as the vocabularies of two models, and a row so long that the fixed-point sum is in units of
+/// 2^-48.
 #[test]
 fn rows_of_a_model() {
     let mut rng = StdRng::seed_from_u64(23);

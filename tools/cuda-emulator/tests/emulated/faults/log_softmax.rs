@@ -115,7 +115,8 @@ fn inputs<E: DeviceElement>(mut each: impl FnMut(&[E], (usize, usize), FullyMask
 /// Checks rows of log_softmax in a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     inputs::<E>(|x, shape, policy, how| case(emulator, x, shape, &Softmax::default().fully_masked(policy), how))?;
-    // Rounding the logarithm of this length to f32 first changes its rounding to the type.
+    // The results of a fully masked row are -ln(cols). With this length, rounding them to f32 first changes their
+    // rounding to `E`.
     let how = How { shift: 1, one_block: true, order: Order::Forward };
     let cols = (1..300_000usize).find(|&cols| is_rounded_twice::<E>(-(cols as f64).ln()));
     if let Some(cols) = cols {
@@ -129,7 +130,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     case(emulator, &rows, (2, 3000), &Softmax::default(), how)
 }
 
-/// Returns whether rounding the value to f32 first changes its rounding to the type.
+/// Returns whether rounding the value to f32 and then to `E` gives another result than rounding it to `E` directly.
 fn is_rounded_twice<E: DeviceElement>(value: f64) -> bool {
     E::from_wide(f64::from(value as f32)).bits() != E::from_wide(value).bits()
 }
@@ -147,7 +148,7 @@ fn look_at_sums_of<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     inputs::<E>(case)?;
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     case(&[], (3, 0), FullyMasked::Zeros, how)?;
-    // Rounding the log-sum-exp of these rows to f32 first changes its rounding to the type.
+    // For these rows, rounding the log-sum-exp to f32 first changes its rounding to `E`.
     let mut rng = StdRng::seed_from_u64(7);
     let rows = (0..600_000).map(|_| [(); 2].map(|()| E::from_wide(rng.random_range(-3.0..3.0))));
     let sum = |row: &[E; 2]| row.iter().map(|z| z.widen().exp()).sum::<f64>().ln();

@@ -216,8 +216,8 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, ops: &[Op]) -> Outcome {
         }
     }
     let how = How { shift: 0, one_block: true, order: Order::Forward };
-    // The products of score and scale are not f32 values, and many of a row's terms are large. In the last row,
-    // products reach 280, beyond the limit of 256 for float-float pairs.
+    // f32 cannot represent the products of score and scale, and many exponentials contribute to the sum of a row. In
+    // the last row, products reach 280, beyond the limit of 256 for float-float pairs.
     let scaled = Beside { scale: 0.7, ..Beside::nothing(&[33, 64]) };
     let mut near: Vec<f64> = row::<f64>(&mut rng, KINDS[0], 33 * 64).iter().map(|z| z * 0.25).collect();
     near[32 * 64..].iter_mut().for_each(|z| *z += 400.0);

@@ -162,8 +162,8 @@ pub const FAULTS: &[Fault] = &[
 
 pub fn look(emulator: &Emulator) -> Outcome {
     look_at::<f32>(emulator).and(look_at::<f16>(emulator)).and(look_at::<bf16>(emulator))?;
-    // Each thread sums 512 terms, nearly all of them 1. The row has a wide range. Such rows have their own code that
-    // collects the sums.
+    // Each thread adds 512 terms, nearly all of them 1. Because the logits have a wide range, separate code collects
+    // the threads' partial sums.
     let mut wide = vec![1.0f32; 1 << 18];
     wide[0] = -200.0;
     let how = How { shift: 1, one_block: true, order: Order::Forward };
@@ -183,8 +183,8 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
             }
         }
     }
-    // The first row is the longest whose fixed-point sum is in units of 2^-45. Each thread collects its sum twice. The
-    // sum of the second row is in units of 2^-48.
+    // The first row has the largest length at which the fixed-point sum is in units of 2^-45. Each thread collects its
+    // partial sums twice. The sum of the second row is in units of 2^-48.
     for cols in [1 << 18, 300_000] {
         let long = vec![E::from_wide(1.0); cols];
         let how = How { shift: 1, one_block: true, order: Order::Backward };

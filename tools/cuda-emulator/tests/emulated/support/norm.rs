@@ -76,8 +76,8 @@ pub enum RowKind {
     Sparse,
     /// Numbers that are all equal.
     Same,
-    /// Numbers with an exact sum of 0. Some of them are 0. The computed mean is a rounding error, which depends on
-    /// the order of additions and determines the results of the zeros.
+    /// Numbers with an exact sum of 0. Some of them are 0. The computed mean is only a rounding error, which depends on
+    /// the order of additions. The outputs of the elements that are 0 show this error.
     Cancelling,
     /// Numbers as in [`Kind::Any`].
     Any,
