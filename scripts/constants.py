@@ -320,8 +320,8 @@ def expm1_f64():
 def normal_f64():
     """Fits erf, and the part of gelu that uses erf.
 
-    Near zero, odd(x) / x is fitted in powers of x^2. For larger x, tail(x) (x + pole) e^power(x) is fitted in powers of
-    1/(x + pole) - centre.
+    Each case contains the functions `odd`, `tail` and `power`. Near zero, odd(x) / x is fitted in powers of x^2. For
+    larger x, tail(x) (x + pole) e^power(x) is fitted in powers of 1/(x + pole) - centre.
     """
     cases = (
         ("erf.rs", lambda x: erf(x), erfc, lambda x: x * x, mpf("0.75"), mpf(7), mpf(2), 13, 22),

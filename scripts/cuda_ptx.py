@@ -73,7 +73,10 @@ def as_age():
 
 
 def from_age():
-    """Returns a function that converts a register's age to its number."""
+    """Returns the inverse of the function that `as_age` returns.
+
+    It converts an age, which is empty for a new register, to the register's number.
+    """
     latest_first = {}
 
     def number(kind, age):

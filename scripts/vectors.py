@@ -334,7 +334,7 @@ def write_sums():
 def write_dry():
     """Writes penalties of repetitions: multiplier * base^exponent.
 
-    For bases above 1.000001 the exponent is at most 88.7228391 / ln(base).
+    For bases above 1.000001, the exponent is limited to 88.7228391 / ln(base), rounded down.
     """
     rng = random.Random(5)
     cases = [(1.0, 2.0, 0), (0.5, 2.0, 127), (0.5, 2.0, 128), (0.8, 1.75, 158), (0.8, 1.75, 159), (1.0, 10.0, 400), (3.0, 1.000001, 700), (3.0, 1.0000011, 999), (0.1, 1.0, 50), (1e-30, 1e30, 2)]

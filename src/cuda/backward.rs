@@ -217,8 +217,8 @@ fn into<E: DeviceElement>(
 /// there are no elements.
 ///
 /// Takes the addresses of the scores, of the incoming gradients, of the gradients to be written, and of the counters
-/// described at [`softmax::launch`](super::softmax::launch). The output may be at the address of either input. The
-/// counters also count rows of finite scores whose incoming gradients are not finite.
+/// described at [`softmax::launch`](super::softmax::launch). The output may be at the address of either input. If all
+/// scores of a row are finite but an incoming gradient is not, the counters count this row too.
 ///
 /// # Errors
 /// The errors of [`softmax_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.

@@ -16,7 +16,8 @@ use std::sync::Arc;
 const OP: Op = Op {
     name: "log_softmax",
     is_of_rows: false,
-    // An element in shared memory takes more instructions, so rows that fit in the registers of a block use none.
+    // An element in shared memory takes more instructions than one in registers, so rows that fit in the registers of
+    // a block use no shared memory.
     held_plain: &[of_8x8(0), any(1024, 0), of_8x8(18), any(512, 13)],
     any_plain: any(1024, 14),
     masked_source: "log_sum_masked",

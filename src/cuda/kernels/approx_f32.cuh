@@ -4,8 +4,8 @@
 //
 // Margins are in units of u = 2^-24, the largest relative error of one f32 operation. A margin is the sum of:
 // - the errors of the approximate instructions, at most 5 u for 2^t and 3 u for a reciprocal;
-// - the error of t, the argument of 2^t: 1.23 u |t| for a product with log2(e), 0.23 u for the constant and 1 u for the
-//   product. It changes 2^t by ln2 * 1.23 u |t|, which is 0.853 u |t|;
+// - the effect of the error of t, the argument of 2^t. If t is a product with log2(e), its relative error is 1.23 u:
+//   0.23 u for the constant and 1 u for the product. This error changes 2^t by ln2 * 1.23 u |t|, which is 0.853 u |t|;
 // - the error of each further operation, at most 1 u, and the error of a polynomial's fit;
 // - 1 u for rounding the ends of the interval, and 1 u more if the margin depends on the argument, because then the
 //   factor is rounded too. Constant margins are even numbers of u, so that 1 plus the margin is exact.
@@ -46,14 +46,14 @@ __constant__ const float EXPM1_NEAR[5] = {
     0x1.fffffep-2f, 0x1.55543p-3f, 0x1.55575p-5f, 0x1.1283d4p-7f, 0x1.6bddf8p-10f};
 // Coefficients of (tanh a - a) / a^3 in powers of a^2 for a <= 0.55; error 2^-24.6 of tanh a.
 __constant__ const float TANH_NEAR[4] = {-0x1.555452p-2f, 0x1.10cef6p-3f, -0x1.af7cccp-5f, 0x1.0d5038p-6f};
-// Coefficients of P: the tail of the normal distribution beyond a is e^(-a^2/2) P(r - TAIL_CENTRE) r, with
-// r = 1 / (a + 3), for a <= 14; error 2^-24.3.
+// Coefficients of the polynomial P in the formula e^(-a^2/2) P(r - TAIL_CENTRE) r, with r = 1 / (a + 3). For a <= 14,
+// the formula gives the tail of the normal distribution beyond a; error 2^-24.3.
 const float TAIL_CENTRE = 0x1.919192p-3f;
 __constant__ const float TAIL_NEAR[9] = {
     0x1.a71af2p-1f, 0x1.c8b476p+1f, 0x1.23215ap+3f, 0x1.059c18p+3f, -0x1.4a5868p+4f,
     -0x1.48353ep+5f, 0x1.6da2a4p+6f, 0x1.26d9cp+7f, -0x1.c01136p+8f};
-// Coefficients of P: 1 - erf(a) is e^(-a^2) P(r - ERFC_CENTRE) r, with r = 1 / (a + 2), for a from 0.5 to 4.25; error
-// 2^-26.4 of erf(a).
+// Coefficients of the polynomial P in the formula e^(-a^2) P(r - ERFC_CENTRE) r, with r = 1 / (a + 2). For a from 0.5
+// to 4.25, the formula gives 1 - erf(a); error 2^-26.4 of erf(a).
 const float ERFC_CENTRE = 0x1.1eb852p-2f;
 __constant__ const float ERFC_NEAR[5] = {
     0x1.1bae12p+0f, 0x1.82e3c4p+1f, 0x1.29ad52p+2f, 0x1.9ebfcep+0f, -0x1.ab7d2ap+2f};
@@ -93,8 +93,8 @@ struct Factors {
 // infinite.
 DEVICE float size_of(float t) { return fminf(fabsf(t), 256.0f); }
 
-// Interval around e^x. The margin is 5 u for the power of two and 2 u for the ends of the interval. `slope` is at least
-// 0.853.
+// Interval around e^x. The margin is 5 u for the power of two, 2 u for the ends of the interval, and `slope` u |t| for
+// the error of t. `slope` must be at least 0.853.
 template <class S>
 DEVICE Interval near_exp(float x, float slope = 0.875f) {
     const float t = x * LOG2_E, v = fast_exp2_ftz(t);
@@ -150,8 +150,8 @@ DEVICE Interval near_log1p(float x) {
 }
 
 // Interval around the logistic function, 1 / (1 + 2^t), for t below 1,000. `slope` u |t| bounds the effect of the error
-// of t. The margin is this bound, 5 u for 2^t, 1 u for the sum, 3 u for the reciprocal, 2 u for the ends of the
-// interval, and `further` u. For negative t, 2^t is at most half of the sum, so only half of its error counts. The
+// of t. The margin is the sum of this bound, 5 u for 2^t, 1 u for the sum, 3 u for the reciprocal, 2 u for the ends of
+// the interval, and `further` u. For negative t, 2^t is at most half of the sum, so only half of its error counts. The
 // error of t then adds at most 0.4 `slope` u.
 template <class S>
 DEVICE Interval near_logistic(float t, float slope, float further, bool rounds_to_zero) {
@@ -166,23 +166,23 @@ DEVICE Interval near_sigmoid(float x) {
 }
 
 // Multiplies x by an interval around a factor from 0 to 1. A product that is subnormal in f32 may have a larger
-// relative error, so `from` becomes zero, and `to` is rounded up. For negative x, this may move `to` toward zero by one
-// unit, which matters only if `to` also rounds to zero in the 16-bit type. Zero is then correct, because the factor is
-// below 1/2.
+// relative error, so `from` becomes zero, and `to` is rounded up. For negative x, rounding up may move `to` toward zero
+// by one unit. This matters only if `to` then rounds to zero in the 16-bit type, as `from` does. In this case, zero is
+// the correct result, because the factor is below 1/2.
 DEVICE Interval times_share(float x, Interval share) {
     return {product_ftz(x, share.from), product_up(x, share.to)};
 }
 
-// Interval around x times the logistic function of x. The product adds 1 u to the margin.
+// Interval around silu(x), which is x times the logistic function of x. The product adds 1 u to the margin.
 template <class S>
 DEVICE Interval near_silu(float x) {
     x = max_or_nan(x, -200.0f);
     return times_share(x, near_logistic<S>(x * -LOG2_E, 0.875f, 1.0f, x < -100.0f));
 }
 
-// Interval around x times the logistic function of z = 2 sqrt(2/pi) (x + 0.044715 x^3). The relative error of t is 3 u:
-// 1 u for the two constants, 1 u for their sum and 1 u for the product. This error changes 2^t by 3 ln2 u |t|, which is
-// 2.08 u |t|.
+// Interval around gelu_tanh(x), which is x times the logistic function of z = 2 sqrt(2/pi) (x + 0.044715 x^3). Let t be
+// the argument of 2^t. The relative error of t is 3 u: 1 u for the two constants, 1 u for their sum and 1 u for the
+// product. This error changes 2^t by 3 ln2 u |t|, which is 2.08 u |t|.
 template <class S>
 DEVICE Interval near_gelu_tanh(float x) {
     const float SLOPE = -0x1.26aec2p+1f, CUBIC = -0x1.a5a7dp-4f;
@@ -190,9 +190,9 @@ DEVICE Interval near_gelu_tanh(float x) {
     return times_share(x, near_logistic<S>(x * fmaf(x * x, CUBIC, SLOPE), 2.125f, 1.0f, x < -10.5f));
 }
 
-// Interval around x times the normal distribution function. The margin of the tail is 5 u for the power of two, 9 u for
-// the reciprocal (4 u, which P raises by at most a factor of 2.2), 5 u for P, 2 u for products, and 3 u for the ends of
-// the interval.
+// Interval around gelu(x), which is x times the normal distribution function. P is the polynomial of `TAIL_NEAR`. The
+// margin of the tail is 5 u for the power of two, 9 u for the reciprocal (4 u, which P raises by at most a factor of
+// 2.2), 5 u for P, 2 u for products, and 3 u for the ends of the interval.
 template <class S>
 DEVICE Interval near_gelu(float x) {
     x = max_or_nan(x, -14.0f);
@@ -225,9 +225,10 @@ DEVICE Interval near_tanh(float x) {
     return {with_sign(from, x), with_sign(to, x)};
 }
 
-// Interval around the error function. Near zero, the margin is 2 u for P, and 1 u each for the product and the ends of
-// the interval. Elsewhere, the function is 1 minus a tail. The margin of the tail is 5 u for the power of two, 8 u for
-// the reciprocal (4 u, which P at most doubles), 4 u for P, 2 u for products and 1 u for the factor.
+// Interval around the error function. Near zero, the margin is 2 u for the polynomial, and 1 u each for the product and
+// the ends of the interval. Elsewhere, the function is 1 minus a tail. P is the polynomial of `ERFC_NEAR`. The margin
+// of the tail is 5 u for the power of two, 8 u for the reciprocal (4 u, which P at most doubles), 4 u for P, 2 u for
+// products and 1 u for the factor.
 DEVICE Interval near_erf(float x) {
     const float a = min_or_nan(fabsf(x), 4.25f), square = a * a;
     const float small = a * near_horner(square, ERF_NEAR_ZERO);
@@ -235,7 +236,8 @@ DEVICE Interval near_erf(float x) {
     const float tail = near_horner(reciprocal - ERFC_CENTRE, ERFC_NEAR) * (reciprocal * fast_exp2_ftz(t));
     const Factors by(20.25f, -0.875f, t);
     const bool is_small = a < 0.5f;
-    // If `small` is subnormal, its error may be half a unit. Then `low` is 0, and `high` is rounded up.
+    // If `small` is subnormal, its error may be half a unit. To contain the exact value, `low` is 0 then, and `high` is
+    // rounded up.
     const float low = product_ftz(small, 1.0f - 6.0f * U), high = product_up(small, 1.0f + 6.0f * U);
     const float from = is_small ? low : fmaf(tail, -by.above, BELOW_ONE);
     const float to = is_small ? high : fmaf(tail, -by.below, ABOVE_ONE);

@@ -1,10 +1,11 @@
-// Attention of one query of each sequence and head. The first kernel computes the blocks of keys, and the second one
-// merges them (`attention_merge.cuh`).
+// Attention of one query of each sequence and head. The first kernel computes a result for each block of keys, and the
+// second one merges these results (`attention_merge.cuh`).
 //
 // A thread block processes the query heads that share a key head, up to `ROWS` of them, so that each key and value is
-// read once. A score is the sum of chains of features, and each chain has its own thread. A weighted sum is the sum of
-// chains of keys, and each chain has its own warp. A thread multiplies each number that it loads from shared memory
-// several times, because these loads would otherwise take longer than the multiplications.
+// read once. A score is the sum of several chains of multiply-adds over features, and each chain has its own thread. A
+// weighted sum is the sum of several chains over keys, and each chain has its own warp. A thread multiplies each number
+// that it loads from shared memory several times, because these loads would otherwise take longer than the
+// multiplications.
 #include "attention_merge.cuh"
 #include "attention_weights.cuh"
 
@@ -64,7 +65,8 @@ struct Piece {
     static const u32 WORDS = IS_PACKED ? N * sizeof(Bits) / 4 : N;
     u32 words[WORDS];
 
-    // Loads the piece if `count` is not 0, and zeros otherwise. If accesses move one element, loads `count` elements.
+    // Loads the piece if `count` is not 0, and zeros otherwise. If each access moves only one element, loads
+    // `count` elements.
     DEVICE void load(const Bits* from, u32 count) {
         for (u32 i = 0; i < WORDS; i++) {
             words[i] = !IS_PACKED && i < count ? from[i] : 0;

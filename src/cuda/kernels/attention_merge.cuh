@@ -15,8 +15,8 @@ struct MergeShared {
     u32 narrow;
 };
 
-// Each thread passes `own`, the largest logit of its block of keys. Returns the largest of `max` and of the numbers
-// `own` of all threads before this one.
+// Each thread passes `own`, the largest logit of its block of keys. Returns the largest of `max` and the values of
+// `own` in all threads before this one.
 DEVICE double largest_before(double own, double max, double (&maxima)[CHAINS]) {
     const u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     double upto = own;

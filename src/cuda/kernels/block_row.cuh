@@ -130,7 +130,8 @@ struct BlockRow {
         end = own < parts.inner ? parts.inner - own : 0;
         end_of_warp = of_warp < parts.inner ? parts.inner - of_warp : 0;
         behind = HELD * COUNT * blockDim.x - warp * ((HELD - 1) * OF_WARP);
-        // The number of threads is a power of two.
+        // The number of threads is a power of two, so `&` rounds the number of pieces that fit in shared memory down to
+        // a multiple of it.
         beyond = behind + (dynamic_shared_bytes() / sizeof(uint4) & (0 - blockDim.x)) * COUNT;
         // All loads start before the copies, so that the row is read in one go. `recomputed` makes the compiler use one
         // address for them.

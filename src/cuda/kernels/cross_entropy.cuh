@@ -63,8 +63,8 @@ DEVICE RowLoss loss_of(const CrossEntropyArguments& a, u32 target, double max, d
     return {entropy, a.z_loss == 0.0 ? 0.0 : a.z_loss * lse * lse};
 }
 
-// Let s be the label smoothing, V the number of classes, and w a class weight. The distance (s / V) w (max - z) is
-// multiplied by 2^-128, so that it neither overflows nor exceeds the range of a binned sum.
+// Let s be the label smoothing, V the number of classes, w a class weight, and z a logit. The distance
+// (s / V) w (max - z) is multiplied by 2^-128, so that it neither overflows nor exceeds the range of a binned sum.
 const double DISTANCE_UP = 0x1p128, DISTANCE_DOWN = 0x1p-128;
 DEVICE double distance(const CrossEntropyArguments& a, u32 column, double max, double z) {
     const double share = a.label_smoothing / (double)a.cols;
@@ -131,7 +131,7 @@ struct Gradient {
         const bool is_little = powers.max_dominated && power == 1.0f;
         const double others = is_little ? powers.rest : sum_of_units(without(powers.units, one, a.cols), a.cols);
         at_target = of_all * (one / sum) - of_weight * weight - of_target * (others / sum);
-        // Divides the factor by the sum, as a pair. The low part of a quotient that is not finite is 0.
+        // Divides the factor by the sum. The quotient is the pair `high` + `low`. If it is not finite, `low` is 0.
         const double factor = finite(of_target + of_all);
         high = factor / sum;
         const double rest = fma(-high, sum, factor) - high * 0.0;

@@ -1,4 +1,4 @@
-// Gradients of logarithms, roots and the reciprocal, which are quotients.
+// Gradients of logarithms, roots and the reciprocal. Each of these gradients is a quotient.
 #include "elementwise_backward.cuh"
 #include "root.cuh"
 

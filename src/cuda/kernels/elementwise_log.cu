@@ -19,7 +19,7 @@ struct ClampedLog {
         near_floor = (float)floor;
         const bool is_exact = (double)near_floor == floor;
         one = is_exact || near_floor != 1.0f ? 1.0f : 0.0f;
-        // Rounding a normal floor changes its logarithm by at most 1 u.
+        // Rounding a normal floor to f32 changes its logarithm by at most 1 u, which is 2^-24.
         const bool is_normal = 0x1p-126f <= near_floor && near_floor < INFINITE;
         margin = is_exact ? 4.5f : is_normal ? 5.5f : INFINITE;
     }

@@ -8,9 +8,10 @@ struct OfLogSoftmax {
     static DEVICE double with_term(double sum, double, double dy) { return sum + dy; }
     static DEVICE double of(double y, double dy, double sum) { return fma(-y, sum, dy); }
 
-    // Let u be 2^-24. The factor is a float-float pair with a relative error of 2^-48. `enough` ensures that the
-    // product is at most 2^20 times the result. So the error of the factor adds at most u / 16 to the result's error,
-    // the inner fused operation at most 1.04 u, and the outer one 1 u.
+    // Let u be 2^-24. The gradient is dy minus the product of an exponential and a factor. The factor is a float-float
+    // pair with a relative error of 2^-48. `enough` ensures that the product is at most 2^20 times the result. So the
+    // error of the factor adds at most u / 16 to the result's error, the inner fused operation at most 1.04 u, and the
+    // outer one 1 u.
     struct Near {
         static constexpr float MARGIN = 0x1.9p-23f; // 3.125 u
         float high, low, enough;

@@ -18,8 +18,9 @@ struct MaskOperand {
     u32 type; // Type of a bias: 0 f32, 1 f16, 2 bf16, 3 f64.
 };
 
-// How softmax may compute the logits of a call. WIDE is in f64. The others are products of score and scale plus at most
-// one bias: PRODUCTS have any scale, EXACT have a power of two, and PLAIN have the scale 1.
+// Methods by which softmax computes the logits of a call. WIDE computes them in f64. PRODUCTS multiplies scores by the
+// scale and adds at most one bias. EXACT is for a scale that is a power of two, and PLAIN for the scale 1, both without
+// a bias.
 const u32 WIDE = 0, PRODUCTS = 1, EXACT = 2, PLAIN = 3;
 
 struct MaskedArguments {

@@ -1,6 +1,6 @@
 // Rows with a mask and at most one bias, whose logits `src/cpu/scores_masked.rs` defines. A row is divided into pieces,
-// and one access moves a piece. Scores that the mask's column range or its flags mask become -inf when they are read.
-// Pieces outside of the range are not read.
+// and one access moves a piece. If a score is masked by the mask's column range or by its flags, it becomes -inf when
+// it is read. Pieces outside of the range are not read.
 //
 // Flags and biases that a kernel for `Vectors` reads must be aligned as `is_aligned` of `src/cuda/masked.rs` requires.
 #pragma once
@@ -9,8 +9,8 @@
 // Sets the top bit of each byte that is not 0.
 DEVICE u32 nonzero_bytes(u32 bytes) { return ((bytes & 0x7f7f7f7f) + 0x7f7f7f7f) | bytes; }
 
-// Returns a word in which each byte repeats the top bit of one byte of `bytes`. Nibble i of `selector` is 8 plus the
-// index of the byte whose top bit byte i repeats.
+// Returns a word in which each byte repeats the top bit of one byte of `bytes`. For byte i of the word, nibble i of
+// `selector` is 8 plus the index of the repeated byte.
 DEVICE u32 top_bits(u32 bytes, u32 selector) {
     u32 word;
 #ifdef __CUDACC__
@@ -422,8 +422,8 @@ struct BiasedMax {
         float large;
     };
 
-    // Returns score * scale. If the product of a finite score overflows to +inf, returns the largest f32 instead,
-    // because +inf plus a bias of -inf would be NaN.
+    // Returns score * scale. If the score is finite but the product overflows to +inf, returns the largest f32
+    // instead, because +inf plus a bias of -inf would be NaN.
     static DEVICE float bounded(const Products& products, float x) {
         const float product = x * products.scale, most = fmaxf(float_of(0x7f7fffff), x);
         return most < product ? most : product;

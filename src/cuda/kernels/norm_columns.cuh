@@ -85,7 +85,8 @@ DEVICE void sum_columns(const NormBackwardArguments& a, NormColumnsShared& share
     const u64 runs = (a.cols + WIDTH - 1) / WIDTH;
     const u64 all = runs * ((a.rows + TILE_ROWS - 1) / TILE_ROWS);
     for (u64 index = blockIdx.x; index < all; index += gridDim.x) {
-        // The kernel before this one read the last rows most recently, so they may still be in the L2 cache.
+        // The kernel before this one read the last rows most recently, so they may still be in the L2 cache. Therefore,
+        // this kernel starts with the last rows.
         const u64 reversed = all - 1 - index, tile = reversed / runs;
         const u64 first = tile * TILE_ROWS;
         const u32 rows = a.rows - first < TILE_ROWS ? (u32)(a.rows - first) : TILE_ROWS;

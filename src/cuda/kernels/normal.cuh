@@ -19,7 +19,8 @@ DEVICE Sum odd(double x, const double (&c)[N], double low_0, double low_1) {
     return product({x, 0.0}, polynomial(c, low_0, low_1, squared.hi, squared.lo));
 }
 
-// Value e^power P(1/(a + pole) - centre) / (a + pole), where P is a polynomial and `power` = -a^2 share.
+// Tail at `a`: the value e^power P(1/(a + pole) - centre) / (a + pole), where P is a polynomial, `power` is -a^2 share,
+// and `share` is a constant.
 struct Tail {
     Wide value;
     double power;

@@ -18,7 +18,8 @@ __constant__ const u32 POWERS_LOW[16] = {0x00000000, 0x3346cb6a, 0xb24e0611, 0x3
                                          0xb27ce182, 0xb1b4b0da, 0xb1d290be, 0x31b0a147};
 
 // Returns entry j of the table of powers, minus j << 19. To compute 2^(n/16), with j = n % 16, the exponent of entry j
-// must grow by (n - j) / 16, so (n - j) << 19 is added to its bits. `power_pair` adds only n << 19.
+// must grow by (n - j) / 16, so (n - j) << 19 is added to its bits. Since j << 19 is already subtracted here,
+// `power_pair` adds only n << 19.
 DEVICE float power_of(u32 j) { return float_of(POWERS[j] - (j << 19)); }
 
 // Tables in shared memory. Thread j < 16 writes entry j.
@@ -160,7 +161,7 @@ DEVICE Sides times_sides(float x, FloatSum q, bool serves) {
     const bool is_zero = x == 0.0f;
     const Sides found = sides(hi, lo, fabsf(hi), LOGISTIC_UNCERTAINTY, serves);
     const bool fits = -PAIR_LARGEST < x && x < INFINITE && (0x1p-60f < fabsf(x) || is_zero);
-    // Adding the low part would lose the sign of -0.
+    // If x is a zero, the result is x itself, because adding the low part would lose the sign of -0.
     return {is_zero ? x : found.above, is_zero ? x : found.below, serves && fits};
 }
 

@@ -1,4 +1,5 @@
-// Histogram of a row's logits. It shows in which bins a filter's prefix may end.
+// Histogram of a row's logits. A filter keeps a prefix of the tokens in descending order of their logits. The histogram
+// shows in which bins this prefix may end.
 #pragma once
 #include "sample_row.cuh"
 

@@ -35,7 +35,7 @@ template <u32 N, class S, template <class> class By, u32 WARPS, u32 HELD, class 
 DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, WARPS>, N>& shared, double (&sums)[N],
                        Add add) {
     typedef Places<S, By, WARPS> At;
-    // A row of at most 64 tiles has one tile per lane.
+    // A row of at most 64 tiles has at most one tile per lane, so no lane adds several tiles.
     const bool IS_ONE = HELD == At::PIECES && At::TILES <= 64;
     const u32 tiles = At::tiles();
     __syncthreads();

@@ -46,7 +46,7 @@ struct TileRow {
     // Loads the thread's pieces of a later row into the L2 cache.
     static DEVICE void prefetch(const Bits* own, u32 cols) {
 #ifdef __CUDACC__
-        // Two threads share a sector of the cache.
+        // Two threads share a sector of the cache, so only every second thread prefetches.
         const u32 end = seldom_thread() % 2 == 0 ? cols : 0;
         UNROLLED
         for (u32 i = 0; i < PIECES; i++) {
