@@ -96,6 +96,7 @@ macro_rules! each_timed {
         $then!(elementwise::Tanh, 0, FLAT, [bf16, f32]);
         $then!(elementwise::Softplus, 0, FLAT, [bf16, f32]);
         $then!(elementwise::Swiglu, 0, FLAT, [bf16]);
+        $then!(elementwise::SwigluBackward, 0, FLAT, [bf16, f32]);
         $then!(elementwise::SiluBackward, 0, FLAT, [bf16, f32]);
         $then!(elementwise::GeluBackward, 0, FLAT, [bf16, f32]);
         $then!(elementwise::Exp2, 0, FLAT, [bf16]);

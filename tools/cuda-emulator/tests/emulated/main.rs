@@ -18,3 +18,4 @@ mod rope;
 mod sample;
 mod softmax;
 mod support;
+mod swiglu_backward;

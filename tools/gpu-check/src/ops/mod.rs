@@ -70,6 +70,7 @@ macro_rules! each_op {
         $then!($crate::ops::elementwise::LogSigmoid);
         $then!($crate::ops::elementwise::LogAddExp);
         $then!($crate::ops::elementwise::Swiglu);
+        $then!($crate::ops::elementwise::SwigluBackward);
         $then!($crate::ops::elementwise::ExpBackward);
         $then!($crate::ops::elementwise::Exp2Backward);
         $then!($crate::ops::elementwise::Expm1Backward);

@@ -19,6 +19,7 @@ mod rms_norm;
 mod rope;
 mod sample;
 mod softmax;
+mod swiglu_backward;
 
 use evenkeel_cuda_emulator::Emulator;
 use std::os::unix::process::ExitStatusExt;
@@ -151,6 +152,7 @@ lists! {
     of_gradients_of_roots: "elementwise_backward_root.cu", elementwise_backward::ROOT,
         elementwise::look_at("elementwise_backward_root");
     of_swiglu: "elementwise_swiglu.cu", elementwise_backward::SWIGLU, elementwise::look_at("elementwise_swiglu");
+    of_gradients_of_swiglu: "elementwise_backward_swiglu.cu", swiglu_backward::FAULTS, swiglu_backward::look;
     of_rope: "rope.cu", rope::FAULTS, rope::look;
     of_log_softmax: "log_softmax.cu", log_softmax::FAULTS, log_softmax::look;
     of_logsumexp: "logsumexp.cu", log_softmax::FAULTS_OF_SUMS, log_softmax::look_at_sums;

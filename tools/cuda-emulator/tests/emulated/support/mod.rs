@@ -15,6 +15,7 @@ pub mod rms_norm;
 pub mod rope;
 pub mod sample;
 pub mod softmax;
+pub mod swiglu_backward;
 
 use evenkeel::cuda::Launch;
 use evenkeel::{Element, report};
