@@ -39,6 +39,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod adamw;
 pub mod attention_decode;
 pub mod backward;
 pub mod clip_grad_norm;

@@ -1,5 +1,6 @@
 //! The kernels give the CPU's bits for any shape, alignment, numbers and thread order.
 
+mod adamw;
 mod attention_decode;
 mod backward;
 mod clip_grad_norm;

@@ -3,6 +3,7 @@
 //! only the first fault of each list is planted. With EVENKEEL_ALL_FAULTS=1 all faults are planted, which takes many
 //! minutes.
 
+mod adamw;
 mod attention_decode;
 mod backward;
 mod clip_grad_norm;
@@ -137,6 +138,7 @@ macro_rules! lists {
 }
 
 lists! {
+    of_adamw: "adamw.cu", adamw::FAULTS, adamw::look;
     of_attention_over_pages: "attention_decode.cu", attention_decode::FAULTS, attention_decode::look;
     of_clipping_by_the_norm: "clip_grad_norm.cu", clip_grad_norm::FAULTS, clip_grad_norm::look;
     of_exponentials: "elementwise_exp.cu", elementwise::EXP, elementwise::look_at("elementwise_exp");
