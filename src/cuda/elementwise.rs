@@ -367,6 +367,6 @@ pub fn launch(
     Ok(Some((launch, Arguments { x, other, y, len: len as u64, options })))
 }
 
-const THREADS: u32 = 256;
+pub(super) const THREADS: u32 = 256;
 /// Maximum number of blocks. In larger calls, a block processes several tiles of `THREADS * per_thread` elements.
-const MOST_BLOCKS: usize = 1 << 20;
+pub(super) const MOST_BLOCKS: usize = 1 << 20;

@@ -52,6 +52,8 @@ pub struct GuardCounts {
     pub first_fully_masked: Option<usize>,
 }
 
+/// Actions of the host during which the stream must not be captured.
+const WHILE: &str = "guards are created or read";
 /// Number of 64-bit words that the kernels update.
 const WORDS: usize = 4;
 /// Counters before the first call: three counts, and the index of the first fully masked row.
@@ -65,7 +67,7 @@ impl Guards {
     /// [`Error::InvalidArgument`] if the stream is captured; [`Error::Failed`] if the device fails.
     pub fn new(stream: &Arc<CudaStream>) -> Result<Self> {
         let _caller = CallerContext::save();
-        refuse_capture(stream)?;
+        refuse_capture("guards", stream, WHILE)?;
         Ok(Guards { words: device::check(stream.clone_htod(&INITIAL))? })
     }
 
@@ -77,7 +79,7 @@ impl Guards {
     pub fn take(&mut self) -> Result<GuardCounts> {
         let _caller = CallerContext::save();
         let stream = self.words.stream().clone();
-        refuse_capture(&stream)?;
+        refuse_capture("guards", &stream, WHILE)?;
         let counts = GuardCounts::new(&device::to_host(&stream, &self.words)?);
         device::check(stream.memcpy_htod(&INITIAL, &mut self.words))?;
         Ok(counts)
@@ -88,10 +90,10 @@ impl Guards {
     }
 }
 
-fn refuse_capture(stream: &CudaStream) -> Result<()> {
+/// Returns an error of `op` if the stream is captured. `during` says during which action of the host it must not be.
+pub(super) fn refuse_capture(op: &'static str, stream: &CudaStream, during: &str) -> Result<()> {
     if device::is_captured(stream)? {
-        let expected = "not captured while guards are created or read";
-        return Err(Error::invalid("guards", "stream", "captured", expected));
+        return Err(Error::invalid(op, "stream", "captured", format!("not captured while {during}")));
     }
     Ok(())
 }

@@ -39,6 +39,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod adamw;
 pub mod attention_decode;
 pub mod backward;
 pub mod clip_grad_norm;
@@ -66,6 +67,7 @@ mod rows;
 pub mod sample;
 mod scores;
 pub mod softmax;
+pub mod swiglu_backward;
 mod workspace;
 
 pub use attention_decode::attention_decode_into;
@@ -107,6 +109,7 @@ pub use rope::{RopeTable, rope_backward_into, rope_heads_in_place, rope_heads_in
 pub use rows::{DeviceElement, Rows, RowsMut};
 pub use sample::sample_into;
 pub use softmax::{softmax_into, softmax_masked_into};
+pub use swiglu_backward::swiglu_backward_into;
 pub use workspace::release;
 
 #[cfg(feature = "candle-cuda")]

@@ -1,6 +1,7 @@
 //! Tests that need a driver, but no kernel: several devices, captures, and old versions of the driver. The tests run in
 //! a process that loads a stand-in for the driver, which is compiled here.
 
+use evenkeel::cuda::adamw::{self, Parameter, Progress, Rounding};
 use evenkeel::cuda::cross_entropy::Targets;
 use evenkeel::cuda::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use evenkeel::cuda::cudarc::driver::{CudaSlice, CudaStream, DeviceRepr};
@@ -104,6 +105,25 @@ fn log_add_exp(call: &Call) -> Refused {
     cuda::log_add_exp_into(&call.streams[0], a.as_view(), b.as_view(), out.as_view_mut())
 }
 
+fn swiglu_backward(call: &Call) -> Refused {
+    let [gate, up, dy, mut dgate, mut dup] = [0, 1, 2, 3, 4].map(|argument| call.slice::<f32>(argument, 6));
+    let (dgate, dup) = (dgate.as_view_mut(), dup.as_view_mut());
+    cuda::swiglu_backward_into(&call.streams[0], gate.as_view(), up.as_view(), dy.as_view(), dgate, dup)
+}
+
+fn adamw(call: &Call) -> Refused {
+    let progress = Progress::new(&call.streams[usize::from(call.away == 0)], 0)?;
+    let [mut weights, mut mean, mut root, gradient] = [1, 2, 3, 4].map(|argument| call.slice::<f32>(argument, 6));
+    let parameter = Parameter {
+        weights: weights.as_view_mut().into(),
+        rounding: Rounding::None,
+        mean: mean.as_view_mut(),
+        root_mean_square: root.as_view_mut(),
+        gradient: gradient.as_view().into(),
+    };
+    adamw::step(&call.streams[0], &progress, parameter)
+}
+
 fn cross_entropy(call: &Call) -> Refused {
     let (logits, targets) = (call.slice::<f32>(0, 6), call.slice::<i64>(1, 2));
     let (weight, mut loss) = (call.slice::<f32>(2, 3), call.slice::<f64>(3, 1));
@@ -122,7 +142,7 @@ fn clip_grad_norm(call: &Call) -> Refused {
 /// names.
 type Op = (fn(&Call) -> Refused, &'static str, &'static [&'static str]);
 
-const OPS: [Op; 9] = [
+const OPS: [Op; 11] = [
     (softmax, "softmax", &["x", "out", "mask"]),
     (softmax_backward, "softmax_backward", &["x", "dy", "dx"]),
     (layer_norm, "layer_norm", &["x", "out", "weight", "bias"]),
@@ -130,6 +150,8 @@ const OPS: [Op; 9] = [
     (rms_norm_backward, "rms_norm_backward", &["x", "dy", "weight", "dx", "dweight"]),
     (rope, "rope", &["x", "out", "table"]),
     (log_add_exp, "log_add_exp", &["a", "b", "out"]),
+    (swiglu_backward, "swiglu_backward", &["gate", "up", "dy", "dgate", "dup"]),
+    (adamw, "adamw", &["progress", "weights", "mean", "root_mean_square", "gradient"]),
     (cross_entropy, "cross_entropy", &["logits", "target", "weight", "loss"]),
     (clip_grad_norm, "clip_grad_norm", &["gradients", "norm"]),
 ];

@@ -28,9 +28,9 @@ pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 }
 
 /// Returns whether the op can run as a CUDA kernel: the kernels support the tensor, and candle tracks no gradients.
-/// Gradients of functions of two elements have no CUDA kernels.
+/// The gradients of safe_div and log_add_exp have no CUDA kernels.
 #[cfg(feature = "candle-cuda")]
-pub(super) fn has_cuda_kernel(xs: &Tensor, operands: &[Tensor]) -> bool {
+fn has_cuda_kernel(xs: &Tensor, operands: &[Tensor]) -> bool {
     supports(xs) && !xs.track_op() && !operands.iter().any(Tensor::track_op)
 }
 

@@ -10,19 +10,27 @@
 // Returns v if `by` is positive, and -v if `by` is negative.
 DEVICE float with_flipped_sign(float v, float by) { return float_of(bits_of(v) ^ (bits_of(by) & 0x80000000)); }
 
-// Multiplies a gradient by a derivative. A product that is subnormal in f32 may have a larger relative error, so one
-// end of the interval becomes zero, and the other end is rounded away from zero. In f16, both ends round to zero
+// Multiplies a derivative by an exact factor. A product that is subnormal in f32 may have a larger relative error, so
+// one end of the interval becomes zero, and the other end is rounded away from zero. In f16, both ends round to zero
 // anyway.
 template <class S>
-DEVICE Interval times_gradient(float x, float dy, Interval derivative) {
-    const float from = product_ftz(dy, derivative.from);
-    float to = dy * derivative.to;
+DEVICE Interval times_factor(float factor, Interval derivative) {
+    const float from = product_ftz(factor, derivative.from);
+    float to = factor * derivative.to;
     if (HasSmallNumbers<S>::VALUE) {
-        to = with_flipped_sign(product_up(fabsf(dy), fabsf(derivative.to)), with_flipped_sign(dy, derivative.to));
+        to = with_flipped_sign(product_up(fabsf(factor), fabsf(derivative.to)),
+                               with_flipped_sign(factor, derivative.to));
     }
+    return {from, to};
+}
+
+// Multiplies a gradient by a derivative.
+template <class S>
+DEVICE Interval times_gradient(float x, float dy, Interval derivative) {
+    const Interval product = times_factor<S>(dy, derivative);
     // A zero gradient stays zero with its sign, however large the derivative is.
     const bool is_zero = dy == 0.0f && x == x;
-    return {is_zero ? dy : from, is_zero ? dy : to};
+    return {is_zero ? dy : product.from, is_zero ? dy : product.to};
 }
 
 // Interval around a positive value. If an instruction flushed the value to zero, the exact value must be at most
@@ -83,25 +91,36 @@ DEVICE Interval near_share(float x, float further) {
 
 DEVICE Interval near_softplus_derivative(float x) { return near_share(x, 1.0f); }
 
-// Interval around s + w s (1 - s) with s = 1 / (1 + e^-z). t is -|z| log2(e). Unless 2^t is flushed to zero, |w| must
-// be below 256. The error of t has an effect of at most `slope` u |t|. The relative error of w is at most `further` u.
+// Approximations of r = 1 / (1 + e) and q = e r, with e = 2^t for t <= 0. The error of r is 2.5 u for e, 1 u for the
+// sum and 3 u for the reciprocal, plus at most 1 u for the error of t. The error of q is 5 u for e, 4 u for r and 1 u
+// for the product, plus the effect of the error of t.
+struct NearLogistic {
+    float t, r, q;
+
+    DEVICE NearLogistic(float t) : t(t) {
+        const float e = fast_exp2_ftz(t);
+        r = fast_reciprocal_ftz(1.0f + e);
+        q = e * r;
+    }
+};
+
+// Interval around s + w s (1 - s) with s = 1 / (1 + e^-z). `v.t` is -|z| log2(e). Unless 2^t is flushed to zero, |w|
+// must be below 256. The error of t has an effect of at most `slope` u |t|. The relative error of w is at most `further`
+// u.
 //
-// With e = 2^t, s and 1 - s are r = 1 / (1 + e) and q = e r, or the reverse. The error of r is 2.5 u for e, 1 u for the
-// sum and 3 u for the reciprocal, plus at most 1 u for t. The error of q is 5 u for e, 4 u for r and 1 u for the
-// product, plus `slope` u |t|. The first term has the relative error of s. The second term has the relative errors of
-// s, 1 - s and w. Rounding adds 1 u each for the sum, the product with s and the end of the interval, and 1 u for the
-// product with the gradient. The sum of the magnitudes of the two terms bounds the value, so all errors are relative to
-// this sum.
-DEVICE Interval near_gate_derivative(float t, float w, bool negative, float slope, float further) {
-    const float e = fast_exp2_ftz(t), r = fast_reciprocal_ftz(1.0f + e), q = e * r;
-    const float s = negative ? q : r, rest = negative ? r : q;
-    const float margin = fmaf(size_of(t), slope * U, (21.75f + further) * U);
+// s and 1 - s are r and q of `v`, or the reverse. The first term has the relative error of s. The second term has the
+// relative errors of s, 1 - s and w. Rounding adds 1 u each for the sum, the product with s and the end of the interval,
+// and 1 u for the product with the gradient. The sum of the magnitudes of the two terms bounds the value, so all errors
+// are relative to this sum.
+DEVICE Interval near_gate_derivative(const NearLogistic& v, float w, bool negative, float slope, float further) {
+    const float s = negative ? v.q : v.r, rest = negative ? v.r : v.q;
+    const float margin = fmaf(size_of(v.t), slope * U, (21.75f + further) * U);
     return around_any(s * fmaf(w, rest, 1.0f), s * fmaf(fabsf(w), rest, 1.0f) * margin, 0x1p-118f);
 }
 
 DEVICE Interval near_silu_derivative(float x) {
     x = min_or_nan(max_or_nan(x, -200.0f), 200.0f);
-    return near_gate_derivative(fabsf(x) * -LOG2_E, x, x < 0.0f, 0.875f, 0.0f);
+    return near_gate_derivative(NearLogistic(fabsf(x) * -LOG2_E), x, x < 0.0f, 0.875f, 0.0f);
 }
 
 // Interval around the derivative of gelu_tanh. Here z = 2 sqrt(2/pi) (x + 0.044715 x^3) and w = x dz/dx. The relative
@@ -111,7 +130,8 @@ DEVICE Interval near_gelu_tanh_derivative(float x) {
     const float SLOPE = 0x1.26aec2p+1f, CUBIC = 0x1.a5a7dp-4f, SLOPE_OF_W = 0x1.988454p+0f, CUBIC_OF_W = 0x1.b6676cp-3f;
     x = min_or_nan(max_or_nan(x, -20.0f), 20.0f);
     const float square = x * x, t = fabsf(x) * -fmaf(square, CUBIC, SLOPE);
-    return near_gate_derivative(t, x * fmaf(square, CUBIC_OF_W, SLOPE_OF_W), x < 0.0f, 2.125f, 3.0f);
+    const float w = x * fmaf(square, CUBIC_OF_W, SLOPE_OF_W);
+    return near_gate_derivative(NearLogistic(t), w, x < 0.0f, 2.125f, 3.0f);
 }
 
 // Interval around the normal distribution function plus x times the density. With a = |x|, the value is e^(-a^2/2) h

@@ -17,13 +17,20 @@ DEVICE FloatSum pair_product(FloatSum a, FloatSum b) {
     return {hi, fmaf(a.hi, b.hi, 0.0f - hi) + fmaf(a.hi, b.lo, a.lo * b.hi)};
 }
 
-// Multiplies a gradient by a derivative. The result's `serves` is also false if the product is infinite, or so small
-// that its low part could underflow.
+// Multiplies a factor by a derivative. The result's `serves` is also false if the product is infinite, or so small that
+// its low part could underflow.
+DEVICE Sides product_sides(FloatSum factor, DerivativePair derivative) {
+    const FloatSum v = pair_product(factor, derivative.value);
+    const float scale = fabsf(factor.hi) * derivative.magnitude;
+    const bool fits = 0x1p-100f < fabsf(v.hi) && fabsf(v.hi) < INFINITE;
+    return sides(v.hi, v.lo, scale, LOGISTIC_UNCERTAINTY, derivative.serves && fits);
+}
+
+// Multiplies a gradient by a derivative.
 DEVICE Sides gradient_sides(float x, float dy, DerivativePair derivative) {
-    const FloatSum v = pair_product({dy, 0.0f}, derivative.value);
-    const Sides found = sides(v.hi, v.lo, fabsf(dy) * derivative.magnitude, LOGISTIC_UNCERTAINTY, derivative.serves);
-    const bool is_zero = dy == 0.0f && x == x, fits = 0x1p-100f < fabsf(v.hi) && fabsf(v.hi) < INFINITE;
-    return {is_zero ? dy : found.above, is_zero ? dy : found.below, is_zero || (found.serves && fits)};
+    const Sides found = product_sides({dy, 0.0f}, derivative);
+    const bool is_zero = dy == 0.0f && x == x;
+    return {is_zero ? dy : found.above, is_zero ? dy : found.below, is_zero || found.serves};
 }
 
 // The numbers t = e^(minus + low), r = 1 / (1 + t) and q = t r.

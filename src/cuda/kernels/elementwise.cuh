@@ -24,12 +24,13 @@ const u32 ELEMENTWISE_BLOCKS = 4;
 // The elements of a block's tile that one thread processes, in 32-bit words. If the slices are aligned and the tile is
 // whole, the elements form groups of 16 contiguous bytes. Otherwise the thread's elements are `ELEMENTWISE_THREADS`
 // apart. In both cases the threads of a warp access neighbouring addresses.
-template <class S>
+//
+// By default, a thread loads 32 bytes of a 16-bit type before it computes, because more loads in flight hide the
+// latency better. For f32, it loads 16 bytes, because the approximations need more registers.
+template <class S, u32 COUNT_OF_WORDS = sizeof(typename S::Bits) == 2 ? 8 : 4>
 struct Piece {
     typedef typename S::Bits Bits;
-    // A thread loads 32 bytes of a 16-bit type before it computes, because more loads in flight hide the latency
-    // better. For f32, it loads 16 bytes, because the approximations need more registers.
-    static const u32 PER_WORD = 4 / sizeof(Bits), WORDS = PER_WORD == 2 ? 8 : 4;
+    static const u32 PER_WORD = 4 / sizeof(Bits), WORDS = COUNT_OF_WORDS;
     static const u32 COUNT = WORDS * PER_WORD, GROUP = 4 * PER_WORD;
     static const u32 TILE = ELEMENTWISE_THREADS * COUNT;
     static const u32 WIDTH = 8 * sizeof(Bits);

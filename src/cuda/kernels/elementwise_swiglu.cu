@@ -1,31 +1,14 @@
 // The gated linear unit with silu, as `src/math/swiglu.rs` defines it: silu(gate) * up.
 #include "approx_derivative.cuh"
-#include "derivative.cuh"
 #include "elementwise.cuh"
 #include "softmax_exp.cuh"
-#include "wide_pair.cuh"
+#include "swiglu.cuh"
 
 // Tables of `SoftmaxExp` whose entries are computed at each use.
 struct SeldomTables {
     const SoftmaxExp& exp;
     DEVICE Entry of(u32 j) const { return exp.entry(j & 7, 0.0); }
 };
-
-// Computes e^x for x <= 0 with an error of about 1 ULP. For x below -700, the result is 0.
-DEVICE double exp_term(double x) {
-    const Reduced at = reduced(larger(-700.0, x));
-    const double power = fma(at.r * at.r, horner_halves(at.r, EXP_POLY), at.r) + 1.0;
-    return -700.0 <= x ? wide_of(bits_of_wide(power) + (at.n << 52)) : 0.0;
-}
-
-// Computes silu(gate) * up in f64.
-DEVICE double swiglu_wide(double gate, double up) {
-    const double x = larger(-FAR, gate), most = x * up;
-    const double t = exp_term(0.0 - fabs(x));
-    const double y = x * ((x < 0.0 ? t : 1.0) / (1.0 + t)) * up;
-    // The result is at most gate * up in magnitude. If gate * up is 0 or -0, the result is gate * up.
-    return gate == -INFINITE ? -0.0 * up : most == 0.0 ? most : y;
-}
 
 // silu(gate) * up, computed in f32. `serves` says whether the CPU returns this f32 value. The CPU uses f64 if an
 // intermediate value may underflow or overflow.

@@ -1,5 +1,6 @@
 // Requests to the sampler, the masses of tokens, random numbers, and the memory that the threads of a row share.
 #pragma once
+#include "philox.cuh"
 #include "softmax_exp.cuh"
 
 enum SampleStatus { DRAWN, NOT_A_NUMBER, NOTHING_LEFT, UNKNOWN_TOKEN, NOT_ADJUSTED };
@@ -80,18 +81,9 @@ DEVICE void fill(Tables& tables) {
 // Returns 64 random bits: Philox4x32-10 of the counter (draw, row), with the seed as its key.
 DEVICE u64 random_bits(const SampleRequest& request) {
     const u64 draw = request.draw + (request.counter ? *(const u64*)request.counter : 0);
-    u32 c[4] = {(u32)draw, (u32)(draw >> 32), (u32)request.row, (u32)(request.row >> 32)};
-    u32 k[2] = {(u32)request.seed, (u32)(request.seed >> 32)};
-    for (u32 round = 0; round < 10; round++) {
-        const u64 a = (u64)0xd2511f53 * c[0], b = (u64)0xcd9e8d57 * c[2];
-        c[0] = (u32)(b >> 32) ^ c[1] ^ k[0];
-        c[1] = (u32)b;
-        c[2] = (u32)(a >> 32) ^ c[3] ^ k[1];
-        c[3] = (u32)a;
-        k[0] += 0x9e3779b9;
-        k[1] += 0xbb67ae85;
-    }
-    return (u64)c[0] | (u64)c[1] << 32;
+    const PhiloxWords counter = {{(u32)draw, (u32)(draw >> 32), (u32)request.row, (u32)(request.row >> 32)}};
+    const PhiloxWords bits = philox4x32(counter, (u32)request.seed, (u32)(request.seed >> 32));
+    return (u64)bits.c[0] | (u64)bits.c[1] << 32;
 }
 
 // Computes ceil(p * total) exactly, for p in [0, 1).

@@ -211,6 +211,12 @@ impl Stream {
         RandomBits::new([self.seed, self.tensor], step)
     }
 
+    /// Returns the seed and the number of the tensor.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn words(self) -> [u64; 2] {
+        [self.seed, self.tensor]
+    }
+
     /// Creates the stream of the tensor with this number.
     pub fn numbered(seed: u64, tensor: u64) -> Self {
         Stream { seed, tensor }

@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::memory::{Placed, Stream};
 use crate::numbers;
 use crate::ops::{
-    Extent, Number, Op, Ready, Shape, attention_decode, clip_grad_norm, elementwise, losses, norms, rope, sample,
-    scores,
+    Extent, Number, Op, Ready, Shape, adamw, attention_decode, clip_grad_norm, elementwise, losses, norms, rope,
+    sample, scores,
 };
 use crate::record::{OURS, Timing, Timings, write_json};
 use crate::watchdog::Watchdog;
@@ -88,6 +88,8 @@ macro_rules! each_timed {
         $then!(attention_decode::AttentionDecode, 0, HEADS, [bf16, f32]);
         $then!(attention_decode::AttentionDecode, 1, HEADS, [bf16]);
         $then!(clip_grad_norm::ClipGradNorm, 0, FLAT, [bf16, f32]);
+        $then!(adamw::AdamW, 0, FLAT, [bf16, f32]);
+        $then!(adamw::AdamW, 1, FLAT, [bf16]);
         $then!(elementwise::Exp, 0, FLAT, [bf16, f32]);
         $then!(elementwise::Log, 0, FLAT, [bf16, f32]);
         $then!(elementwise::Gelu, 0, FLAT, [bf16, f32]);
@@ -96,6 +98,7 @@ macro_rules! each_timed {
         $then!(elementwise::Tanh, 0, FLAT, [bf16, f32]);
         $then!(elementwise::Softplus, 0, FLAT, [bf16, f32]);
         $then!(elementwise::Swiglu, 0, FLAT, [bf16]);
+        $then!(elementwise::SwigluBackward, 0, FLAT, [bf16, f32]);
         $then!(elementwise::SiluBackward, 0, FLAT, [bf16, f32]);
         $then!(elementwise::GeluBackward, 0, FLAT, [bf16, f32]);
         $then!(elementwise::Exp2, 0, FLAT, [bf16]);

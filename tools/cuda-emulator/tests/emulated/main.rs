@@ -1,5 +1,6 @@
 //! The kernels give the CPU's bits for any shape, alignment, numbers and thread order.
 
+mod adamw;
 mod attention_decode;
 mod backward;
 mod clip_grad_norm;
@@ -18,3 +19,4 @@ mod rope;
 mod sample;
 mod softmax;
 mod support;
+mod swiglu_backward;

@@ -72,3 +72,26 @@ functions! {
     SoftplusBackward softplus_backward softplus_backward_into [0, 1];
     LogSigmoidBackward log_sigmoid_backward log_sigmoid_backward_into [0, 1];
 }
+
+/// Gradients of both arguments of swiglu.
+pub struct SwigluBackward;
+
+impl Op for SwigluBackward {
+    const NAME: &'static str = "swiglu_backward";
+    const READ: &'static [Extent] = &[Extent::Whole; 3];
+    const WRITTEN: &'static [Extent] = &[Extent::Whole; 2];
+
+    fn on_cpu<E: Number>(_shape: Shape, _way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
+        let (dgate, dup) = evenkeel::swiglu_backward(&read[0], &read[1], &read[2])?;
+        Ok(vec![dgate, dup].into())
+    }
+
+    fn on_device<E: Number>(stream: &Stream, _shape: Shape, _way: usize) -> Result<impl Ready<E>> {
+        let stream = stream.clone();
+        Ok(move |read: &[Placed<E>], written: &mut [Placed<E>]| {
+            let [gate, up, dy] = [0, 1, 2].map(|i| read[i].view());
+            let (dgate, dup) = written.split_at_mut(1);
+            Ok(cuda::swiglu_backward_into(&stream, gate, up, dy, dgate[0].view_mut(), dup[0].view_mut())?)
+        })
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! To add an op, write an `impl Op` here and add its line to [`each_op!`](crate::each_op).
 
+pub mod adamw;
 pub mod attention_decode;
 pub mod clip_grad_norm;
 pub mod elementwise;
@@ -47,6 +48,7 @@ macro_rules! each_op {
         $then!($crate::ops::rope::QkNormRope);
         $then!($crate::ops::attention_decode::AttentionDecode);
         $then!($crate::ops::clip_grad_norm::ClipGradNorm);
+        $then!($crate::ops::adamw::AdamW);
         $then!($crate::ops::sample::Sample);
         $then!($crate::ops::elementwise::Exp);
         $then!($crate::ops::elementwise::Exp2);
@@ -70,6 +72,7 @@ macro_rules! each_op {
         $then!($crate::ops::elementwise::LogSigmoid);
         $then!($crate::ops::elementwise::LogAddExp);
         $then!($crate::ops::elementwise::Swiglu);
+        $then!($crate::ops::elementwise::SwigluBackward);
         $then!($crate::ops::elementwise::ExpBackward);
         $then!($crate::ops::elementwise::Exp2Backward);
         $then!($crate::ops::elementwise::Expm1Backward);

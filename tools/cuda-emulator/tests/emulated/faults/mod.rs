@@ -3,6 +3,7 @@
 //! only the first fault of each list is planted. With EVENKEEL_ALL_FAULTS=1 all faults are planted, which takes many
 //! minutes.
 
+mod adamw;
 mod attention_decode;
 mod backward;
 mod clip_grad_norm;
@@ -19,6 +20,7 @@ mod rms_norm;
 mod rope;
 mod sample;
 mod softmax;
+mod swiglu_backward;
 
 use evenkeel_cuda_emulator::Emulator;
 use std::os::unix::process::ExitStatusExt;
@@ -136,6 +138,7 @@ macro_rules! lists {
 }
 
 lists! {
+    of_adamw: "adamw.cu", adamw::FAULTS, adamw::look;
     of_attention_over_pages: "attention_decode.cu", attention_decode::FAULTS, attention_decode::look;
     of_clipping_by_the_norm: "clip_grad_norm.cu", clip_grad_norm::FAULTS, clip_grad_norm::look;
     of_exponentials: "elementwise_exp.cu", elementwise::EXP, elementwise::look_at("elementwise_exp");
@@ -151,6 +154,7 @@ lists! {
     of_gradients_of_roots: "elementwise_backward_root.cu", elementwise_backward::ROOT,
         elementwise::look_at("elementwise_backward_root");
     of_swiglu: "elementwise_swiglu.cu", elementwise_backward::SWIGLU, elementwise::look_at("elementwise_swiglu");
+    of_gradients_of_swiglu: "elementwise_backward_swiglu.cu", swiglu_backward::FAULTS, swiglu_backward::look;
     of_rope: "rope.cu", rope::FAULTS, rope::look;
     of_log_softmax: "log_softmax.cu", log_softmax::FAULTS, log_softmax::look;
     of_logsumexp: "logsumexp.cu", log_softmax::FAULTS_OF_SUMS, log_softmax::look_at_sums;

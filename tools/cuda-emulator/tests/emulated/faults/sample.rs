@@ -72,7 +72,7 @@ pub const FAULTS: &[Fault] = &[
         "low >> shift)",
     ),
     fault("the counter is not added", "sample.cuh", "*(const u64*)request.counter", "0"),
-    fault("the generator runs one round less", "sample.cuh", "round < 10", "round < 9"),
+    fault("the generator runs one round less", "philox.cuh", "round < 10", "round < 9"),
     fault(
         "the mask is inverted",
         "sample_row.cuh",

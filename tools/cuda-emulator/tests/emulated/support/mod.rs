@@ -1,5 +1,6 @@
 //! Code that all cases share: numbers, buffers that detect writes outside of them, and how kernels run.
 
+pub mod adamw;
 pub mod attention_decode;
 pub mod backward;
 pub mod clip_grad_norm;
@@ -15,6 +16,7 @@ pub mod rms_norm;
 pub mod rope;
 pub mod sample;
 pub mod softmax;
+pub mod swiglu_backward;
 
 use evenkeel::cuda::Launch;
 use evenkeel::{Element, report};
