@@ -1,7 +1,7 @@
 //! LayerNorm of rows on a device.
 
 use super::device::{self, Launch};
-use super::norm::{kernels, not_of_the_host, plan, same_shape};
+use super::norm::{Kernels, kernels, not_of_the_host, plan, same_shape};
 use super::operand::{Operand, TypedDevicePtr, given, one_a_column};
 use super::rows::{DeviceElement, Rows, RowsMut};
 use crate::element::DType;
@@ -11,6 +11,7 @@ use cudarc::driver::{CudaStream, DeviceRepr};
 use std::sync::Arc;
 
 const OP: &str = "layer_norm";
+const KERNELS: Kernels = Kernels { names: kernels!("layer_norm"), threads: [1024, 1024], copied: 1 };
 
 /// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +80,7 @@ pub fn launch(
     not_of_the_host(OP, "weight", options.weight.is_some())?;
     not_of_the_host(OP, "bias", options.bias.is_some())?;
     options.check(OP)?;
-    let launch = plan(OP, (&kernels!("layer_norm"), [1024, 1024]), dtype, (rows, cols), [x, y], &[weight, bias])?;
+    let launch = plan(OP, &KERNELS, dtype, (rows, cols), [x, y], &[weight, bias])?;
     let ((weight, weight_type), (bias, bias_type)) = (given(OP, weight)?, given(OP, bias)?);
     Ok(launch.map(|launch| {
         let (rows, cols) = (rows as u64, cols as u32);

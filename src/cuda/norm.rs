@@ -13,37 +13,54 @@ const MOST_BLOCKS: usize = 1 << 13;
 const ROWS_OF_BLOCK: usize = 4;
 /// Number of blocks that keep a device busy. If there are fewer rows, each row has its own block.
 const ENOUGH_BLOCKS: usize = 1 << 11;
+/// The same for blocks of more than 256 threads that read rows of any length. Such a block prefetches its next row, so
+/// it should have several rows.
+const ENOUGH_LARGE_BLOCKS: usize = 1 << 9;
 /// Maximum number of columns. Kernels index columns in 32 bits and may step past the end of a row.
 const MOST_COLS: usize = 1 << 30;
 
-/// Lists an op's kernels for f32, f16 and bf16. Each type has three kernels: for rows that fit in registers, for longer
-/// rows, and for rows accessed one element at a time.
+/// Number of bytes of shared memory for each thread that reads rows of any length and at any address. On a
+/// multiprocessor with 228 KiB and 1,024 threads, this number leaves space for the sums.
+const SHARED_OF_THREAD: usize = 200;
+/// Maximum number of bytes of shared memory.
+const MOST_SHARED: usize = 227 << 10;
+
+/// Lists an op's kernels for f32, f16 and bf16. Each type has two kernels: for aligned rows that fit in registers, and
+/// for all other rows.
 macro_rules! kernels {
     ($op:literal) => {
         [
-            [concat!($op, "_f32_held"), concat!($op, "_f32_long"), concat!($op, "_f32_any")],
-            [concat!($op, "_f16_held"), concat!($op, "_f16_long"), concat!($op, "_f16_any")],
-            [concat!($op, "_bf16_held"), concat!($op, "_bf16_long"), concat!($op, "_bf16_any")],
+            [concat!($op, "_f32_held"), concat!($op, "_f32_any")],
+            [concat!($op, "_f16_held"), concat!($op, "_f16_any")],
+            [concat!($op, "_bf16_held"), concat!($op, "_bf16_any")],
         ]
     };
 }
 pub(super) use kernels;
 
+/// Kernels of an op, and their limits.
+pub(super) struct Kernels {
+    pub(super) names: [[&'static str; 2]; 3],
+    /// Largest number of threads that hold a row in registers, and largest number of threads that read any row.
+    pub(super) threads: [usize; 2],
+    /// Number of matrices whose rows are copied to shared memory.
+    pub(super) copied: usize,
+}
+
 /// Returns the kernel for rows at these addresses with these operands, or `None` if there are no elements. An address
-/// of 0 means that the tensor is absent. `held_threads` is the largest number of threads that hold a row in registers,
-/// and `long_threads` the number of threads that read a longer row.
+/// of 0 means that the tensor is absent.
 pub(super) fn plan<const N: usize>(
     op: &'static str,
-    (kernels, [held_threads, long_threads]): (&[[&'static str; 3]; 3], [usize; 2]),
+    kernels: &Kernels,
     dtype: DType,
     (rows, cols): (usize, usize),
     addresses: [u64; N],
     operands: &[Option<TypedDevicePtr>],
 ) -> Result<Option<Launch>> {
-    let ([held, long, any], lanes) = match dtype {
-        DType::F32 => (kernels[0], 4),
-        DType::F16 => (kernels[1], 8),
-        DType::BF16 => (kernels[2], 8),
+    let ([held, any], lanes) = match dtype {
+        DType::F32 => (kernels.names[0], 4),
+        DType::F16 => (kernels.names[1], 8),
+        DType::BF16 => (kernels.names[2], 8),
         DType::F64 => return Err(Error::UnsupportedDType { op, dtype: dtype.to_string(), backend: "cuda" }),
     };
     if cols > MOST_COLS {
@@ -57,14 +74,19 @@ pub(super) fn plan<const N: usize>(
     let has_vectors = cols.is_multiple_of(lanes)
         && addresses.into_iter().all(is_aligned)
         && operands.iter().flatten().all(of_vectors);
-    let threads = |each: usize| cols.div_ceil(each).next_power_of_two().max(32);
-    let (kernel, threads) = match threads(4 * lanes) {
-        _ if !has_vectors => (any, threads(8).min(256)),
-        threads if threads <= held_threads => (held, threads),
-        _ => (long, long_threads),
+    let [held_threads, any_threads] = kernels.threads;
+    let threads = cols.div_ceil(4 * lanes).next_power_of_two().max(32);
+    let (kernel, threads, shared) = if has_vectors && threads <= held_threads {
+        (held, threads, 0)
+    } else {
+        // A copy begins and ends inside of sixteen bytes, and has another sixteen bytes behind the row.
+        let shared = kernels.copied * (cols.div_ceil(lanes) + 2) * 16;
+        let for_shared = shared.div_ceil(SHARED_OF_THREAD).next_power_of_two();
+        (any, threads.min(256).max(for_shared).min(any_threads), shared.min(MOST_SHARED))
     };
-    let blocks = rows.div_ceil(ROWS_OF_BLOCK).max(rows.min(ENOUGH_BLOCKS)).min(MOST_BLOCKS);
-    Ok(Some(Launch { source: op, kernel, blocks: blocks as u32, threads: threads as u32, shared: 0 }))
+    let enough = if kernel == any && threads > 256 { ENOUGH_LARGE_BLOCKS } else { ENOUGH_BLOCKS };
+    let blocks = rows.div_ceil(ROWS_OF_BLOCK).max(rows.min(enough)).min(MOST_BLOCKS);
+    Ok(Some(Launch { source: op, kernel, blocks: blocks as u32, threads: threads as u32, shared: shared as u32 }))
 }
 
 /// Rejects an operand that is given in an op's options. Operands in options are in the host's memory.

@@ -1,7 +1,7 @@
 //! Kernels of the norm gradients, their parameter, and the order in which they run.
 
 use super::device::{self, Launch};
-use super::norm::{kernels, plan, same_shape};
+use super::norm::{Kernels, kernels, plan, same_shape};
 use super::operand::{Operand, OperandMut, TypedDevicePtr, given, one_a_column};
 use super::rows::{DeviceElement, Rows, RowsMut};
 use super::workspace;
@@ -11,6 +11,7 @@ use cudarc::driver::{CudaStream, DeviceRepr};
 use std::sync::Arc;
 
 const MODULE: &str = "norm_backward";
+const KERNELS: Kernels = Kernels { names: kernels!("norm_backward"), threads: [512, 512], copied: 2 };
 
 /// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +85,7 @@ pub(super) fn launches(
     (rows, cols): (usize, usize),
 ) -> Result<Vec<(Launch, Arguments)>> {
     let op = norm.op;
-    let of_rows = plan(op, (&kernels!("norm_backward"), [512, 512]), dtype, (rows, cols), [x, dy, dx], &[weight])?;
+    let of_rows = plan(op, &KERNELS, dtype, (rows, cols), [x, dy, dx], &[weight])?;
     let ((weight, weight_type), (dweight, dweight_type), (dbias, dbias_type)) =
         (given(op, weight)?, given(op, columns.dweight)?, given(op, columns.dbias)?);
     let has_columns = columns.dweight.is_some() || columns.dbias.is_some();

@@ -1,7 +1,7 @@
 //! RMSNorm of rows on a device, alone or fused with a residual addition.
 
 use super::device::{self, Launch};
-use super::norm::{kernels, not_of_the_host, plan, same_shape};
+use super::norm::{Kernels, kernels, not_of_the_host, plan, same_shape};
 use super::operand::{Operand, TypedDevicePtr, given, one_a_column};
 use super::rows::{DeviceElement, Rows, RowsMut};
 use crate::element::DType;
@@ -11,6 +11,7 @@ use cudarc::driver::{CudaStream, DeviceRepr};
 use std::sync::Arc;
 
 const OP: &str = "rms_norm";
+const KERNELS: Kernels = Kernels { names: kernels!("rms_norm"), threads: [1024, 1024], copied: 1 };
 
 /// Arguments of the kernels, passed as one struct.
 #[derive(Clone, Copy, Debug)]
@@ -114,8 +115,7 @@ pub fn launch(
     options.check(OP)?;
     let [residual, sum] = residual.unwrap_or_default();
     let (address, weight_type) = given(OP, weight)?;
-    let launch =
-        plan(OP, (&kernels!("rms_norm"), [1024, 1024]), dtype, (rows, cols), [x, y, residual, sum], &[weight])?;
+    let launch = plan(OP, &KERNELS, dtype, (rows, cols), [x, y, residual, sum], &[weight])?;
     let before_weight = options.rounding == Rounding::BeforeWeight;
     Ok(launch.map(|launch| {
         let arguments = Arguments {

@@ -225,6 +225,9 @@ struct Vectors {
     static DEVICE void load(const Bits* from, float* values) {
         const uint4 v = *(const uint4*)from;
         const u32 words[4] = {v.x, v.y, v.z, v.w};
+        widen(words, values);
+    }
+    static DEVICE void widen(const u32* words, float* values) {
         for (u32 i = 0; i < COUNT; i++) {
             values[i] = S::widen(COUNT == 4 ? words[i] : words[i / 2] >> (i % 2 * 16) & 0xffff);
         }

@@ -7,7 +7,7 @@
 #include "cross_entropy.cuh"
 #include "near_gradient.cuh"
 #include "register_exps.cuh"
-#include "unaligned_row.cuh"
+#include "unaligned_scores.cuh"
 
 // Computes the gradients of a piece from its exponentials, and stores them.
 template <class S, template <class> class By>

@@ -1,8 +1,9 @@
 // LayerNorm of rows, as `src/ops/layer_norm.rs` defines it.
 //
-// Each block holds one row in registers, so most rows are read once and written once. Three kinds of rows are
-// read again: longer rows, rows not aligned to 16 bytes, and rows of 16-bit types that need f64. f32 and f64 may give
+// Each block holds one row in registers or in shared memory, so most rows are read once and written once. Two kinds of
+// rows are read again: rows that do not fit, and rows of 16-bit types in registers that need f64. f32 and f64 may give
 // different bits, so the kernels choose between them as `src/cpu/layer_norm.rs` does.
+#include "norm_row.cuh"
 #include "tile_row.cuh"
 
 struct LayerNormArguments {
@@ -48,69 +49,101 @@ struct LayerNormFactors {
     }
 };
 
-// Row that is read from memory at each access.
-template <class S, template <class> class By, u32 WARPS>
+// Row of any length and at any address.
+template <class S>
 struct LayerNormRow {
     typedef typename S::Bits Bits;
-    static const u32 COUNT = By<S>::COUNT;
-    Held<S, By, WARPS, 0> held;
+    static const u32 COUNT = Vectors<S>::COUNT;
+    StoredRow<S> x;
     const Operand& weight;
     const Operand& bias;
 
     DEVICE LayerNormRow(const Bits* row, u32 cols, const Operand& weight, const Operand& bias)
-        : held(row, cols), weight(weight), bias(bias) {}
+        : x(row, cols), weight(weight), bias(bias) {}
 
     // Writes the results of the row. `result` computes a result from an element, its weight and its bias.
     template <class Result>
-    DEVICE void write(Bits* to, Result result) {
-        held.each([&](u32 column, const float* x) {
+    DEVICE void write(Bits* to, Result result) const {
+        const Division<S> parts(to, x.cols);
+        const RowPieces<S> of_x(x, parts.head);
+        const OperandPieces<S> of_weight(weight, x.cols, parts.head), of_bias(bias, x.cols, parts.head);
+        Bits* const inner = to + parts.head;
+        const auto piece = [&](u32 column) {
+            TileRow<S> elements;
             float weights[COUNT], biases[COUNT];
-            u32 bits[COUNT];
-            weight.load<S, COUNT>(column, weights);
-            bias.load<S, COUNT>(column, biases);
-            for (u32 i = 0; i < COUNT; i++) {
-                bits[i] = result(x[i], weights[i], biases[i]);
+            of_x.load(column, elements.words[0]);
+            of_weight.template load<S, COUNT>(column, weights);
+            of_bias.template load<S, COUNT>(column, biases);
+            decltype(result(0.0f, 0.0f, 0.0f)) results[COUNT];
+            for (u32 k = 0; k < COUNT; k++) {
+                results[k] = result(elements.value(0, k), weights[k], biases[k]);
             }
-            By<S>::store(to + column, bits);
-        });
+            store_piece<S>(inner + column, results);
+        };
+        each_result(parts, piece, [&](u32 column) { write_element(to, column, result); });
     }
 
-    DEVICE void write_narrow(const LayerNormFactors& by, Bits* to) {
-        write(to, [&](float x, float weight, float bias) { return S::narrow(by.narrow(x, weight, bias)); });
+    template <class Result>
+    DEVICE void write_element(Bits* to, u32 column, Result result) const {
+        float of_weight[1], of_bias[1];
+        weight.load<S, 1>(column, of_weight);
+        bias.load<S, 1>(column, of_bias);
+        store_element<S>(to + column, result(S::widen(x.row[column]), of_weight[0], of_bias[0]));
     }
 
-    DEVICE void write_wide(const LayerNormFactors& by, Bits* to) {
-        write(to, [&](float x, float weight, float bias) { return by.wide<S>(x, weight, bias); });
+    DEVICE void write_narrow(const LayerNormFactors& by, Bits* to) const {
+        write(to, [&](float x, float weight, float bias) { return by.narrow(x, weight, bias); });
+    }
+
+    DEVICE void write_wide(const LayerNormFactors& by, Bits* to) const {
+        const auto result = [&](float x, float weight, float bias) { return by.wide<S>(x, weight, bias); };
+        if constexpr (sizeof(Bits) == 4) {
+            write(to, result);
+        } else {
+            // Rows of 16-bit types seldom need f64, and a piece of their numbers in f64 takes many registers.
+            ROLLED
+            for (u32 column = threadIdx.x; column < x.cols; column += blockDim.x) {
+                write_element(to, column, result);
+            }
+        }
     }
 };
 
 // Checks whether the magnitudes of weights and biases allow f32. A barrier must follow.
-template <class S, u32 COUNT>
-DEVICE void check_operands(OperandRange& of_weights, OperandRange& of_biases, const Operand& weight, const Operand& bias,
+template <class S, class Values>
+DEVICE void check_operands(OperandRange& of_weights, OperandRange& of_biases, const Values& weight, const Values& bias,
                            u32 cols) {
     if (sizeof(typename S::Bits) == 2) {
+        const u32 COUNT = Vectors<S>::COUNT;
         of_weights.check<S, COUNT>(weight, cols, LEAST_WEIGHT, LARGEST_WEIGHT);
         of_biases.check<S, COUNT>(bias, cols, 0.0f, LARGEST_BIAS);
     }
 }
 
-template <class S, template <class> class By, u32 WARPS>
-DEVICE void layer_norm(const LayerNormArguments& a) {
+// Normalises rows of any length and at any address.
+template <class S>
+DEVICE void layer_norm_any(const LayerNormArguments& a) {
     typedef typename S::Bits Bits;
-    typedef LayerNormRow<S, By, WARPS> Row;
-    __shared__ OrderedSums<Places<S, By, WARPS>, 2> shared;
+    __shared__ RowSums<2> shared;
     __shared__ OperandRange of_weights, of_biases;
     const Operand weight = {a.weight, a.weight_type, 1.0f};
     const Operand bias = {a.bias, a.bias_type, 0.0f};
-    const Columns columns = {a.cols};
-    check_operands<S, Row::COUNT>(of_weights, of_biases, weight, bias, a.cols);
-    __syncthreads();
-    const bool may_be_narrow = sizeof(Bits) == 2 && of_weights.is_within(a.cols) && of_biases.is_within(a.cols);
-    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
-        Bits* to = (Bits*)a.y + index * a.cols;
-        Row row((const Bits*)a.x + index * a.cols, a.cols, weight, bias);
-        const LayerNormFactors by(find_moments(true, columns, row.held, shared), a.eps);
-        if (may_be_narrow && by.is_narrow) {
+    check_operands<S>(of_weights, of_biases, OperandPieces<S>(weight, a.cols, 0), OperandPieces<S>(bias, a.cols, 0), a.cols);
+    // Few registers are left, so only the row's address stays in one, and all others are computed from it.
+    const auto bytes = [&](u64 rows) { return rows * seldom(a.cols) * sizeof(Bits); };
+    for (u64 at = a.x + bytes(blockIdx.x); at < a.x + bytes(a.rows); at += bytes(gridDim.x)) {
+        LayerNormRow<S> row((const Bits*)at, a.cols, weight, bias);
+        // All threads have read the row before, and the flags of the operands are set.
+        __syncthreads();
+        row.x.copy(0, dynamic_granules());
+        await_row();
+        if (at + bytes(gridDim.x) < a.x + bytes(a.rows)) {
+            row.x.prefetch((const Bits*)(at + bytes(gridDim.x)));
+        }
+        const Columns columns = {seldom(a.cols)};
+        const LayerNormFactors by(find_moments(true, columns, row.x, shared), a.eps);
+        Bits* const to = (Bits*)(a.y + (recomputed(at) - a.x));
+        if (sizeof(Bits) == 2 && by.is_narrow && of_weights.is_within(a.cols) && of_biases.is_within(a.cols)) {
             row.write_narrow(by, to);
         } else {
             row.write_wide(by, to);
@@ -167,9 +200,19 @@ DEVICE void layer_norm_rows(const LayerNormArguments& a, LayerNormShared<S>& sha
             });
         } else {
             // The computation in f64 needs the registers that hold the row, so the row is read again.
+            const u32 COUNT = Row::COUNT;
             const u64 start = index * a.cols;
-            LayerNormRow<S, Vectors, 1> again((const Bits*)a.x + start, a.cols, weight, bias);
-            again.write_wide(by, (Bits*)a.y + start);
+            Held<S, Vectors, 1, 0> again((const Bits*)a.x + start, a.cols);
+            again.each([&](u32 column, const float* x) {
+                float weights[COUNT], biases[COUNT];
+                u32 bits[COUNT];
+                weight.load<S, COUNT>(column, weights);
+                bias.load<S, COUNT>(column, biases);
+                for (u32 k = 0; k < COUNT; k++) {
+                    bits[k] = by.wide<S>(x[k], weights[k], biases[k]);
+                }
+                Vectors<S>::store((Bits*)a.y + start + column, bits);
+            });
         }
     }
 }
@@ -179,7 +222,7 @@ DEVICE void layer_norm_held(const LayerNormArguments& a) {
     __shared__ LayerNormShared<S> shared;
     const Operand weight = {a.weight, a.weight_type, 1.0f};
     const Operand bias = {a.bias, a.bias_type, 0.0f};
-    check_operands<S, TileRow<S>::COUNT>(shared.of_weights, shared.of_biases, weight, bias, a.cols);
+    check_operands<S>(shared.of_weights, shared.of_biases, weight, bias, a.cols);
     typedef TileOperand<S, true> Own;
     if (Own::serves(weight) && Own::serves(bias)) {
         layer_norm_rows<S, true>(a, shared, weight, bias);

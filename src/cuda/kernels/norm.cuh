@@ -80,6 +80,12 @@ struct Magnitudes {
 
 enum OperandType { NO_OPERAND, F32_OPERAND, F16_OPERAND, BF16_OPERAND };
 
+// Returns the type of an operand that is stored as S.
+template <class S>
+DEVICE constexpr u32 operand_type_of() {
+    return sizeof(typename S::Bits) == 4 ? F32_OPERAND : S::NOT_A_NUMBER == F16::NOT_A_NUMBER ? F16_OPERAND : BF16_OPERAND;
+}
+
 // One value per column, such as a weight or a bias. `missing` replaces an absent operand.
 struct Operand {
     u64 at;
@@ -124,8 +130,8 @@ struct OperandRange {
 
     // Checks whether all nonzero magnitudes are from `least` to `most`, and none is NaN. All threads of the block make
     // this call together, and `is_within` returns its result after another barrier.
-    template <class S, u32 COUNT>
-    DEVICE void check(const Operand& operand, u32 cols, float least, float most) {
+    template <class S, u32 COUNT, class Values>
+    DEVICE void check(const Values& operand, u32 cols, float least, float most) {
         if (threadIdx.x == 0) {
             is_outside = is_at_limit = has_zero = 0;
         }
@@ -134,7 +140,7 @@ struct OperandRange {
         ROLLED
         for (u32 column = threadIdx.x * COUNT; column < cols; column += blockDim.x * COUNT) {
             float values[COUNT];
-            operand.load<S, COUNT>(column, values);
+            operand.template load<S, COUNT>(column, values);
             for (u32 i = 0; i < COUNT; i++) {
                 own.update(values[i]);
             }
@@ -226,26 +232,8 @@ DEVICE void add_powers(double x, double (&sum)[2]) {
     sum[1] = fma(x, x, sum[1]);
 }
 
-// Computes the moments of a row that is not held in registers.
-template <class S, template <class> class By, u32 WARPS>
-DEVICE RowMoments find_moments(bool is_centred, const Columns& columns, Held<S, By, WARPS, 0>& row,
-                               OrderedSums<Places<S, By, WARPS>, 2>& shared) {
-    double sums[2];
-    sum_ordered(row, shared, sums, [&](u32, float x, double(&sum)[2]) { add_powers((double)x, sum); });
-    return moments_of(is_centred, columns, sums, [&](double mean, double(&sums)[2]) {
-        sum_ordered(row, shared, sums, [&](u32, float x, double(&sum)[2]) { add_powers((double)x - mean, sum); });
-    });
-}
-
 // Returns whether a row is finite and its normalised values are far from the limits of f32. The normalised values are
 // those before weights and biases are applied.
 DEVICE bool has_room(double square, double scale) {
     return square < 0x1p120 && scale >= 0x1p-60 && scale < 0x1p60;
 }
-
-// Defines the kernels of an op for a type: for rows held in registers of up to `HELD` threads, for longer rows, which
-// `LONG` threads read, and for rows not aligned to 16 bytes. `src/cuda/norm.rs` chooses one of them.
-#define NORM(OP, ARGUMENTS, HELD, LONG, TYPE, NAME)                                                                    \
-    ENTRY_AT_MOST(OP##_##NAME##_held, ARGUMENTS, HELD, (OP##_held<TYPE>(arguments)))                                   \
-    ENTRY(OP##_##NAME##_long, ARGUMENTS, LONG, (OP<TYPE, Vectors, LONG / WARP>(arguments)))                            \
-    ENTRY_UP_TO(OP##_##NAME##_any, ARGUMENTS, 256, (OP<TYPE, Singles, 8>(arguments)))

@@ -6,35 +6,37 @@
 // weights and biases are tiled sums over rows.
 #include "norm_backward.cuh"
 #include "norm_columns.cuh"
+#include "norm_gradient_row.cuh"
 #include "norm_near_row.cuh"
 #include "tile_row.cuh"
 
-template <class S, template <class> class By, u32 WARPS>
-DEVICE void norm_backward(const NormBackwardArguments& a) {
+// Computes the gradients of rows of any length and at any address.
+template <class S>
+DEVICE void norm_backward_any(const NormBackwardArguments& a) {
     typedef typename S::Bits Bits;
-    const u32 COUNT = By<S>::COUNT;
-    __shared__ OrderedSums<Places<S, By, WARPS>, 2> shared;
+    __shared__ RowSums<2> shared;
     const Operand weight = {a.weight, a.weight_type, 1.0f};
     const Columns columns = {a.cols};
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
-        const u64 start = index * a.cols;
-        const Bits* dy = (const Bits*)a.dy + start;
-        Held<S, By, WARPS, 0> row((const Bits*)a.x + start, a.cols);
+        const u64 start = index * a.cols, later = (index + gridDim.x) * a.cols;
+        GradientRow<S> row((const Bits*)a.x + start, (const Bits*)a.dy + start, a.cols, weight);
+        // All threads have read the row before.
+        __syncthreads();
+        row.x.copy(0, dynamic_granules());
+        row.dy.copy(row.x.count, dynamic_granules());
+        await_row();
+        if (index + gridDim.x < a.rows) {
+            row.x.prefetch((const Bits*)a.x + later);
+            row.dy.prefetch((const Bits*)a.dy + later);
+        }
         RowGradient gradient;
         gradient.weight_offset = a.weight_offset;
-        gradient.set_moments(find_moments(a.is_centred, columns, row, shared), a.eps);
+        gradient.set_moments(find_moments(a.is_centred, columns, row.x, shared), a.eps);
         gradient.store_moments(a.moments, index);
         double sums[2];
-        sum_pieces(row, shared, sums, [&](u32 column, const float* x, auto lane) {
-            float weights[COUNT], gradients[COUNT];
-            weight.load<S, COUNT>(column, weights);
-            By<S>::load(dy + column, gradients);
-            for (u32 i = 0; i < COUNT; i++) {
-                gradient.add(x[i], gradient.h(gradients[i], weights[i]), lane(i));
-            }
-        });
+        row.sum(gradient, shared, sums);
         gradient.set_sums(columns, sums, a.is_centred);
-        gradient.write<S>(row, dy, weight, (Bits*)a.dx + start);
+        row.write(gradient, (Bits*)a.dx + recomputed(index) * a.cols);
     }
 }
 
@@ -119,8 +121,8 @@ DEVICE void norm_backward_row(const NormBackwardArguments& a, NormBackwardShared
     } else {
         // The computation in f64 needs the registers that hold the row, so the row is read again.
         const u64 start = index * a.cols;
-        Held<S, Vectors, 1, 0> again((const Bits*)a.x + start, a.cols);
-        of_warp.write<S>(again, (const Bits*)a.dy + start, weight, (Bits*)a.dx + start);
+        const GradientRow<S> again((const Bits*)a.x + start, (const Bits*)a.dy + start, a.cols, weight);
+        again.write_wide(of_warp, (Bits*)a.dx + start);
     }
 }
 

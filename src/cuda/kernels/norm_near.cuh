@@ -53,23 +53,6 @@ struct RowGradient {
             moments[2] = shift;
         }
     }
-
-    // Reads the row again, and writes its gradients.
-    template <class S, template <class> class By, u32 WARPS>
-    DEVICE void write(Held<S, By, WARPS, 0>& x, const typename S::Bits* dy, const Operand& weight,
-                      typename S::Bits* to) const {
-        const u32 COUNT = By<S>::COUNT;
-        x.each([&](u32 column, const float* x) {
-            float weights[COUNT], gradients[COUNT];
-            u32 bits[COUNT];
-            weight.load<S, COUNT>(column, weights);
-            By<S>::load(dy + column, gradients);
-            for (u32 i = 0; i < COUNT; i++) {
-                bits[i] = dx<S>(x[i], gradients[i], weights[i]);
-            }
-            By<S>::store(to + column, bits);
-        });
-    }
 };
 
 // Gradient of an element as r = q a + (x b + c) in f32. Here q = dy (weight + offset), a is the factor of the row, b =

@@ -1,9 +1,10 @@
 // RMSNorm of rows, as `src/ops/rms_norm.rs` defines it. RMSNorm with a residual normalises the rounded sum of the row
 // and the residual.
 //
-// Each block holds one row in registers, so most rows are read once and written once. Three kinds of rows are read
-// again: longer rows, rows not aligned to 16 bytes, and rows multiplied in f64. f64, float-float pairs and f32 may give
-// different bits, so the kernels choose between them as `src/cpu/rms_norm.rs` does.
+// Each block holds one row in registers or in shared memory, so most rows are read once and written once. Two kinds of
+// rows are read again: rows that do not fit, and rows in registers that are multiplied in f64. f64, float-float pairs
+// and f32 may give different bits, so the kernels choose between them as `src/cpu/rms_norm.rs` does.
+#include "norm_row.cuh"
 #include "rms_norm.cuh"
 #include "tile_row.cuh"
 
@@ -27,90 +28,121 @@ DEVICE u32 added(float x, float residual) {
     return sum != sum ? S::NOT_A_NUMBER : S::narrow(sum);
 }
 
-// Row that is read from memory at each access.
-template <class S, template <class> class By, u32 WARPS>
+// Row of any length and at any address.
+template <class S>
 struct RmsNormRow {
     typedef typename S::Bits Bits;
-    static const u32 COUNT = By<S>::COUNT;
-    Held<S, By, WARPS, 0> held;
+    static const u32 COUNT = Vectors<S>::COUNT;
+    StoredRow<S> x;
     const Operand& weight;
 
-    DEVICE RmsNormRow(const Bits* row, u32 cols, const Operand& weight) : held(row, cols), weight(weight) {}
+    DEVICE RmsNormRow(const Bits* row, u32 cols, const Operand& weight) : x(row, cols), weight(weight) {}
 
-    // Adds a residual to the row, and writes the sum.
+    // Adds a residual to the row, and writes the sum, which then replaces the row.
     DEVICE void add(const Bits* residual, Bits* to) {
-        held.each([&](u32 column, const float* x) {
-            float beside[COUNT];
+        const Division<S> parts(to, x.cols);
+        const RowPieces<S> of_x(x, parts.head), of_residual(StoredRow<S>(residual, x.cols), parts.head);
+        Bits* const inner = to + parts.head;
+        const auto piece = [&](u32 column) {
+            float elements[COUNT], addends[COUNT];
             u32 bits[COUNT];
-            By<S>::load(residual + column, beside);
-            for (u32 i = 0; i < COUNT; i++) {
-                bits[i] = added<S>(x[i], beside[i]);
+            of_x.load(column, elements);
+            of_residual.load(column, addends);
+            for (u32 k = 0; k < COUNT; k++) {
+                bits[k] = added<S>(elements[k], addends[k]);
             }
-            By<S>::store(to + column, bits);
+            Vectors<S>::store(inner + column, bits);
+        };
+        each_result(parts, piece, [&](u32 column) {
+            to[column] = (Bits)added<S>(S::widen(x.row[column]), S::widen(residual[column]));
         });
-        held.row = to;
+        x.row = to;
     }
 
-    DEVICE void write_narrow(double scale, Bits* to) {
+    // Writes the results of the row. `result` computes a result from an element and its weight.
+    template <class Result>
+    DEVICE void write(Bits* to, Result result) const {
+        const Division<S> parts(to, x.cols);
+        const RowPieces<S> of_x(x, parts.head);
+        const OperandPieces<S> of_weight(weight, x.cols, parts.head);
+        Bits* const inner = to + parts.head;
+        const auto piece = [&](u32 column) {
+            TileRow<S> elements;
+            float weights[COUNT];
+            of_x.load(column, elements.words[0]);
+            of_weight.template load<S, COUNT>(column, weights);
+            decltype(result(0.0f, 0.0f)) results[COUNT];
+            for (u32 k = 0; k < COUNT; k++) {
+                results[k] = result(elements.value(0, k), weights[k]);
+            }
+            store_piece<S>(inner + column, results);
+        };
+        each_result(parts, piece, [&](u32 column) {
+            float of_weight[1];
+            weight.load<S, 1>(column, of_weight);
+            store_element<S>(to + column, result(S::widen(x.row[column]), of_weight[0]));
+        });
+    }
+
+    DEVICE void write_narrow(double scale, Bits* to) const {
         const float high = (float)scale;
         const float low = (float)(scale - (double)high);
-        held.each([&](u32 column, const float* x) {
-            float weights[COUNT];
-            u32 bits[COUNT];
-            weight.load<S, COUNT>(column, weights);
-            for (u32 i = 0; i < COUNT; i++) {
-                bits[i] = scaled_narrow<S>(x[i], high, low, weights[i]);
-            }
-            By<S>::store(to + column, bits);
-        });
+        write(to, [&](float x, float weight) { return scaled<S>(x, high, low, weight); });
     }
 
-    DEVICE void write_wide(double scale, double weight_offset, bool before_weight, Bits* to) {
-        held.each([&](u32 column, const float* x) {
-            float weights[COUNT];
-            u32 bits[COUNT];
-            weight.load<S, COUNT>(column, weights);
-            for (u32 i = 0; i < COUNT; i++) {
-                bits[i] = scaled_wide<S>(x[i], scale, (double)weights[i] + weight_offset, before_weight);
-            }
-            By<S>::store(to + column, bits);
+    DEVICE void write_wide(double scale, double weight_offset, bool before_weight, Bits* to) const {
+        write(to, [&](float x, float weight) {
+            return scaled_wide<S>(x, scale, (double)weight + weight_offset, before_weight);
         });
     }
 };
 
-template <class S, template <class> class By, u32 WARPS>
-DEVICE void rms_norm(const RmsNormArguments& a) {
+// Normalises rows of any length and at any address.
+template <class S>
+DEVICE void rms_norm_any(const RmsNormArguments& a) {
     typedef typename S::Bits Bits;
-    typedef RmsNormRow<S, By, WARPS> Row;
+    const u32 COUNT = Vectors<S>::COUNT;
     const bool IS_F32 = sizeof(Bits) == 4;
-    __shared__ OrderedSums<Places<S, By, WARPS>, 1> shared;
-    __shared__ Magnitudes partial[WARPS];
+    __shared__ RowSums<1> shared;
+    __shared__ Magnitudes partial[WARP];
     __shared__ OperandRange range;
     const Operand weight = {a.weight, a.weight_type, 1.0f};
-    check_weights<S, Row::COUNT>(range, weight, a.cols);
-    __syncthreads();
-    const bool may_be_narrow = a.may_be_narrow && range.is_within(a.cols);
+    const Columns columns = {a.cols};
+    check_weights<S, COUNT>(range, OperandPieces<S>(weight, a.cols, 0), a.cols);
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         const u64 start = index * a.cols;
-        Bits* to = (Bits*)a.y + start;
-        Row row((const Bits*)a.x + start, a.cols, weight);
+        RmsNormRow<S> row((const Bits*)a.x + start, a.cols, weight);
         if (a.residual) {
             row.add((const Bits*)a.residual + start, (Bits*)a.sum + start);
         }
+        // All threads have read the row before and written the sum, and the flags of the weights are set.
+        __syncthreads();
+        row.x.copy(0, dynamic_granules());
+        await_row();
+        if (index + gridDim.x < a.rows) {
+            row.x.prefetch((const Bits*)a.x + (index + gridDim.x) * a.cols);
+        }
         Magnitudes own = Magnitudes::of_none();
         double sums[1];
-        sum_ordered(row.held, shared, sums, [&](u32, float x, double(&sum)[1]) {
-            if (IS_F32) {
-                own.update(x);
+        const RowPieces<S> pieces(row.x, 0);
+        sum_row<S, COUNT>(a.cols, shared, sums, [&](u32 column, u32, double(&sums)[COUNT][1]) {
+            float x[COUNT];
+            pieces.load(column, x);
+            for (u32 k = 0; k < COUNT; k++) {
+                // Zeros behind the row only matter to the smallest magnitude, for which the row counts as padded.
+                if (IS_F32) {
+                    own.update(x[k]);
+                }
+                sums[k][0] = fma((double)x[k], (double)x[k], sums[k][0]);
             }
-            sum[0] = fma((double)x, (double)x, sum[0]);
         });
-        const double square = sums[0] / (double)a.cols;
+        const double square = columns.mean(sums[0]);
         const double scale = scale_of(square, a.eps);
-        bool is_narrow = may_be_narrow && has_room(square, scale);
+        bool is_narrow = a.may_be_narrow && range.is_within(a.cols) && has_room(square, scale);
         if (IS_F32 && is_narrow) {
-            is_narrow = keeps_low_parts(own.over<WARPS>(partial), a.cols, scale);
+            is_narrow = keeps_low_parts(own.over<WARP>(partial), a.cols, scale);
         }
+        Bits* const to = (Bits*)a.y + recomputed(index) * a.cols;
         if (is_narrow) {
             row.write_narrow(scale, to);
         } else {
@@ -206,8 +238,16 @@ DEVICE void rms_norm_rows(const RmsNormArguments& a, RmsNormShared<S>& shared, c
             });
         } else {
             // The computation in f64 needs the registers that hold the row, so the row is read again.
-            RmsNormRow<S, Vectors, 1> again(from, a.cols, weight);
-            again.write_wide(scale, a.weight_offset, a.before_weight, (Bits*)a.y + start);
+            const u32 COUNT = Row::COUNT;
+            Held<S, Vectors, 1, 0>(from, a.cols).each([&](u32 column, const float* x) {
+                float by[COUNT];
+                u32 bits[COUNT];
+                weight.load<S, COUNT>(column, by);
+                for (u32 k = 0; k < COUNT; k++) {
+                    bits[k] = scaled_wide<S>(x[k], scale, (double)by[k] + a.weight_offset, a.before_weight);
+                }
+                Vectors<S>::store((Bits*)a.y + start + column, bits);
+            });
         }
     }
 }

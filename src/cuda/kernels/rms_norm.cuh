@@ -8,8 +8,8 @@
 const float LEAST_F32_WEIGHT = 0x1p-25f, LARGEST_F32_WEIGHT = 0x1p60f, LARGEST_WEIGHT = 256.0f;
 
 // Checks whether the weights' magnitudes allow f32. A barrier must follow.
-template <class S, u32 COUNT>
-DEVICE void check_weights(OperandRange& range, const Operand& weight, u32 cols) {
+template <class S, u32 COUNT, class Values>
+DEVICE void check_weights(OperandRange& range, const Values& weight, u32 cols) {
     const bool IS_F32 = sizeof(typename S::Bits) == 4;
     const float least = IS_F32 ? LEAST_F32_WEIGHT : 0.0f, most = IS_F32 ? LARGEST_F32_WEIGHT : LARGEST_WEIGHT;
     range.check<S, COUNT>(weight, cols, least, most);

@@ -2,7 +2,7 @@
 // all rows.
 #pragma once
 #include "softmax_backward.cuh"
-#include "unaligned_row.cuh"
+#include "unaligned_scores.cuh"
 
 // The number of lanes of a tiled sum, 64, is a multiple of the number of tiles that a block of `ANY_WARPS` warps
 // processes at a time. So all tiles of a lane belong to one group of threads, which adds them without a barrier. A

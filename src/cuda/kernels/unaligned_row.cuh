@@ -1,7 +1,7 @@
 // Rows at any address that are read 16 bytes at a time. A granule is 16 bytes at an address that is a multiple of 16. A
 // piece is 16 bytes of a row. To load a piece that begins inside a granule, two granules are read.
 #pragma once
-#include "block_scores.cuh"
+#include "block_row.cuh"
 
 // Sets `words` to 16 bytes of two neighbouring granules. The first of these bytes is `count` elements after the start
 // of the first granule. An element has `SIZE` bytes.
@@ -89,71 +89,3 @@ struct Inside {
 
     DEVICE bool has(u32 column) const { return column - first < span; }
 };
-
-// Reads the pieces of a row that begin at multiples of 16 bytes, `BATCH` at a time, and calls `f` with each. All lanes
-// of a warp call `f` together. `f` gets the piece's distance from the row's first piece, whether the thread has this
-// piece, and the piece's words. If the thread has no such piece, all words are `fill`.
-template <u32 BATCH, class S, class F>
-DEVICE void each_piece(const typename S::Bits* row, const Division<S>& parts, u32 fill, F f) {
-    const u32 stride = blockDim.x * parts.COUNT, own = threadIdx.x % WARP * parts.COUNT;
-    const typename S::Bits* const inner = row + parts.head;
-    ROLLED
-    for (u32 first = threadIdx.x / WARP * (WARP * parts.COUNT); first < parts.inner; first += BATCH * stride) {
-        u32 words[BATCH][4];
-        UNROLLED
-        for (u32 i = 0; i < BATCH; i++) {
-            const u32 at = first + i * stride + own;
-            uint4 v = {fill, fill, fill, fill};
-            if (at < parts.inner) {
-                v = *(const uint4*)(inner + at);
-            }
-            words[i][0] = v.x, words[i][1] = v.y, words[i][2] = v.z, words[i][3] = v.w;
-        }
-        UNROLLED
-        for (u32 i = 0; i < BATCH; i++) {
-            const u32 of_warp = first + i * stride, at = of_warp + own;
-            if (of_warp < parts.inner) {
-                f(at, at < parts.inner, words[i]);
-            }
-        }
-    }
-}
-
-// Finds the extremes of a row at any address.
-template <u32 WARPS, class S>
-DEVICE Extremes extremes(const typename S::Bits* row, const Division<S>& parts, Keys* partial) {
-    u32 max = S::INFINITE_WORD | S::SIGNS, min = S::INFINITE_WORD;
-    each_piece<4>(row, parts, 0, [&](u32, bool is_there, const u32 (&words)[4]) {
-        for (u32 w = 0; w < 4 && is_there; w++) {
-            max = S::largest(max, words[w]);
-            min = S::smallest(min, words[w]);
-        }
-    });
-    float own_max = max_or_nan(S::low_of(max), S::high_of(max)), own_min = fminf(S::low_of(min), S::high_of(min));
-    if (parts.has_edge()) {
-        const float edge = S::widen(row[parts.edge()]);
-        own_max = max_or_nan(own_max, edge);
-        own_min = fminf(own_min, edge);
-    }
-    return extremes_of<WARPS>(own_max, own_min, partial);
-}
-
-// Computes the exponentials of a piece of 16 bytes. All lanes of a warp make this call together.
-template <class S>
-DEVICE void powers_of(const SoftmaxExp& exp, const LaneTables& tables, const u32* words, float* e) {
-    const u32 IN_WORD = Vectors<S>::COUNT / 4;
-    for (u32 w = 0; w < 4; w++) {
-        e[IN_WORD * w] = exp.power<true>(tables, S::low_of(words[w]));
-        if (IN_WORD == 2) {
-            e[2 * w + 1] = exp.power<true>(tables, S::high_of(words[w]));
-        }
-    }
-}
-
-// Computes the exponential of the thread's edge element. All lanes of a warp make this call together. If the thread has
-// no edge element, the result has no meaning.
-template <class S>
-DEVICE float power_of_edge(const SoftmaxExp& exp, const LaneTables& tables, const typename S::Bits* row,
-                           const Division<S>& parts) {
-    return exp.power<true>(tables, parts.has_edge() ? S::widen(row[parts.edge()]) : 0.0f);
-}

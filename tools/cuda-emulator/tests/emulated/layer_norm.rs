@@ -1,7 +1,7 @@
 //! LayerNorm's kernels give the CPU's bits for any shape, alignment, numbers and thread order.
 
 use crate::support::layer_norm::{at_limits, case, limits};
-use crate::support::norm::{ROWS, operand, row_of};
+use crate::support::norm::{ROWS, RowKind, operand, row_of};
 use crate::support::{COLS, How, Shapes};
 use evenkeel::cuda::{DeviceElement, layer_norm};
 use evenkeel::{DType, Error, LayerNorm};
@@ -47,6 +47,23 @@ fn f16s() {
 #[test]
 fn bf16s() {
     rows_of_every_shape::<bf16>();
+}
+
+/// Tests rows with more tiles than a block adds at a time, and results and operands of other alignments.
+#[test]
+fn rows_of_many_tiles() {
+    let (seed, emulator) = (3, Emulator::linked());
+    let mut rng = StdRng::seed_from_u64(seed);
+    for (cols, kind) in [(65_536, RowKind::Normal), (70_001, RowKind::Offset), (131_100, RowKind::Cancelling)] {
+        let x: Vec<bf16> = (0..2).flat_map(|_| row_of(&mut rng, kind, cols)).collect();
+        let (weight, bias) = (operand(&mut rng, DType::BF16, cols), operand(&mut rng, DType::BF16, cols));
+        for (shift, one_block) in [(0, true), (3, false)] {
+            let how = How { shift, one_block, order: Order::Forward };
+            let operands = ([weight.as_ref(), bias.as_ref()], 2);
+            let done = case(&emulator, &x, (2, cols), operands, &LayerNorm::default(), how);
+            done.unwrap_or_else(|found| panic!("seed {seed}: {found}"));
+        }
+    }
 }
 
 fn limits_of<E: DeviceElement>() {

@@ -40,7 +40,7 @@ pub const FAULTS: &[Fault] = &[
     fault("first rows leave out smoothing", "cross_entropy.cu", "a.label_smoothing != 0.0 || !Softmax", "!Softmax"),
     fault(
         "pieces behind an unaligned row count",
-        "unaligned_row.cuh",
+        "unaligned_scores.cuh",
         "uint4 v = {fill, fill, fill, fill};",
         "uint4 v = {};",
     ),

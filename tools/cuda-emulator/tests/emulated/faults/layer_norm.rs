@@ -39,15 +39,9 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "lanes are added in another order",
-        "sum.cuh",
-        "own[2 * i][n] + own[2 * i + 1][n]",
-        "own[i][n] + own[i + width][n]",
-    ),
-    fault(
-        "a thread adds its two lanes first",
-        "sum.cuh",
-        "                tile = fold(own[0][n], WARP) + fold(own[1][n], WARP)",
-        "                tile = fold(own[0][n] + own[1][n], WARP)",
+        "norm_row.cuh",
+        "own[2 * k][n] + own[2 * k + 1][n]",
+        "own[k][n] + own[k + width][n]",
     ),
     fault(
         "tiles are added in another order",
@@ -57,18 +51,64 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "no barrier before tiles are added",
-        "sum.cuh",
-        "        __syncthreads();\n        if (!IS_ONE)",
-        "        if (!IS_ONE)",
+        "norm_row.cuh",
+        "        __syncthreads();\n        // The same thread",
+        "        // The same thread",
     ),
-    fault("the next row overwrites sums", "sum.cuh", "    __syncthreads();\n    for (u32 lane", "    for (u32 lane"),
-    fault("lanes keep the last row's sums", "sum.cuh", "shared.lanes[n][lane] = 0.0;", ""),
+    fault(
+        "no barrier before lanes are added",
+        "norm_row.cuh",
+        "        __syncthreads();\n    }\n    for (u32 n",
+        "    }\n    for (u32 n",
+    ),
+    fault(
+        "lanes keep the last row's sums",
+        "norm_row.cuh",
+        "start == 0 ? 0.0 : shared.lanes[n][lane]",
+        "shared.lanes[n][lane]",
+    ),
+    fault(
+        "no barrier after the row is copied",
+        "norm_row.cuh",
+        "    await_copies();\n    __syncthreads();",
+        "    await_copies();",
+    ),
+    fault(
+        "the next row overwrites the copy",
+        "layer_norm.cu",
+        "        __syncthreads();\n        row.x.copy",
+        "        row.x.copy",
+    ),
+    fault(
+        "pieces that are not copied are read from the copy",
+        "norm_row.cuh",
+        "(of.count - skipped(of, head) - 1) * COUNT",
+        "(of.count - skipped(of, head)) * COUNT",
+    ),
+    fault(
+        "results and rows of different alignments are mixed up",
+        "norm_row.cuh",
+        "copied(of.copied + skipped(of, head))",
+        "copied(of.copied)",
+    ),
+    fault(
+        "operands of unaligned rows are not checked",
+        "layer_norm.cu",
+        "of_weights.is_within(a.cols) && of_biases.is_within(a.cols)",
+        "true",
+    ),
     fault("tiles that a short block lacks are added", "tile_row.cuh", "lane < count ?", "lane < TileRow<S>::TILES ?"),
     fault(
         "the second pass of long rows does not subtract the mean",
-        "norm.cuh",
-        "add_powers((double)x - mean, sum)",
-        "add_powers((double)x, sum)",
+        "norm_row.cuh",
+        "add_powers((double)x.value(0, first + k) - mean, own[k])",
+        "add_powers((double)x.value(0, first + k), own[k])",
+    ),
+    fault(
+        "the second pass adds columns behind an unaligned row",
+        "norm_row.cuh",
+        "k < PART && column + first + k < row.cols",
+        "k < PART",
     ),
     fault(
         "the second pass adds columns behind the row",
@@ -102,7 +142,7 @@ pub fn look(emulator: &Emulator) -> Outcome {
 
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     let mut rng = StdRng::seed_from_u64(3);
-    for (i, cols) in [1, 7, 24, 200, 512, 1000, 1024, 3000, 4096, 40_000].into_iter().enumerate() {
+    for (i, cols) in [1, 7, 24, 200, 512, 1000, 1024, 3000, 4096, 70_000].into_iter().enumerate() {
         for (k, kind) in [RowKind::Normal, RowKind::Offset, RowKind::Cancelling].into_iter().enumerate() {
             let x: Vec<E> = (0..2).flat_map(|_| row_of(&mut rng, kind, cols)).collect();
             let (weight, bias) = (operand(&mut rng, E::DTYPE, cols), operand(&mut rng, E::DTYPE, cols));

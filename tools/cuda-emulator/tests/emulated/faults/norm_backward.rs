@@ -27,6 +27,12 @@ pub const FAULTS: &[Fault] = &[
         "(double)dy * (double)weights[k];",
     ),
     fault(
+        "sums of unaligned rows leave out the weight's offset",
+        "norm_gradient_row.cuh",
+        "gradient.h(gradients[k], weights[k])",
+        "(double)gradients[k] * (double)weights[k]",
+    ),
+    fault(
         "later rows read the moments of earlier ones",
         "norm_near.cuh",
         "(double*)to + 3 * index",

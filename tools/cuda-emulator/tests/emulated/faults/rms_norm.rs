@@ -16,8 +16,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "all rows are computed in f64",
         "rms_norm.cu",
-        "bool is_narrow = may_be_narrow",
-        "bool is_narrow = false && may_be_narrow",
+        "a.may_be_narrow && range.is_within(a.cols)",
+        "false && range.is_within(a.cols)",
     ),
     fault(
         "results lose their low parts",
