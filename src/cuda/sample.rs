@@ -150,7 +150,8 @@ impl Request {
     }
 }
 
-/// Result of sampling one row.
+/// Result of sampling one row. An engine's kernel may read it in device memory, as four 32-bit integers: the first one
+/// is 0 if a token was drawn, and the second one is the token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Outcome {

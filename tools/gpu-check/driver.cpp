@@ -1,16 +1,18 @@
-// A replacement for CUDA's driver on machines without one. It has only the functions that the library and `gpu-check`
-// call. Device memory is host memory, and a stream executes everything immediately. So the library launches kernels
-// exactly as on a device. An engine runs the kernels: `engine.cpp` runs the compiled sources, and `tools/ptx-emulator`
-// interprets the PTX.
+// A replacement for CUDA's driver on machines without one. It has only the functions that the library, `gpu-check` and
+// `examples/device_batching.rs` call. Device memory is host memory, and a stream executes everything immediately. So
+// the library launches kernels exactly as on a device. An engine runs the kernels: `engine.cpp` runs the compiled
+// sources, and `tools/ptx-emulator` interprets the PTX. A graph is a list of launches.
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 extern "C" {
 void* engine_module(const char* ptx);
 void engine_unload(void* module);
 const void* engine_kernel(void* module, const char* name);
 int engine_launch(const void* kernel, unsigned blocks, unsigned threads, unsigned shared, const void* arguments);
+size_t engine_argument_bytes(const void* kernel);
 void engine_allocated(unsigned long long address, size_t bytes);
 void engine_freed(unsigned long long address);
 const char* engine_fault();
@@ -25,6 +27,7 @@ enum Status {
     INVALID_PTX = 218,
     NOT_FOUND = 500,
     LAUNCH_FAILED = 719,
+    CAPTURE_UNSUPPORTED = 900,
 };
 
 typedef std::chrono::steady_clock Clock;
@@ -45,6 +48,34 @@ Status allocate(Address* to, size_t bytes) {
 }
 
 void* current = nullptr;
+
+struct Launch {
+    const void* kernel;
+    unsigned blocks, threads, shared;
+    std::vector<char> arguments;
+
+    Status run() const {
+        return engine_launch(kernel, blocks, threads, shared, arguments.data()) ? LAUNCH_FAILED : SUCCESS;
+    }
+};
+
+typedef std::vector<Launch> Graph;
+
+// The graph that records the launches of the captured stream; null if no stream is captured.
+Graph* recording = nullptr;
+void* captured_stream = nullptr;
+
+bool is_captured(void* stream) { return recording && stream == captured_stream; }
+
+// Runs an operation on memory, or returns an error if its stream is captured. The library captures launches alone.
+template <class F>
+Status unless_captured(void* stream, F operation) {
+    if (is_captured(stream)) {
+        return CAPTURE_UNSUPPORTED;
+    }
+    operation();
+    return SUCCESS;
+}
 
 } // namespace
 
@@ -96,12 +127,57 @@ Status cuCtxSetCurrent(void* context) {
     return SUCCESS;
 }
 Status cuCtxSynchronize() { return SUCCESS; }
-Status cuStreamSynchronize(void*) { return SUCCESS; }
-Status cuStreamDestroy_v2(void*) { return SUCCESS; }
+Status cuStreamSynchronize(void* stream) {
+    return unless_captured(stream, [] {});
+}
+Status cuStreamCreate(void** stream, unsigned) {
+    *stream = new char;
+    return SUCCESS;
+}
+Status cuStreamDestroy_v2(void* stream) {
+    delete (char*)stream;
+    return SUCCESS;
+}
 
-// No stream is ever captured.
-Status cuStreamIsCapturing(void*, int* status) {
-    *status = 0;
+Status cuStreamIsCapturing(void* stream, int* status) {
+    *status = is_captured(stream);
+    return SUCCESS;
+}
+// One stream at a time can be captured, and not the default stream.
+Status cuStreamBeginCapture_v2(void* stream, int) {
+    if (!stream || recording) {
+        return CAPTURE_UNSUPPORTED;
+    }
+    recording = new Graph;
+    captured_stream = stream;
+    return SUCCESS;
+}
+Status cuStreamEndCapture(void* stream, Graph** graph) {
+    if (!is_captured(stream)) {
+        return INVALID_VALUE;
+    }
+    *graph = recording;
+    recording = nullptr;
+    return SUCCESS;
+}
+Status cuGraphInstantiateWithFlags(Graph** executable, const Graph* graph, unsigned long long) {
+    *executable = new Graph(*graph);
+    return SUCCESS;
+}
+Status cuGraphLaunch(const Graph* executable, void*) {
+    for (const Launch& launch : *executable) {
+        if (const Status status = launch.run()) {
+            return status;
+        }
+    }
+    return SUCCESS;
+}
+Status cuGraphExecDestroy(Graph* executable) {
+    delete executable;
+    return SUCCESS;
+}
+Status cuGraphDestroy(Graph* graph) {
+    delete graph;
     return SUCCESS;
 }
 // Freed memory still counts as used, so that a test sees every allocation.
@@ -112,28 +188,28 @@ Status cuMemGetInfo_v2(size_t* free, size_t* total) {
 }
 
 Status cuMemAlloc_v2(Address* to, size_t bytes) { return allocate(to, bytes); }
-Status cuMemAllocAsync(Address* to, size_t bytes, void*) { return allocate(to, bytes); }
+Status cuMemAllocAsync(Address* to, size_t bytes, void* stream) {
+    return is_captured(stream) ? CAPTURE_UNSUPPORTED : allocate(to, bytes);
+}
 Status cuMemFree_v2(Address address) {
     engine_freed(address);
     free(memory(address));
     return SUCCESS;
 }
-Status cuMemFreeAsync(Address address, void*) { return cuMemFree_v2(address); }
-Status cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void*) {
-    memset(memory(to), value, bytes);
-    return SUCCESS;
+Status cuMemFreeAsync(Address address, void* stream) {
+    return is_captured(stream) ? CAPTURE_UNSUPPORTED : cuMemFree_v2(address);
 }
-Status cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
-    memcpy(memory(to), from, bytes);
-    return SUCCESS;
+Status cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void* stream) {
+    return unless_captured(stream, [&] { memset(memory(to), value, bytes); });
 }
-Status cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
-    memcpy(to, memory(from), bytes);
-    return SUCCESS;
+Status cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void* stream) {
+    return unless_captured(stream, [&] { memcpy(memory(to), from, bytes); });
 }
-Status cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void*) {
-    memcpy(memory(to), memory(from), bytes);
-    return SUCCESS;
+Status cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void* stream) {
+    return unless_captured(stream, [&] { memcpy(to, memory(from), bytes); });
+}
+Status cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void* stream) {
+    return unless_captured(stream, [&] { memcpy(memory(to), memory(from), bytes); });
 }
 
 Status cuEventCreate(void** event, unsigned) {
@@ -167,8 +243,14 @@ Status cuModuleGetFunction(const void** function, void* module, const char* name
     return *function ? SUCCESS : NOT_FOUND;
 }
 Status cuLaunchKernel(const void* function, unsigned blocks, unsigned, unsigned, unsigned threads, unsigned, unsigned,
-                      unsigned shared, void*, void** arguments, void**) {
-    return engine_launch(function, blocks, threads, shared, arguments[0]) ? LAUNCH_FAILED : SUCCESS;
+                      unsigned shared, void* stream, void** arguments, void**) {
+    const char* bytes = (const char*)arguments[0];
+    Launch launch = {function, blocks, threads, shared, {bytes, bytes + engine_argument_bytes(function)}};
+    if (!is_captured(stream)) {
+        return launch.run();
+    }
+    recording->push_back(launch);
+    return SUCCESS;
 }
 // Kernels have no variables in shared memory, and a multiprocessor runs two blocks at a time.
 Status cuFuncGetAttribute(int* value, int, const void*) {

@@ -24,6 +24,7 @@ int engine_launch(const void* kernel, unsigned blocks, unsigned threads, unsigne
     const emulator::Entry* entry = (const emulator::Entry*)kernel;
     return emulator_launch(entry->name, blocks, threads, shared, arguments, entry->bytes, 0);
 }
+size_t engine_argument_bytes(const void* kernel) { return ((const emulator::Entry*)kernel)->bytes; }
 // The emulator does not check addresses.
 void engine_allocated(unsigned long long, size_t) {}
 void engine_freed(unsigned long long) {}

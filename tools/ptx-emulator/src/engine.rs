@@ -120,6 +120,16 @@ pub unsafe extern "C" fn engine_launch(
     }
 }
 
+/// Returns the number of bytes of a kernel's arguments.
+///
+/// # Safety
+/// The kernel is a result of [`engine_kernel`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn engine_argument_bytes(kernel: *const c_void) -> usize {
+    // SAFETY: the caller guarantees that the kernel is valid.
+    unsafe { &*kernel.cast::<Kernel>() }.argument_bytes()
+}
+
 /// Allows kernels to access this memory.
 #[unsafe(no_mangle)]
 pub extern "C" fn engine_allocated(address: u64, bytes: usize) {
