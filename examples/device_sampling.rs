@@ -1,11 +1,12 @@
 //! Guarded sampling for an engine that keeps its logits on a CUDA device. The sampler takes the address of the logits
-//! and returns tokens.
+//! and returns tokens, with the log-probabilities of the most probable tokens of the unchanged logits.
 //!
 //! `engine` simulates such an engine, which exposes only the address of its logits. Each step copies the requests to
-//! the device, and copies the outcomes back: 16 bytes for each row. The logits stay on the device.
+//! the device, and copies the results back: 16 bytes for each row, and 16 bytes for each log-probability. The logits
+//! stay on the device.
 
 use evenkeel::cuda::cudarc::driver::{CudaSlice, CudaStream};
-use evenkeel::cuda::sample::{Outcome, Request};
+use evenkeel::cuda::sample::{Logprob, Outcome, Request};
 use evenkeel::cuda::{self, Rows};
 use evenkeel::{Draw, Sampler, SamplerConfig};
 use half::bf16;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 const ROWS: usize = 4;
 const VOCABULARY: usize = 128_256;
 const STEPS: u64 = 5;
+/// Number of most probable tokens that are reported.
+const TOP: usize = 2;
 
 /// Draws one token per row of an engine's logits. The sampler's device buffers are allocated once.
 struct DeviceSampler {
@@ -23,13 +26,21 @@ struct DeviceSampler {
     sampler: Sampler,
     requests: CudaSlice<Request>,
     outcomes: CudaSlice<Outcome>,
+    logprobs: CudaSlice<Logprob>,
+}
+
+/// Drawn token with its log-probability, and the most probable tokens with theirs.
+struct Token {
+    drawn: Option<(u32, f64)>,
+    top: Vec<(u32, f64)>,
 }
 
 impl DeviceSampler {
     fn new(stream: Arc<CudaStream>, sampler: Sampler, rows: usize) -> anyhow::Result<Self> {
         let requests = stream.alloc_zeros(rows)?;
         let outcomes = stream.alloc_zeros(rows)?;
-        Ok(DeviceSampler { stream, sampler, requests, outcomes })
+        let logprobs = stream.alloc_zeros(rows * (1 + TOP))?;
+        Ok(DeviceSampler { stream, sampler, requests, outcomes, logprobs })
     }
 
     /// Draws a token for each row. A rejected row gets an error, and tokens are still drawn for the other rows.
@@ -37,7 +48,7 @@ impl DeviceSampler {
     /// # Safety
     /// `logits` is the address of rows * `VOCABULARY` bf16 numbers on the stream's device. Earlier work on this stream
     /// has written them.
-    unsafe fn draw(&mut self, logits: u64, step: u64) -> anyhow::Result<Vec<evenkeel::Result<u32>>> {
+    unsafe fn draw(&mut self, logits: u64, step: u64) -> anyhow::Result<Vec<evenkeel::Result<Token>>> {
         let rows = self.requests.len();
         let request = |row| Request::new(&self.sampler, Draw { seed: 42, row, draw: step });
         let requests = (0..rows as u64).map(request).collect::<evenkeel::Result<Vec<_>>>()?;
@@ -45,12 +56,18 @@ impl DeviceSampler {
         // SAFETY: the caller guarantees the address and the length. `ManuallyDrop` leaves freeing the memory to the
         // engine.
         let logits = ManuallyDrop::new(unsafe { self.stream.upgrade_device_ptr::<bf16>(logits, rows * VOCABULARY) });
-        let rows_of_logits = Rows::new(logits.as_view(), rows, VOCABULARY)?;
+        let rows_of_logits = || Rows::new(logits.as_view(), rows, VOCABULARY);
         let (requests, outcomes) = (self.requests.as_view(), self.outcomes.as_view_mut());
-        cuda::sample_into(&self.stream, rows_of_logits, requests, None, outcomes)?;
+        cuda::sample_into(&self.stream, rows_of_logits()?, requests, None, outcomes)?;
+        let (outcomes, logprobs) = (self.outcomes.as_view(), self.logprobs.as_view_mut());
+        cuda::logprobs_into(&self.stream, rows_of_logits()?, outcomes, logprobs)?;
         let outcomes = self.stream.clone_dtoh(&self.outcomes)?;
-        let token = |(row, outcome): (usize, &Outcome)| outcome.result(row, VOCABULARY).map(|(token, _)| token);
-        Ok(outcomes.iter().enumerate().map(token).collect())
+        let logprobs: Vec<_> = self.stream.clone_dtoh(&self.logprobs)?.into_iter().map(Logprob::get).collect();
+        let token = |((row, outcome), logprobs): ((usize, &Outcome), &[Option<(u32, f64)>])| {
+            outcome.result(row, VOCABULARY)?;
+            Ok(Token { drawn: logprobs[0], top: logprobs[1..].iter().copied().flatten().collect() })
+        };
+        Ok(outcomes.iter().enumerate().zip(logprobs.chunks(1 + TOP)).map(token).collect())
     }
 }
 
@@ -74,7 +91,7 @@ fn run() -> anyhow::Result<()> {
         drop(unsafe { stream.upgrade_device_ptr::<bf16>(logits, ROWS * VOCABULARY) });
         for (row, token) in tokens?.into_iter().enumerate() {
             match token {
-                Ok(token) => println!("step {step}, row {row}: token {token}"),
+                Ok(Token { drawn, top }) => println!("step {step}, row {row}: {drawn:?}, most probable: {top:?}"),
                 Err(refused) => println!("step {step}, row {row}: {refused}"),
             }
         }

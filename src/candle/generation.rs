@@ -110,6 +110,9 @@ impl LogitsProcessor {
 
     /// Draws a token from the logits, a tensor with one dimension.
     ///
+    /// With the feature `candle-cuda`, f32, f16 and bf16 logits on a CUDA device stay there. Other logits are copied to
+    /// the CPU.
+    ///
     /// # Errors
     /// See the [module](self); candle's error for logits with another number of dimensions.
     pub fn sample(&mut self, logits: &Tensor) -> Result<u32> {
@@ -158,12 +161,11 @@ impl LogitsProcessor {
     }
 }
 
-/// Returns the logits on the CPU, in a type that the sampler supports.
+/// Returns the logits in a type that the sampler supports.
 fn prepared(logits: &Tensor) -> Result<Tensor> {
     logits.dims1()?;
-    let logits = logits.to_device(&Device::Cpu)?;
     match logits.dtype() {
-        DType::F64 | DType::F32 | DType::F16 | DType::BF16 => Ok(logits),
+        DType::F64 | DType::F32 | DType::F16 | DType::BF16 => Ok(logits.clone()),
         _ => logits.to_dtype(DType::F32),
     }
 }

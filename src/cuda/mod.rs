@@ -107,7 +107,7 @@ pub use rms_norm::{rms_norm_into, rms_norm_residual_into};
 pub use rms_norm_backward::rms_norm_backward_into;
 pub use rope::{RopeTable, rope_backward_into, rope_heads_in_place, rope_heads_into, rope_into};
 pub use rows::{DeviceElement, Rows, RowsMut};
-pub use sample::sample_into;
+pub use sample::{logprobs_into, sample_into, sample_logprobs_into, sample_rows};
 pub use softmax::{softmax_into, softmax_masked_into};
 pub use swiglu_backward::swiglu_backward_into;
 pub use workspace::release;

@@ -1,154 +1,25 @@
 //! Sampling on a device: draws a token from each row of logits, or reports an error for that row.
 
+mod logprobs;
+mod request;
+mod steps;
+
 use super::device::{self, Launch};
 use super::rows::{DeviceElement, Rows};
 use super::workspace;
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::math::sum::MAX_TERMS;
-use crate::sampler::{Draw, Feedback, Filter, Penalties, Sampler};
-use crate::simd::in_default;
 use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DeviceRepr, ValidAsZeroBits};
 use std::sync::Arc;
 
+pub use logprobs::{Logprob, LogprobArguments, launch_logprobs, logprobs_into, sample_logprobs_into};
+pub use request::Request;
+#[cfg(feature = "candle-cuda")]
+pub(crate) use steps::Plan;
+pub use steps::sample_rows;
+
 const OP: &str = "sample";
-
-/// A filter, laid out as the kernels read it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[repr(C)]
-struct Stage {
-    kind: u32,
-    flags: u32,
-    value: f64,
-}
-
-const TEMPERATURE: u32 = 0;
-const TOP_K: u32 = 1;
-const TOP_P: u32 = 2;
-const MIN_P: u32 = 3;
-/// Maximum number of filters. The filters are temperature, top-k, top-p and min-p, each at most once.
-const MOST_FILTERS: usize = 4;
-
-/// Sampling parameters of one row, laid out as the kernels read them. The caller copies them to the device.
-///
-/// ```
-/// use evenkeel::{Draw, SamplerConfig, cuda::sample::Request};
-/// let sampler = SamplerConfig::default().temperature(0.7).top_k(50).top_p(0.9).validate()?;
-/// let request = Request::new(&sampler, Draw { seed: 1, row: 0, draw: 0 })?;
-/// # let _ = request;
-/// # Ok::<(), evenkeel::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[repr(C)]
-pub struct Request {
-    seed: u64,
-    row: u64,
-    draw: u64,
-    counter: u64,
-    allowed: u64,
-    prompt: u64,
-    output: u64,
-    prompt_len: u32,
-    output_len: u32,
-    repetition: f64,
-    presence: f64,
-    frequency: f64,
-    penalises: u32,
-    filters: u32,
-    filter: [Stage; MOST_FILTERS],
-}
-
-// SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
-unsafe impl DeviceRepr for Request {}
-// SAFETY: all zeros are a request without filters.
-unsafe impl ValidAsZeroBits for Request {}
-
-impl Request {
-    /// Converts a sampler's parameters and a draw to a request.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] for options that devices do not support: filters other than temperature, top-k, top-p
-    /// and min-p; `min_keep` above 1; DRY; mirostat and adaptive-p.
-    pub fn new(sampler: &Sampler, draw: Draw) -> Result<Self> {
-        let unmet = |argument, value: String| Err(Error::invalid(OP, argument, value, "unset on CUDA devices"));
-        let (config, plan) = sampler.parts();
-        if plan.min_keep != 1 {
-            return unmet("min_keep", plan.min_keep.to_string());
-        }
-        if config.dry_multiplier != 0.0 {
-            return unmet("dry_multiplier", config.dry_multiplier.to_string());
-        }
-        if let Some((argument, value)) = plan.feedback.map(Feedback::parameter) {
-            return unmet(argument, value);
-        }
-        let mut request = Request { seed: draw.seed, row: draw.row, draw: draw.draw, ..Request::default() };
-        let mut filters = 0;
-        for filter in &plan.filters {
-            let (kind, flags, value) = match *filter {
-                Filter::Greedy => (TOP_K, 0, 1.0),
-                Filter::Temperature(temperature) => (TEMPERATURE, 0, in_default(|| (1.0 / temperature).min(f64::MAX))),
-                // A k beyond any vocabulary keeps all tokens.
-                Filter::TopK { k, keeps_equals } => (TOP_K, u32::from(keeps_equals), k.min(MAX_TERMS) as f64),
-                Filter::TopP { p, highest_first, of_all } => {
-                    (TOP_P, u32::from(highest_first) | u32::from(of_all) << 1, p)
-                }
-                Filter::MinP(p) => (MIN_P, 0, p),
-                _ => {
-                    let (argument, value) = filter.parameter();
-                    return unmet(argument, value);
-                }
-            };
-            request.filter[filters] = Stage { kind, flags, value };
-            filters += 1;
-        }
-        request.filters = filters as u32;
-        let rounded = |v: f64| in_default(|| f64::from(v.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32));
-        request.repetition = rounded(config.repetition_penalty);
-        request.presence = rounded(config.presence_penalty);
-        request.frequency = rounded(config.frequency_penalty);
-        let penalises =
-            config.repetition_penalty != 1.0 || config.presence_penalty != 0.0 || config.frequency_penalty != 0.0;
-        let of_all = config.profile.rules().penalties == Penalties::OfAll;
-        request.penalises = u32::from(penalises) << u32::from(of_all);
-        Ok(request)
-    }
-
-    /// Sets the index of the draw. Each token of a sequence needs an index of its own.
-    pub fn draw(self, draw: u64) -> Self {
-        Request { draw, ..self }
-    }
-
-    /// Sets the device address of a counter. The kernels that draw add the counter to the index of the draw; the sum
-    /// may wrap. If a CUDA graph captures the sampling and then [`advance`], each replay draws with different random
-    /// numbers.
-    ///
-    /// # Safety
-    /// Whenever a kernel reads the request, `address` must be the device address of an initialised and aligned `u64`.
-    pub unsafe fn counter(self, address: u64) -> Self {
-        Request { counter: address, ..self }
-    }
-
-    /// Sets the bit mask of the tokens that may be drawn. Token t is bit t % 32 of word t / 32.
-    ///
-    /// # Safety
-    /// Whenever a kernel reads the request, `words` must be the device address of enough 32-bit words for the
-    /// vocabulary.
-    pub unsafe fn allowed(self, words: u64) -> Self {
-        Request { allowed: words, ..self }
-    }
-
-    /// Sets the lists of prompt tokens and output tokens that the penalties count. Each list is given by its address
-    /// and length. To apply a `penalty_window`, the caller passes only the last tokens. A token outside the vocabulary
-    /// makes the row's outcome an error. Without penalties, the CPU does not read the lists, but the device still
-    /// returns this error.
-    ///
-    /// # Safety
-    /// Whenever a kernel reads the request, each argument must be the device address and the length of a list of 32-bit
-    /// tokens.
-    pub unsafe fn history(self, prompt: (u64, u32), output: (u64, u32)) -> Self {
-        Request { prompt: prompt.0, prompt_len: prompt.1, output: output.0, output_len: output.1, ..self }
-    }
-}
 
 /// Result of sampling one row. An engine's kernel may read it in device memory, as four 32-bit integers: the first one
 /// is 0 if a token was drawn, and the second one is the token.
@@ -170,8 +41,8 @@ impl Outcome {
     /// Returns the token, and the number of tokens that the filters kept.
     ///
     /// # Errors
-    /// The errors of [`Sampler::sample`]; [`Error::InvalidArgument`] if a token of the history is outside the
-    /// vocabulary, or if there are penalties but no `adjusted` buffer.
+    /// The errors of [`Sampler::sample`](crate::Sampler::sample); [`Error::InvalidArgument`] if a token of the history
+    /// is outside the vocabulary, or if there are penalties but no `adjusted` buffer.
     pub fn result(self, row: usize, vocabulary: usize) -> Result<(u32, usize)> {
         match self.status {
             0 => Ok((self.token, self.kept as usize)),
@@ -199,6 +70,7 @@ pub struct Arguments {
     logits: u64,
     requests: u64,
     outcomes: u64,
+    kept: u64,
     work: u64,
     rows: u64,
     stride: u64,
@@ -234,9 +106,10 @@ unsafe impl DeviceRepr for Arguments {}
 // SAFETY: the struct has plain integers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for AdjustArguments {}
 
-/// Draws a token from each row of logits on the stream's device: the same tokens as [`Sampler::sample_rows`]. The host
-/// does not wait, and allocates only if the stream's workspace is too small. `adjusted` is a buffer for the penalised
-/// logits, with the length of the logits. It may be omitted if no request has penalties.
+/// Draws a token from each row of logits on the stream's device: the same tokens as
+/// [`Sampler::sample_rows`](crate::Sampler::sample_rows). The host does not wait, and allocates only if the stream's
+/// workspace is too small. `adjusted` is a buffer for the penalised logits, with the length of the logits. It may be
+/// omitted if no request has penalties. For log-probabilities, use [`sample_logprobs_into`].
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the lengths do not match; [`Error::EmptyInput`] for rows without tokens;
@@ -247,15 +120,23 @@ pub fn sample_into<E: DeviceElement>(
     logits: Rows<'_, E>,
     requests: CudaView<'_, Request>,
     adjusted: Option<CudaViewMut<'_, f32>>,
+    out: CudaViewMut<'_, Outcome>,
+) -> Result<()> {
+    draw(stream, logits, (requests, adjusted), out, None)
+}
+
+/// Draws a token from each row, and writes log-probabilities if there is a list for them. The second member of
+/// `logprobs` is the number of most probable tokens of each row.
+fn draw<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    logits: Rows<'_, E>,
+    (requests, mut adjusted): (CudaView<'_, Request>, Option<CudaViewMut<'_, f32>>),
     mut out: CudaViewMut<'_, Outcome>,
+    mut logprobs: Option<(CudaViewMut<'_, Logprob>, usize)>,
 ) -> Result<()> {
     let (rows, cols) = (logits.rows, logits.cols);
-    for (argument, len) in [("requests", requests.len()), ("out", out.len())] {
-        if len != rows {
-            let expected = format!("one for each of {rows} rows");
-            return Err(Error::shape(OP, argument, format!("{len} entries"), expected));
-        }
-    }
+    one_for_each("requests", requests.len(), rows)?;
+    one_for_each("out", out.len(), rows)?;
     if let Some(adjusted) = adjusted.as_ref().filter(|adjusted| adjusted.len() != rows * cols) {
         let expected = format!("{rows} rows of {cols}");
         return Err(Error::shape(OP, "adjusted", format!("{} elements", adjusted.len()), expected));
@@ -264,8 +145,11 @@ pub fn sample_into<E: DeviceElement>(
     let (logits, _read) = device::read((OP, "logits"), &logits.data, stream)?;
     let (requests, _asked) = device::read((OP, "requests"), &requests, stream)?;
     let (out, _written) = device::write((OP, "out"), &mut out, stream)?;
-    let mut adjusted = adjusted;
     let adjusted = adjusted.as_mut().map(|adjusted| device::write((OP, "adjusted"), adjusted, stream)).transpose()?;
+    let logprobs = match &mut logprobs {
+        Some((to, top)) => Some((device::write((OP, "logprobs"), to, stream)?, *top)),
+        None => None,
+    };
     let (from, dtype) = match &adjusted {
         Some((to, _)) => (*to, DType::F32),
         None => (logits, E::DTYPE),
@@ -277,16 +161,34 @@ pub fn sample_into<E: DeviceElement>(
         unsafe { device::run(stream, &launch, &arguments)? };
     }
     workspace::with(stream, |workspace| {
-        let workspace = workspace.words(OP, workspace_len(dtype, (rows, cols)))?;
-        for (launch, arguments) in launches([from, requests, out, workspace], dtype, (rows, cols), adjusted.is_some())?
-        {
+        let kept_words = if logprobs.is_some() { rows * KEPT_WORDS } else { 0 };
+        let words = workspace.words(OP, kept_words + workspace_len(dtype, (rows, cols)))?;
+        let (kept, work) = (if kept_words > 0 { words } else { 0 }, words + (kept_words * size_of::<u64>()) as u64);
+        let draws = launches([from, requests, out, work, kept], dtype, (rows, cols), adjusted.is_some())?;
+        let last = match &logprobs {
+            Some(((to, _), top)) => launch_logprobs([from, requests, out, kept, *to], dtype, (rows, cols), *top)?,
+            None => None,
+        };
+        for (launch, arguments) in draws {
             // SAFETY: the views and the workspace have the lengths that the kernels access, and are used on this
+            // stream.
+            unsafe { device::run(stream, &launch, &arguments)? };
+        }
+        if let Some((launch, arguments)) = last {
+            // SAFETY: the views and the workspace have the lengths that the kernel accesses, and are used on this
             // stream.
             unsafe { device::run(stream, &launch, &arguments)? };
         }
         Ok(())
     })?;
     Ok(())
+}
+
+fn one_for_each(argument: &'static str, len: usize, rows: usize) -> Result<()> {
+    if len == rows {
+        return Ok(());
+    }
+    Err(Error::shape(OP, argument, format!("{len} entries"), format!("one for each of {rows} rows")))
 }
 
 /// Adds 1 to a counter of draws on the stream's device; see [`Request::counter`]. The host neither waits nor allocates.
@@ -310,12 +212,13 @@ pub fn launch_advance(counter: u64) -> (Launch, AdvanceArguments) {
 }
 
 /// Returns the kernels that draw, in launch order, with their arguments. Takes the addresses of logits, [`Request`]s,
-/// [`Outcome`]s and [`workspace_len`] 64-bit words. `is_adjusted` states that the logits are the output of [`adjust`].
+/// [`Outcome`]s, [`workspace_len`] 64-bit words, and [`KEPT_WORDS`] 64-bit words for each row. The last address is 0
+/// unless [`launch_logprobs`] reads these words. `is_adjusted` states that the logits are the output of [`adjust`].
 ///
 /// # Errors
 /// The errors of [`sample_into`]; [`Error::UnsupportedDType`] for f64.
 pub fn launches(
-    [logits, requests, outcomes, workspace]: [u64; 4],
+    [logits, requests, outcomes, workspace, kept]: [u64; 5],
     dtype: DType,
     (rows, cols): (usize, usize),
     is_adjusted: bool,
@@ -340,6 +243,7 @@ pub fn launches(
         logits: logits + (first * cols * bytes(dtype)) as u64,
         requests: requests + (first * size_of::<Request>()) as u64,
         outcomes: outcomes + (first * size_of::<Outcome>()) as u64,
+        kept: if kept == 0 { 0 } else { kept + (first * KEPT_WORDS * size_of::<u64>()) as u64 },
         work: workspace,
         rows: rows as u64,
         stride: (size_of::<u64>() * words_of_row(dtype, cols)) as u64,
@@ -443,6 +347,8 @@ const BLOCKS_AT_ONCE: usize = 1024;
 const LEAST_PARTS: usize = 8;
 const MOST_PARTS: usize = 64;
 const WARPS_OF_PART: usize = 8;
+/// Size of the kernels' struct `SampleKept`, in 64-bit words.
+pub const KEPT_WORDS: usize = 3;
 /// Size of the kernels' struct `SampleWork`, in 64-bit words.
 const WORDS_OF_WORK: usize = 35376 / 8;
 
@@ -454,12 +360,14 @@ mod tests {
     fn launches_cover_all_rows_within_the_workspace() {
         for (rows, cols) in [(1, 8193), (128, 128_256), (129, 1 << 21), (1300, 10_000), (3, 8192)] {
             for (dtype, bytes) in [(DType::F32, 4), (DType::BF16, 2)] {
-                let launches = launches([1 << 40, 1 << 41, 1 << 42, 1 << 43], dtype, (rows, cols), false).unwrap();
+                let launches =
+                    launches([1 << 40, 1 << 41, 1 << 42, 1 << 43, 1 << 44], dtype, (rows, cols), false).unwrap();
                 let mut first = 0;
                 for (Launch { kernel, blocks, threads, .. }, arguments) in launches {
                     assert_eq!(arguments.logits, (1 << 40) + (first * cols * bytes) as u64, "{kernel}, row {first}");
                     assert_eq!(arguments.requests, (1 << 41) + (first * size_of::<Request>()) as u64);
                     assert_eq!(arguments.outcomes, (1 << 42) + (first * size_of::<Outcome>()) as u64);
+                    assert_eq!(arguments.kept, (1 << 44) + (first * KEPT_WORDS * 8) as u64);
                     let (of_launch, parts) = (arguments.rows as usize, arguments.parts as usize);
                     let is_last = cols <= LONG || threads == 512;
                     assert_eq!(blocks as usize, if is_last { of_launch } else { of_launch * parts });

@@ -31,19 +31,20 @@ pub enum LeftLogits<'a> {
     F64(&'a [f64]),
 }
 
-impl Left<'_> {
-    /// Returns (logit - largest) / temperature.
-    pub fn distance(&self, logit: f64) -> f64 {
-        (logit - self.max) * self.inverse
-    }
+/// Returns (logit - max) / temperature. `inverse` is 1 / temperature. The result is never -0, because the sign of a zero
+/// among the largest logits is unspecified.
+pub fn distance(logit: f64, max: f64, inverse: f64) -> f64 {
+    (logit - max) * inverse + 0.0
+}
 
+impl Left<'_> {
     /// Returns the drawn token, and the feedback for the next step.
     pub fn sampled(self) -> Sampled {
         let logit = match self.logits {
             LeftLogits::F32(logits) => f64::from(logits[self.drawn]),
             LeftLogits::F64(logits) => logits[self.drawn],
         };
-        let logprob = self.distance(logit) - self.log_sum;
+        let logprob = distance(logit, self.max, self.inverse) - self.log_sum;
         let feedback = Controller::next(self.controller, logprob, self.probs.get(self.drawn));
         Sampled { token: self.tokens[self.drawn], logprob, kept: self.tokens.len(), feedback }
     }

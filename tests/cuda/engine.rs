@@ -7,10 +7,11 @@ use evenkeel::cuda::cross_entropy::Targets;
 use evenkeel::cuda::cudarc::driver::result::ctx;
 use evenkeel::cuda::cudarc::driver::sys::{CUcontext, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use evenkeel::cuda::cudarc::driver::{CudaStream, CudaViewMut};
-use evenkeel::cuda::sample::{self, Outcome, Request};
+use evenkeel::cuda::sample::{self, Logprob, Outcome, Request};
 use evenkeel::cuda::{self, Guards, HeadsMut, Mask, Operand, OperandMut, PagedCache, Pages, RopeTable, Rows, RowsMut};
 use evenkeel::{
     Attention, ClipGradNorm, CrossEntropy, DType, Draw, Error, FullyMasked, LayerNorm, RmsNorm, Rope, SamplerConfig,
+    Step,
 };
 use evenkeel::{Result, Softmax};
 use std::sync::Arc;
@@ -144,10 +145,61 @@ fn calls_keep_the_callers_context() {
     let mut outcomes = stream.alloc_zeros::<Outcome>(2).expect("device memory must be allocated");
     let mut counter = stream.alloc_zeros::<u64>(1).expect("device memory must be allocated");
     keeps("sample", &mut |_| cuda::sample_into(&stream, rows()?, requests.as_view(), None, outcomes.as_view_mut()));
+    let mut logprobs = stream.alloc_zeros::<Logprob>(6).expect("device memory must be allocated");
+    keeps("sample_logprobs", &mut |_| {
+        let (out, to) = (outcomes.as_view_mut(), logprobs.as_view_mut());
+        cuda::sample_logprobs_into(&stream, rows()?, requests.as_view(), None, out, to)
+    });
+    keeps("logprobs", &mut |_| cuda::logprobs_into(&stream, rows()?, outcomes.as_view(), logprobs.as_view_mut()));
+    keeps("sample_rows", &mut |_| {
+        cuda::sample_rows(&stream, rows()?, &sampler, &[Draw::default().into(); 2]).map(drop)
+    });
     keeps("sample::advance", &mut |_| sample::advance(&stream, counter.as_view_mut()));
     keeps("preload", &mut |_| cuda::preload(&context, &["sample"], &[DType::F16], |_, _| ()));
     keeps("Guards::take", &mut |_| guards.take().map(drop));
     keeps_context("release", || cuda::release(&stream));
+}
+
+#[test]
+fn lists_of_log_probabilities_of_wrong_lengths_are_refused() {
+    if !has_standin("engine::lists_of_log_probabilities_of_wrong_lengths_are_refused", 13000) {
+        return;
+    }
+    let stream = stream();
+    let logits = stream.alloc_zeros::<f32>(8).expect("memory must be allocated");
+    let outcomes = stream.alloc_zeros::<Outcome>(2).expect("memory must be allocated");
+    let refused = |len: usize| {
+        let mut to = stream.alloc_zeros::<Logprob>(len).expect("memory must be allocated");
+        let rows = Rows::new(logits.as_view(), 2, 4)?;
+        cuda::logprobs_into(&stream, rows, outcomes.as_view(), to.as_view_mut())
+    };
+    let text = |len| refused(len).expect_err("the length must be refused").to_string();
+    let expected = "expected the same number for each of 2 rows, at least one";
+    assert_eq!(text(1), format!("sample: logprobs has 1 entries, {expected}"));
+    assert_eq!(text(5), format!("sample: logprobs has 5 entries, {expected}"));
+    assert_eq!(text(2 * 258), "sample: logprobs is 257 most probable tokens; it must be at most 256");
+    assert_eq!(refused(2 * 257), Ok(()));
+}
+
+#[test]
+fn steps_that_devices_do_not_support_are_refused() {
+    if !has_standin("engine::steps_that_devices_do_not_support_are_refused", 13000) {
+        return;
+    }
+    let stream = stream();
+    let logits = stream.alloc_zeros::<f32>(4).expect("memory must be allocated");
+    let sampler = SamplerConfig::default().repetition_penalty(2.0).validate().expect("the sampler must be valid");
+    let refused = |step: Step<'_>| {
+        let rows = Rows::new(logits.as_view(), 1, 4).expect("one row of 4");
+        cuda::sample_rows(&stream, rows, &sampler, &[step]).expect_err("the step must be refused").to_string()
+    };
+    let step = Step::from(Draw::default());
+    assert_eq!(
+        refused(step.bias(&[(1, 0.5)])),
+        "sample: bias is a list of length 1 in row 0; it must be unset on CUDA devices"
+    );
+    assert_eq!(refused(step.output(&[1, 4])), "sample: output is 4 in row 0; it must be below 4, the vocabulary size");
+    assert!(refused(step.allowed(&[])).contains("expected 1 words for 4 tokens"));
 }
 
 #[test]

@@ -10,9 +10,9 @@ mod support;
 use evenkeel::cuda::cross_entropy::Targets;
 use evenkeel::cuda::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use evenkeel::cuda::cudarc::driver::{CudaSlice, DevicePtr};
-use evenkeel::cuda::sample::{Outcome, Request};
+use evenkeel::cuda::sample::{Logprob, Outcome, Request};
 use evenkeel::cuda::{self, DeviceElement, Guards, Rows, RowsMut};
-use evenkeel::{CrossEntropy, Draw, Error, FullyMasked, Mask, RmsNorm, Rope, RopeTable, SamplerConfig, Softmax};
+use evenkeel::{CrossEntropy, Draw, Error, FullyMasked, Mask, RmsNorm, Rope, RopeTable, SamplerConfig, Softmax, Step};
 use half::{bf16, f16};
 use std::sync::Arc;
 use support::generate::{self, Bits};
@@ -235,7 +235,7 @@ fn norms_of_heads_that_are_turned() {
 fn sampled_tokens() {
     let Some(stream) = stream() else { return };
     let mut rng = generate::rng("cuda, sample");
-    let (rows, cols) = (16, 128_256);
+    let (rows, cols, top) = (16, 128_256, 20);
     let logits: Vec<f32> = generate::bell(&mut rng, rows * cols, 0.0, 3.0);
     let config = SamplerConfig::default().temperature(0.7).top_k(500).top_p(0.9).min_p(0.01);
     let sampler = config.validate().unwrap();
@@ -243,16 +243,29 @@ fn sampled_tokens() {
     let requests: Vec<Request> = draws.iter().map(|&draw| Request::new(&sampler, draw).unwrap()).collect();
     let (on_device, asked) = (stream.clone_htod(&logits).unwrap(), stream.clone_htod(&requests).unwrap());
     let mut outcomes = stream.alloc_zeros::<Outcome>(rows).unwrap();
-    let input = Rows::new(on_device.as_view(), rows, cols).unwrap();
-    cuda::sample_into(&stream, input, asked.as_view(), None, outcomes.as_view_mut()).unwrap();
-    let expected = sampler.sample_rows(evenkeel::Rows::new(&logits, rows, cols).unwrap(), None, &draws).unwrap();
-    for (row, (got, expected)) in stream.clone_dtoh(&outcomes).unwrap().iter().zip(expected).enumerate() {
+    let mut logprobs = stream.alloc_zeros::<Logprob>(rows * (1 + top)).unwrap();
+    let input = || Rows::new(on_device.as_view(), rows, cols).unwrap();
+    let (out, to) = (outcomes.as_view_mut(), logprobs.as_view_mut());
+    cuda::sample_logprobs_into(&stream, input(), asked.as_view(), None, out, to).unwrap();
+    let view = || evenkeel::Rows::new(&logits, rows, cols).unwrap();
+    let expected = sampler.sample_rows(view(), None, &draws).unwrap();
+    for (row, (got, expected)) in stream.clone_dtoh(&outcomes).unwrap().iter().zip(&expected).enumerate() {
         assert_eq!(
             got.result(row, cols),
-            expected.map(|sampled| (sampled.token, sampled.kept)),
+            expected.clone().map(|sampled| (sampled.token, sampled.kept)),
             "sample of row {row} must return the same token and number of candidates on CUDA as on the CPU"
         );
     }
+    let distributions = sampler.distributions(view(), None, &draws).unwrap();
+    let got: Vec<_> = stream.clone_dtoh(&logprobs).unwrap().into_iter().map(Logprob::get).collect();
+    for (row, (got, (of, sampled))) in got.chunks(1 + top).zip(distributions.iter().zip(&expected)).enumerate() {
+        let (of, sampled) = (of.as_ref().unwrap(), sampled.as_ref().unwrap());
+        assert_eq!(got[0], Some((sampled.token, sampled.logprob)), "log-probability of the token of row {row}");
+        let all: Vec<_> = got[1..].iter().copied().flatten().collect();
+        assert_eq!(all, of.top_logprobs(top), "log-probabilities of the most probable tokens of row {row}");
+    }
+    let steps: Vec<Step> = draws.iter().map(|&draw| draw.into()).collect();
+    assert_eq!(cuda::sample_rows(&stream, input(), &sampler, &steps).unwrap(), expected);
 }
 
 /// Checks that loaded kernels neither allocate nor synchronise, so a CUDA graph can capture the launches. The graph is

@@ -1,4 +1,5 @@
-//! Sampling from a tensor of logits, which is copied to the CPU if necessary.
+//! Sampling from a tensor of logits. A CUDA device draws the tokens if its kernels support the request. Otherwise, the
+//! logits are copied to the CPU.
 
 #![forbid(unsafe_code)]
 
@@ -8,6 +9,11 @@ use crate::error::Result as Typed;
 use crate::mask::Mask;
 use crate::ops::sample::{Distribution, Sampled, Sampler, Step};
 use candle_core::{CpuStorage, Device, Result, Tensor};
+#[cfg(feature = "candle-cuda")]
+use {
+    crate::candle::cuda::{self, each_type, supports},
+    crate::cuda::sample::Plan,
+};
 
 const NAME: &str = "sample";
 
@@ -36,7 +42,33 @@ pub fn sample_rows<'a>(
     mask: Option<&Mask<'_>>,
     steps: &[impl Copy + Sync + Into<Step<'a>>],
 ) -> Result<Vec<Typed<Sampled>>> {
+    #[cfg(feature = "candle-cuda")]
+    if mask.is_none_or(Mask::is_none)
+        && let Some(sampled) = on_device(logits, sampler, steps)?
+    {
+        return Ok(sampled);
+    }
     Ok(each_row!(logits, rows => sampler.sample_rows(rows, mask, steps))?)
+}
+
+/// Draws on the logits' CUDA device. Returns `None` if its kernels do not support the tensor, the sampler or a step. The
+/// CPU then draws the tokens, or reports the error.
+#[cfg(feature = "candle-cuda")]
+fn on_device<'a>(
+    logits: &Tensor,
+    sampler: &Sampler,
+    steps: &[impl Copy + Into<Step<'a>>],
+) -> Result<Option<Vec<Typed<Sampled>>>> {
+    let Some(&cols) = logits.dims().last().filter(|_| supports(logits)) else { return Ok(None) };
+    if logits.elem_count() != steps.len() * cols {
+        return Ok(None);
+    }
+    let steps: Vec<Step<'a>> = steps.iter().map(|step| (*step).into()).collect();
+    let Ok(plan) = Plan::new(sampler, &steps, cols) else { return Ok(None) };
+    cuda::with_views(NAME, &[logits], |views| {
+        let view = views[0];
+        each_type!(NAME, view.dtype(), E => Ok(Some(plan.run(&view.stream(), view.rows::<E>(NAME)?)?)))
+    })
 }
 
 /// Applies [`Sampler::distributions`] along the last axis.

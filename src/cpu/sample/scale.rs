@@ -9,6 +9,7 @@ use crate::math::exp::term;
 use crate::math::log::{log_scalar, log1p_scalar};
 use crate::math::softmax_exp::WeightExp;
 use crate::math::sum::{sum_q, sums_o, unit_bits, units};
+use crate::sampler::distance;
 use crate::simd::{Float, Isa, Kernel, NotNan, Select, Span, load_wide};
 
 /// Conversion of a row's logits to weights. The largest logit has weight 1.
@@ -58,7 +59,7 @@ impl Scale {
 
     /// Returns (logit - max) / temperature for one logit.
     pub fn distance(self, logit: f64) -> f64 {
-        (logit - self.max) * self.inverse
+        distance(logit, self.max, self.inverse)
     }
 
     /// Returns a bound slightly below every logit whose mass is at least p times the largest mass. The bound is at

@@ -35,7 +35,7 @@ DEVICE SampleOutcome sample_row(const SampleArguments& a, u64 index, SampleShare
     }
     SampleRow<S, WARPS> row(a, request, index, shared);
     if (row.top != row.top) {
-        return {NOT_A_NUMBER, row.first_nan(), 0, 0};
+        return {HAS_NAN, row.first_nan(), 0, 0};
     }
     if (row.top == -INFINITE) {
         return {NOTHING_LEFT, 0, 0, 0};
@@ -49,7 +49,11 @@ DEVICE SampleOutcome sample_row(const SampleArguments& a, u64 index, SampleShare
         // The tokens whose logit is +inf are drawn with equal probabilities, and the filters do not apply.
         row.least = INFINITE;
     }
-    return row.draw(random_bits(request));
+    const SampleOutcome outcome = row.draw(random_bits(request));
+    if (a.kept && threadIdx.x == 0) {
+        ((SampleKept*)a.kept)[index] = {row.inverse, row.top, row.least, row.first, row.last};
+    }
+    return outcome;
 }
 
 template <class S, u32 WARPS>

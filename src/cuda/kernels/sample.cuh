@@ -3,7 +3,7 @@
 #include "philox.cuh"
 #include "softmax_exp.cuh"
 
-enum SampleStatus { DRAWN, NOT_A_NUMBER, NOTHING_LEFT, UNKNOWN_TOKEN, NOT_ADJUSTED };
+enum SampleStatus { DRAWN, HAS_NAN, NOTHING_LEFT, UNKNOWN_TOKEN, NOT_ADJUSTED };
 enum SampleFilterKind { TEMPERATURE, TOP_K, TOP_P, MIN_P };
 
 struct SampleFilter {
@@ -31,10 +31,19 @@ struct SampleOutcome {
     u32 status, token, kept, padding;
 };
 
+// Tokens that the filters kept: all logits above `least`, and those equal to `least` at indices `first..=last`.
+struct SampleKept {
+    double inverse; // 1 / temperature
+    float top;      // Largest logit of the row
+    float least;
+    u32 first, last;
+};
+
 struct SampleArguments {
     u64 logits;   // [rows, cols]
     u64 requests; // [rows]
     u64 outcomes; // [rows]
+    u64 kept;     // [rows] `SampleKept`, written for rows with a token; or 0
     u64 work;     // A `SampleWork` for each row, `stride` bytes apart; or 0 if a block processes whole rows
     u64 rows;
     u64 stride;

@@ -39,7 +39,7 @@ struct SampleRow {
     Runs<S> runs;
 
     DEVICE SampleRow(const SampleArguments& a, const SampleRequest& request, u64 row, SampleShared<WARPS>& shared)
-        : logits(a, request, row), shared(shared), work((SampleWork*)(a.work + row * a.stride)),
+        : logits(a.logits, a.cols, request.allowed, row), shared(shared), work((SampleWork*)(a.work + row * a.stride)),
           part_runs(logits, HAS_PARTS ? a.parts * PART_WARPS : WARPS), warp_runs(logits, WARPS), list{shared, 0},
           masses{shared.tables, 0.0, a.cols}, inverse(1.0), least(LOWEST), first(0), last(0xffffffff),
           is_listed(false), has_outside(false), outside_inverse(1.0), outside(0), runs(warp_runs) {

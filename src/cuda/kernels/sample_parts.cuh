@@ -142,7 +142,7 @@ struct Part {
 
     DEVICE Part(const SampleArguments& a, u64 index, PartShared& shared)
         : a(a), row(index / a.parts), part((u32)(index % a.parts)), request(((const SampleRequest*)a.requests)[row]),
-          logits(a, request, row), work(*(SampleWork*)(a.work + row * a.stride)), shared(shared),
+          logits(a.logits, a.cols, request.allowed, row), work(*(SampleWork*)(a.work + row * a.stride)), shared(shared),
           runs(logits, a.parts * PART_WARPS), run(part * PART_WARPS + threadIdx.x / WARP) {
         plan.choose(request);
     }

@@ -86,8 +86,8 @@ struct LogitRow {
     const u32 before;
     const u32 steps;
 
-    DEVICE LogitRow(const SampleArguments& a, const SampleRequest& request, u64 row)
-        : x((const Bits*)a.logits + row * a.cols), allowed((const u32*)request.allowed), cols(a.cols),
+    DEVICE LogitRow(u64 logits, u32 cols, u64 allowed, u64 row)
+        : x((const Bits*)logits + row * cols), allowed((const u32*)allowed), cols(cols),
           before((u32)((u64)x % 16) / (u32)sizeof(Bits)), steps((before + cols + STEP_COLS - 1) / STEP_COLS) {}
 
     // First column of a piece. For the columns before the row, the result wraps to a large number.

@@ -4,7 +4,7 @@ use super::{Draw, Left, LeftLogits, Sampled};
 use crate::cpu::elementwise;
 use crate::error::Result;
 use crate::math::sum::units;
-use crate::sampler::Controller;
+use crate::sampler::{Controller, distance};
 use crate::simd::in_default;
 
 impl Left<'_> {
@@ -13,10 +13,12 @@ impl Left<'_> {
             vocabulary: self.vocabulary,
             tokens: self.tokens.to_vec(),
             masses: self.weights.iter().map(|&weight| units(weight, self.vocabulary)).collect(),
-            distances: match self.logits {
-                LeftLogits::F32(logits) => logits.iter().map(|&z| self.distance(f64::from(z))).collect(),
-                LeftLogits::F64(logits) => logits.iter().map(|&z| self.distance(z)).collect(),
+            logits: match self.logits {
+                LeftLogits::F32(logits) => logits.iter().map(|&z| f64::from(z)).collect(),
+                LeftLogits::F64(logits) => logits.to_vec(),
             },
+            max: self.max,
+            inverse: self.inverse,
             log_sum: self.log_sum,
             controller: self.controller,
             probs: self.probs.to_vec(),
@@ -30,7 +32,11 @@ pub struct Distribution {
     vocabulary: usize,
     tokens: Vec<u32>,
     masses: Vec<u64>,
-    distances: Vec<f64>,
+    logits: Vec<f64>,
+    /// Largest logit.
+    max: f64,
+    /// 1 / temperature.
+    inverse: f64,
     log_sum: f64,
     controller: Option<Controller>,
     /// Probabilities of the tokens before adaptive-p changed them. Empty without adaptive-p.
@@ -43,7 +49,9 @@ impl Distribution {
         vocabulary: 0,
         tokens: Vec::new(),
         masses: Vec::new(),
-        distances: Vec::new(),
+        logits: Vec::new(),
+        max: 0.0,
+        inverse: 1.0,
         log_sum: 0.0,
         controller: None,
         probs: Vec::new(),
@@ -56,7 +64,7 @@ impl Distribution {
 
     /// Returns the log-probability of each token, in the order of [`Distribution::tokens`].
     pub fn logprobs(&self) -> impl Iterator<Item = f64> + '_ {
-        let logprobs = in_default(|| self.distances.iter().map(|d| d - self.log_sum).collect::<Vec<f64>>());
+        let logprobs = in_default(|| (0..self.tokens.len()).map(|i| self.logprob(i)).collect::<Vec<f64>>());
         logprobs.into_iter()
     }
 
@@ -98,19 +106,22 @@ impl Distribution {
         }
     }
 
-    /// Returns the `n` most probable tokens with their log-probabilities, most probable first.
+    /// Returns the `n` most probable tokens with their log-probabilities, most probable first: in descending order of
+    /// logits, and in ascending order of indices among equal logits.
     ///
     /// The list is shorter if fewer tokens were kept. If the [`SamplerConfig`](crate::SamplerConfig) has no filters and
     /// temperature 1, these are the log-probabilities of the unchanged logits.
     pub fn top_logprobs(&self, n: usize) -> Vec<(u32, f64)> {
         let mut order: Vec<usize> = (0..self.tokens.len()).collect();
-        let by_logit = |&a: &usize, &b: &usize| self.distances[b].total_cmp(&self.distances[a]).then(a.cmp(&b));
+        // Adds 0.0 because -0.0 equals 0.0, but `total_cmp` distinguishes them.
+        let logit = |i: usize| self.logits[i] + 0.0;
+        let by_logit = |&a: &usize, &b: &usize| logit(b).total_cmp(&logit(a)).then(a.cmp(&b));
         if n < order.len() {
             order.select_nth_unstable_by(n, by_logit);
             order.truncate(n);
         }
         order.sort_unstable_by(by_logit);
-        in_default(|| order.into_iter().map(|i| (self.tokens[i], self.distances[i] - self.log_sum)).collect())
+        in_default(|| order.into_iter().map(|i| (self.tokens[i], self.logprob(i))).collect())
     }
 
     /// Draws a token.
@@ -129,8 +140,12 @@ impl Distribution {
         in_default(|| self.sampled_at(index))
     }
 
+    fn logprob(&self, index: usize) -> f64 {
+        distance(self.logits[index], self.max, self.inverse) - self.log_sum
+    }
+
     fn sampled_at(&self, index: usize) -> Sampled {
-        let logprob = self.distances[index] - self.log_sum;
+        let logprob = self.logprob(index);
         let feedback = Controller::next(self.controller, logprob, self.probs.get(index));
         Sampled { token: self.tokens[index], logprob, kept: self.tokens.len(), feedback }
     }

@@ -109,6 +109,9 @@ macro_rules! each_timed {
         $then!(sample::Sample, 0, LOGITS, [bf16, f32]);
         $then!(sample::Sample, 1, LOGITS, [bf16, f32]);
         $then!(sample::Sample, 2, LOGITS, [bf16, f32]);
+        $then!(sample::SampleLogprobs, 0, LOGITS, [bf16, f32]);
+        $then!(sample::SampleLogprobs, 1, LOGITS, [bf16]);
+        $then!(sample::SampleLogprobs, 8, LOGITS, [bf16]);
     };
 }
 
@@ -157,8 +160,11 @@ fn written<O: Op, E: Number>(
     shape: Shape,
     way: usize,
 ) -> Result<()> {
-    let op =
-        if way == 0 && O::NAME != "sample" { O::NAME.to_string() } else { format!("{}: {}", O::NAME, O::WAYS[way]) };
+    let op = if way == 0 && !O::NAME.starts_with("sample") {
+        O::NAME.to_string()
+    } else {
+        format!("{}: {}", O::NAME, O::WAYS[way])
+    };
     let key = |timing: &Timing| (timing.op.clone(), timing.dtype.clone(), timing.rows, timing.cols);
     let (dtype, Shape { rows, cols }) = (E::DTYPE.to_string(), shape);
     let mut timing =

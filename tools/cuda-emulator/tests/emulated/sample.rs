@@ -37,7 +37,8 @@ fn rows_of_every_shape<E: DeviceElement>(seed: u64) {
         let x: Vec<E> = asked.iter().flat_map(|_| logits(&mut rng, kind, cols)).collect();
         let order = Order::ALL[case_number % 3];
         let how = How { shift: case_number % 9, one_block: case_number % 2 == 0, order };
-        case(&emulator, &x, cols, &asked, how).unwrap_or_else(|found| panic!("seed {seed}, {kind:?}: {found}"));
+        case((&emulator, Some(&emulator)), &x, cols, &asked, how)
+            .unwrap_or_else(|found| panic!("seed {seed}, {kind:?}: {found}"));
         shapes.add(&[asked.len(), cols]);
     }
     shapes.are_enough(format!("seed {seed}, {}", E::DTYPE));
@@ -66,7 +67,7 @@ fn a_model_s_vocabulary() {
         let asked = [asked(&mut rng, cols)];
         let x: Vec<bf16> = logits(&mut rng, kind, cols);
         let how = How { shift: 0, one_block: true, order: Order::Forward };
-        case(&emulator, &x, cols, &asked, how).unwrap_or_else(|found| panic!("{kind:?}: {found}"));
+        case((&emulator, Some(&emulator)), &x, cols, &asked, how).unwrap_or_else(|found| panic!("{kind:?}: {found}"));
     }
 }
 
@@ -88,7 +89,7 @@ fn unknown_tokens_and_penalties_without_room_are_refused() {
         let request =
             unsafe { Request::new(&sampler, Draw::default()).unwrap().history((tokens.as_ptr() as u64, list), (0, 0)) };
         let (requests, mut outcomes) = ([request], [Outcome::default()]);
-        let addresses = [logits.as_ptr() as u64, requests.as_ptr() as u64, outcomes.as_mut_ptr() as u64, 0];
+        let addresses = [logits.as_ptr() as u64, requests.as_ptr() as u64, outcomes.as_mut_ptr() as u64, 0, 0];
         for (launch, arguments) in launches(addresses, evenkeel::DType::F32, (1, 3), is_adjusted).unwrap() {
             // SAFETY: all buffers outlive the kernel run, and have the sizes for one row of three logits.
             unsafe { Emulator::linked().run(&launch, &arguments, Order::Forward) }.unwrap();

@@ -50,6 +50,7 @@ macro_rules! each_op {
         $then!($crate::ops::clip_grad_norm::ClipGradNorm);
         $then!($crate::ops::adamw::AdamW);
         $then!($crate::ops::sample::Sample);
+        $then!($crate::ops::sample::SampleLogprobs);
         $then!($crate::ops::elementwise::Exp);
         $then!($crate::ops::elementwise::Exp2);
         $then!($crate::ops::elementwise::Expm1);

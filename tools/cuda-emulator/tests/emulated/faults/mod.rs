@@ -166,6 +166,7 @@ lists! {
     of_masked_backward: "masked_backward.cu", masked_backward::FAULTS, masked_backward::look;
     of_softmax: "softmax.cu", softmax::FAULTS, softmax::look;
     of_the_sampler: "sample.cu", sample::FAULTS, sample::look;
+    of_log_probabilities: "sample_logprobs.cu", sample::FAULTS_OF_LOGPROBS, sample::look_at_logprobs;
     of_cross_entropy: "cross_entropy.cu", cross_entropy::FAULTS, cross_entropy::look;
     of_cross_entropy_with_a_softcap: "cross_entropy_softcap.cu", cross_entropy::FAULTS_OF_SOFTCAPS,
         cross_entropy::look_at_softcaps;

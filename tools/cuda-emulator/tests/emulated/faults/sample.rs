@@ -126,8 +126,50 @@ pub const FAULTS: &[Fault] = &[
     ),
 ];
 
+pub const FAULTS_OF_LOGPROBS: &[Fault] = &[
+    fault(
+        "the first of the equal logits is not kept",
+        "sample_logprobs.cu",
+        "kept.first <= i && i <= kept.last",
+        "kept.first < i && i <= kept.last",
+    ),
+    fault("rows are never dominated by their largest logit", "sample_logprobs.cu", "logits.cols * 0x1p-34", "0.0"),
+    fault(
+        "the rounding error of 1 plus the sum is dropped",
+        "sample_logprobs.cu",
+        "log.hi + (log.lo + low / sum)",
+        "log.hi + log.lo",
+    ),
+    fault(
+        "a coefficient of the exponential is used twice",
+        "sample_logprobs.cu",
+        "EXP_POLY[2 * i]",
+        "EXP_POLY[2 * i - 1]",
+    ),
+    fault("equal logits are in descending order", "sample_logprobs.cu", "<< 32 | ~i;", "<< 32 | i;"),
+    fault("infinite logits have distances", "sample_logprobs.cu", "z == INFINITE ? 0.0 : ", ""),
+    fault(
+        "partial sums are overwritten before they are read",
+        "sample_logprobs.cu",
+        "    DEVICE double total(double own) {
+        __syncthreads();",
+        "    DEVICE double total(double own) {",
+    ),
+    fault("only the first digit of an order is compared", "sample_logprobs.cu", "shift < DIGIT_BITS) {", "true) {"),
+    fault("the temperature is ignored", "sample_logprobs.cu", " * kept.inverse + 0.0", " + 0.0"),
+];
+
 /// Checks some rows of every kind.
 pub fn look(emulator: &Emulator) -> Outcome {
+    look_at((emulator, None))
+}
+
+/// Checks log-probabilities. Kernels without faults draw the tokens.
+pub fn look_at_logprobs(emulator: &Emulator) -> Outcome {
+    look_at((&Emulator::linked(), Some(emulator)))
+}
+
+fn look_at(emulators: (&Emulator, Option<&Emulator>)) -> Outcome {
     let mut rng = StdRng::seed_from_u64(5);
     for i in 0..140 {
         let cols = [3, 5, 40, 300, 1000, 3000, 9000][i / 5 % 7];
@@ -146,7 +188,7 @@ pub fn look(emulator: &Emulator) -> Outcome {
             .collect();
         let x: Vec<f32> = asked.iter().flat_map(|_| logits(&mut rng, LOGITS[i % 6], cols)).collect();
         let how = How { shift: 0, one_block: true, order: Order::ALL[i % 3] };
-        case(emulator, &x, cols, &asked, how)?;
+        case(emulators, &x, cols, &asked, how)?;
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use super::{Guarded, How};
 use evenkeel::cuda::DeviceElement;
-use evenkeel::cuda::sample::{self, Outcome, Request};
-use evenkeel::{Draw, Error, Profile, Rows, SamplerConfig, Step};
+use evenkeel::cuda::sample::{self, KEPT_WORDS, Logprob, Outcome, Request};
+use evenkeel::{DType, Distribution, Draw, Error, Profile, Rows, SamplerConfig, Step};
 use evenkeel_cuda_emulator::Emulator;
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -95,9 +95,10 @@ pub struct Asked {
     pub output: Vec<u32>,
 }
 
-/// Runs one case. Fails if its results differ from the CPU's.
+/// Runs one case. Fails if its results differ from the CPU's. Compares log-probabilities if there is an emulator for
+/// their kernels.
 pub fn case<E: DeviceElement>(
-    emulator: &Emulator,
+    (emulator, of_logprobs): (&Emulator, Option<&Emulator>),
     x: &[E],
     cols: usize,
     asked: &[Asked],
@@ -138,11 +139,13 @@ pub fn case<E: DeviceElement>(
         let planned = sample::adjust([at, asked_at, adjusted.address()], dtype, (rows, cols)).unwrap().unwrap();
         // SAFETY: the addresses point to buffers of the required sizes, which outlive the kernel run.
         unsafe { how.run(emulator, planned) }.map_err(describe)?;
-        (dtype, at) = (evenkeel::DType::F32, adjusted.address());
+        (dtype, at) = (DType::F32, adjusted.address());
     }
     // Callers do not clear the workspace, so it begins with values other than zeros.
     let mut workspace = vec![u64::MAX / 3; sample::workspace_len(dtype, (rows, cols))];
-    let addresses = [at, asked_at, outcomes.as_mut_ptr() as u64, workspace.as_mut_ptr() as u64];
+    let mut kept = vec![u64::MAX / 3; rows * KEPT_WORDS];
+    let outcomes_at = outcomes.as_mut_ptr() as u64;
+    let addresses = [at, asked_at, outcomes_at, workspace.as_mut_ptr() as u64, kept.as_mut_ptr() as u64];
     for planned in sample::launches(addresses, dtype, (rows, cols), penalised).unwrap() {
         // SAFETY: the addresses point to buffers of the required sizes, which outlive the kernel runs.
         unsafe { how.run(emulator, planned) }.map_err(describe)?;
@@ -161,5 +164,63 @@ pub fn case<E: DeviceElement>(
             return Err(describe(format!("sample of row {row} with {config:?}: expected {expected:?}, got {got:?}")));
         }
     }
+    let Some(emulator) = of_logprobs else { return Ok(()) };
+    let top = [0, 1, 5, 20, 256][asked[0].draw.seed as usize % 5];
+    let read = [at, asked_at, outcomes_at, kept.as_ptr() as u64];
+    let of_kept = logprobs(emulator, how, read, dtype, (rows, cols), top).map_err(describe)?;
+    let read = [from.address(), 0, outcomes_at, 0];
+    let of_all = logprobs(emulator, how, read, E::DTYPE, (rows, cols), top).map_err(describe)?;
+    let plain = SamplerConfig::default().validate().unwrap();
+    for row in 0..rows {
+        let drawn = outcomes[row].result(row, cols).ok().map(|(token, _)| token);
+        let of_row = row * (1 + top)..(row + 1) * (1 + top);
+        for (kind, got, sampler, step) in [
+            ("kept tokens", &of_kept, &samplers[row], steps[row]),
+            ("all tokens", &of_all, &plain, Step::from(asked[row].draw)),
+        ] {
+            let distribution = sampler.distribution(&x[row * cols..][..cols], None, step).ok();
+            let expected = expected_logprobs(distribution.as_ref(), drawn, top);
+            let got = got[of_row.clone()].iter().map(|entry| entry.get().map(|(token, p)| (token, p.to_bits())));
+            if let Some((i, (got, expected))) =
+                got.zip(expected).enumerate().find(|(_, (got, expected))| got != expected)
+            {
+                let config = &asked[row].config;
+                return Err(describe(format!(
+                    "log-probability {i} of {top} among {kind} in row {row} with {config:?}: expected {expected:x?}, \
+                     got {got:x?}"
+                )));
+            }
+        }
+    }
     Ok(())
+}
+
+/// Runs the kernel for log-probabilities. The addresses are those of logits, requests, outcomes and kept tokens.
+fn logprobs(
+    emulator: &Emulator,
+    how: How,
+    [logits, requests, outcomes, kept]: [u64; 4],
+    dtype: DType,
+    shape: (usize, usize),
+    top: usize,
+) -> Result<Vec<Logprob>, String> {
+    let mut logprobs = vec![Logprob::default(); shape.0 * (1 + top)];
+    let addresses = [logits, requests, outcomes, kept, logprobs.as_mut_ptr() as u64];
+    let planned = sample::launch_logprobs(addresses, dtype, shape, top).unwrap().unwrap();
+    // SAFETY: the addresses point to buffers of the required sizes, which outlive the kernel run.
+    unsafe { how.run(emulator, planned) }?;
+    Ok(logprobs)
+}
+
+/// Returns the tokens that the CPU reports, with the bits of their log-probabilities.
+fn expected_logprobs(of: Option<&Distribution>, drawn: Option<u32>, top: usize) -> Vec<Option<(u32, u64)>> {
+    let mut all = vec![None; 1 + top];
+    if let (Some(of), Some(drawn)) = (of, drawn) {
+        let own = of.tokens().iter().zip(of.logprobs()).find(|(token, _)| **token == drawn);
+        all[0] = Some((drawn, own.map_or(f64::NEG_INFINITY, |(_, logprob)| logprob).to_bits()));
+        for (to, (token, logprob)) in all[1..].iter_mut().zip(of.top_logprobs(top)) {
+            *to = Some((token, logprob.to_bits()));
+        }
+    }
+    all
 }

@@ -1,0 +1,149 @@
+//! Sampling with steps in the host's memory.
+
+use super::{Logprob, OP, Outcome, Request, sample_logprobs_into};
+use crate::cuda::device;
+use crate::cuda::rows::{DeviceElement, Rows};
+use crate::error::{Error, Result};
+use crate::sampler::{Sampled, Sampler, Step};
+use cudarc::driver::CudaStream;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Draws a token from each row of logits on the stream's device, as [`Sampler::sample_rows`] does: the same results.
+///
+/// This function copies the steps to the device, allocates memory on it, and waits for the tokens. It cannot be
+/// captured in a CUDA graph. [`sample_logprobs_into`] does none of this.
+///
+/// ```no_run
+/// use evenkeel::cuda::{self, Rows};
+/// use evenkeel::{Draw, SamplerConfig, Step};
+///
+/// let stream = cuda::device(0)?.default_stream();
+/// let logits = stream.clone_htod(&[1.0f32, 3.0, 2.0])?;
+/// let sampler = SamplerConfig::default().temperature(0.7).repetition_penalty(1.2).validate()?;
+/// let step = Step::from(Draw { seed: 1, row: 0, draw: 0 }).output(&[1]);
+/// for sampled in cuda::sample_rows(&stream, Rows::new(logits.as_view(), 1, 3)?, &sampler, &[step])? {
+///     let sampled = sampled?;
+///     println!("token {} with log-probability {}", sampled.token, sampled.logprob);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// The errors of [`sample_logprobs_into`]; [`Error::InvalidArgument`] for options that [`Request::new`] rejects, for
+/// steps with a bias or bad words, and for tokens outside the vocabulary; [`Error::ShapeMismatch`] unless there is one
+/// step for each row, and if [`Step::allowed`] has too few words. Errors of a single row are results of that row.
+pub fn sample_rows<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    logits: Rows<'_, E>,
+    sampler: &Sampler,
+    steps: &[Step<'_>],
+) -> Result<Vec<Result<Sampled>>> {
+    super::one_for_each("steps", steps.len(), logits.rows)?;
+    Plan::new(sampler, steps, logits.cols)?.run(stream, logits)
+}
+
+/// Requests of all rows, with their lists of tokens in the host's memory.
+pub(crate) struct Plan {
+    requests: Vec<Request>,
+    /// Lists of all rows, one after another.
+    words: Vec<u32>,
+    /// For each row, the places of its allowed tokens, prompt and output in `words`.
+    places: Vec<[Range<usize>; 3]>,
+    has_history: bool,
+}
+
+impl Plan {
+    /// Converts steps to requests for rows of `cols` logits.
+    ///
+    /// # Errors
+    /// The errors of [`sample_rows`] for options and steps.
+    pub(crate) fn new(sampler: &Sampler, steps: &[Step<'_>], cols: usize) -> Result<Self> {
+        let (config, _) = sampler.parts();
+        let mut plan = Plan { requests: Vec::new(), words: Vec::new(), places: Vec::new(), has_history: false };
+        for (row, step) in steps.iter().enumerate() {
+            let request = Request::new(sampler, step.draw)?;
+            for (argument, len) in [("bias", step.bias.len()), ("bad_words", step.bad_words.len())] {
+                if len > 0 {
+                    let value = format!("a list of length {len}");
+                    return Err(Error::invalid_in_row(OP, argument, row, value, "unset on CUDA devices"));
+                }
+            }
+            let needed = cols.div_ceil(32);
+            let allowed = match step.allowed {
+                Some(words) => words.get(..needed).ok_or_else(|| {
+                    let expected = format!("{needed} words for {cols} tokens");
+                    Error::shape(OP, "allowed", format!("{} words", words.len()), expected)
+                })?,
+                None => &[],
+            };
+            let (mut prompt, mut output) = (step.prompt, step.output);
+            if request.has_penalties() || step.allowed.is_some() {
+                for (argument, tokens) in [("prompt", prompt), ("output", output)] {
+                    if let Some(token) = tokens.iter().find(|token| **token as usize >= cols) {
+                        let expected = format!("below {cols}, the vocabulary size");
+                        return Err(Error::invalid_in_row(OP, argument, row, token, expected));
+                    }
+                }
+            }
+            if request.has_penalties() {
+                let window = config.penalty_window.unwrap_or(usize::MAX);
+                output = &output[output.len().saturating_sub(window)..];
+                prompt = &prompt[prompt.len().saturating_sub(window - output.len())..];
+            } else {
+                (prompt, output) = (&[], &[]);
+            }
+            plan.has_history |= !(prompt.is_empty() && output.is_empty());
+            plan.requests.push(request);
+            let places = [allowed, prompt, output].map(|list| {
+                let start = plan.words.len();
+                plan.words.extend_from_slice(list);
+                start..plan.words.len()
+            });
+            plan.places.push(places);
+        }
+        Ok(plan)
+    }
+
+    /// Draws a token from each row. There must be one request for each row.
+    pub(crate) fn run<E: DeviceElement>(
+        mut self,
+        stream: &Arc<CudaStream>,
+        logits: Rows<'_, E>,
+    ) -> Result<Vec<Result<Sampled>>> {
+        let (rows, cols) = (logits.rows, logits.cols);
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
+        let _caller = device::CallerContext::save();
+        // One more word, because a device allocates no empty list.
+        self.words.push(0);
+        let words = device::check(stream.clone_htod(&self.words))?;
+        let (first, _lists) = device::read((OP, "steps"), &words, stream)?;
+        for (request, [allowed, prompt, output]) in self.requests.iter_mut().zip(&self.places) {
+            let address = |place: &Range<usize>| first + (place.start * size_of::<u32>()) as u64;
+            let list = |place: &Range<usize>| (address(place), place.len() as u32);
+            // SAFETY: the lists are in `words`, which lives until the outcomes have been copied to the host.
+            *request = unsafe { request.history(list(prompt), list(output)) };
+            if !allowed.is_empty() {
+                // SAFETY: as above; the list has a bit for each token of the vocabulary.
+                *request = unsafe { request.allowed(address(allowed)) };
+            }
+        }
+        let requests = device::check(stream.clone_htod(&self.requests))?;
+        let mut outcomes = device::check(stream.alloc_zeros::<Outcome>(rows))?;
+        let mut logprobs = device::check(stream.alloc_zeros::<Logprob>(rows))?;
+        let len = if self.has_history { rows * cols } else { 0 };
+        let mut adjusted = if len > 0 { Some(device::check(stream.alloc_zeros::<f32>(len))?) } else { None };
+        let adjusted = adjusted.as_mut().map(|adjusted| adjusted.as_view_mut());
+        let (out, to) = (outcomes.as_view_mut(), logprobs.as_view_mut());
+        sample_logprobs_into(stream, logits, requests.as_view(), adjusted, out, to)?;
+        let (outcomes, logprobs) = (device::to_host(stream, &outcomes)?, device::to_host(stream, &logprobs)?);
+        let sampled = |(row, (outcome, logprob)): (usize, (Outcome, Logprob))| {
+            let (token, kept) = outcome.result(row, cols)?;
+            let logprob = logprob.get().map_or(f64::NEG_INFINITY, |(_, logprob)| logprob);
+            Ok(Sampled { token, logprob, kept, feedback: 0.0 })
+        };
+        Ok(outcomes.into_iter().zip(logprobs).enumerate().map(sampled).collect())
+    }
+}
