@@ -25,9 +25,9 @@ ARCHITECTURES = ["sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 # Largest numbers of elements of the two calls that are counted. A call on a device has more, so the counts are
 # extrapolated along a line.
 ELEMENTS = (1 << 17, 1 << 18)
-# Ops that are left out: a causal mask makes the work of a row depend on its number, and the grid of attention_decode
-# depends on the device.
-LEFT_OUT = {"softmax masked", "attention_decode", "attention_decode: a query for a key"}
+# Ops that are left out, because the work of a row depends on the number of rows: softmax with a causal mask, attention
+# and the sampler.
+LEFT_OUT = re.compile(r"softmax masked|attention_decode.*|sample.*")
 # Number of columns of the calls that are counted, if an op is timed with this number.
 COLUMNS = 4096
 # PTX that has one machine instruction of the same kind.
@@ -44,6 +44,7 @@ SAME = [
     (r"bar\.sync", r"BAR\.SYNC"),
     (r"setp\.\w+\.f32", r"FSETP"),
 ]
+GLOBAL = re.compile(r"\b(?:ld|st)(?!\.(?:shared|param|const|local))\S*?(?:\.v(\d))?\.[busf](8|16|32)\s")
 # Classes of machine instructions, by the unit that executes them. All instructions also take a slot of a scheduler.
 CLASSES = {
     "f64": cuda_sass.OPERATION,
@@ -54,7 +55,7 @@ CLASSES = {
     "integer": re.compile(r"IADD|LOP3|SHF|LEA|ISETP|FSETP|SEL|FSEL|PRMT|FMNMX|IMNMX|VIMNMX|VIADD|I2FP|F2FP|IABS|PLOP3|"
                           r"BMSK|SGXT|HSETP2|HMNMX2|LOP|SHL|SHR|FCHK|P2R|R2P|VOTE|I2I|ISCADD|MOV\b|CSEL"),
 }
-FIELDS = ["op", "type", "rows", "columns", "bytes", "moved bytes", "architecture", "instructions", *CLASSES]
+FIELDS = ["op", "type", "rows", "columns", "bytes", "moved bytes", "kernel", "architecture", "instructions", *CLASSES]
 
 
 def lanes(kind, name):
@@ -119,7 +120,7 @@ def wanted_of(measured):
     wanted = {}
     for timing in measured["timings"]:
         key = timing["op"], timing["dtype"]
-        if timing["op"] in LEFT_OUT:
+        if LEFT_OUT.fullmatch(timing["op"]):
             continue
         if key not in wanted or timing["cols"] == COLUMNS != wanted[key]["cols"]:
             wanted[key] = timing
@@ -143,22 +144,16 @@ def calls_of(program, library, measured, most):
         out.write_text(json.dumps({**measured, "timings": reduced}))
         environment = {**os.environ, "LD_LIBRARY_PATH": str(library), "EVENKEEL_PTX_COUNTS": "/dev/stdout"}
         command = [program, "time", "--elements", str(most), "--out", out]
-        # With the status 3, the program requests a new process, because a case failed.
-        status = 3
-        while status == 3:
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
-                for text in running.stdout:
-                    if text.startswith("launch\t"):
-                        calls.append(text.split("\t")[1:])
-                    elif case := re.match(r"(.*), (F32|F16|BF16), (\d+)x(\d+): ", text):
-                        print(text.strip().split(" us, a copy")[0], flush=True)
-                        # A call that failed has no duration.
-                        if not re.search(r": 0\.0 us", text):
-                            found[case[1], case[2]] = int(case[3]) * int(case[4]), one_call(calls)
-                        calls = []
-            status = running.returncode
-        if status:
-            raise SystemExit(f"{program} must end with the status 0, but ended with {status}")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
+            for text in running.stdout:
+                if text.startswith("launch\t"):
+                    calls.append(text.split("\t")[1:])
+                elif case := re.match(r"(.*), (F32|F16|BF16), (\d+)x(\d+): ", text):
+                    print(case[0], flush=True)
+                    found[case[1], case[2]] = int(case[3]) * int(case[4]), one_call(calls)
+                    calls = []
+        if running.returncode:
+            raise SystemExit(f"{program} must end with the status 0, but ended with {running.returncode}")
     return found
 
 
@@ -181,21 +176,18 @@ def cases_of(program, library, measured):
     fewer, more = (calls_of(program, library, measured, most) for most in ELEMENTS)
     cases = []
     for key, timing in wanted_of(measured).items():
-        if key not in more:
-            continue
-        (most, call), (least, smaller) = more[key], fewer.get(key, more[key])
-        elements = timing["rows"] * timing["cols"]
-        if most == least or [launch[0] for launch in call] != [launch[0] for launch in smaller]:
-            found = [(kernel, {line: count * elements / most for line, count in parsed(counts).items()})
-                     for kernel, _, _, counts in call]
-        else:
-            found = []
-            for (kernel, _, _, counts), (_, _, _, before) in zip(call, smaller):
-                counts, before = parsed(counts), parsed(before)
-                slopes = {line: (count - before.get(line, 0)) / (most - least) for line, count in counts.items()}
-                found.append((kernel, {line: max(0, counts[line] + slope * (elements - most))
-                                       for line, slope in slopes.items()}))
-        cases.append((timing, found))
+        (least, smaller), (most, larger) = fewer[key], more[key]
+        names = [[launch[0] for launch in call] for call in (smaller, larger)]
+        if least >= most or names[0] != names[1]:
+            raise SystemExit(f"{key}: two calls must launch the same kernels on more and more elements, "
+                             f"but launch {names[0]} on {least} and {names[1]} on {most}")
+        left = timing["rows"] * timing["cols"] - most
+        call = []
+        for (kernel, _, _, before), (_, _, _, counts) in zip(smaller, larger):
+            before, counts = parsed(before), parsed(counts)
+            slopes = {line: (count - before.get(line, 0)) / (most - least) for line, count in counts.items()}
+            call.append((kernel, {line: max(0, counts[line] + slope * left) for line, slope in slopes.items()}))
+        cases.append((timing, call))
     return cases
 
 
@@ -206,7 +198,8 @@ def global_bytes(text, counts):
     """
     total = 0
     for line, count in counts.items():
-        if access := re.search(r"\b(?:ld|st)\.global\S*?(?:\.v(\d))?\.[busf](8|16|32)\s", text[line - 1]):
+        # An access without a space has an address that a kernel read from memory.
+        if access := GLOBAL.search(text[line - 1]):
             total += 32 * count * int(access[1] or 1) * int(access[2]) // 8
     return total
 
@@ -221,8 +214,8 @@ def assembled(text, kernels, architecture, programs):
         source, binary = Path(folder) / "module.ptx", Path(folder) / "module.cubin"
         source.write_text(head + "".join(kept))
         subprocess.run([programs / "ptxas", "-lineinfo", f"-arch={architecture}", "-o", binary, source], check=True)
-        listing = subprocess.run([programs / "nvdisasm", "-gp", "-c", binary], check=True, capture_output=True, text=True)
-        return blocks_of(listing.stdout)
+        listing = subprocess.check_output([programs / "nvdisasm", "-gp", "-c", binary], text=True)
+        return blocks_of(listing)
 
 
 def rows(cases, texts, programs):
@@ -243,18 +236,19 @@ def rows(cases, texts, programs):
         elements = timing["rows"] * timing["cols"]
         call = [(kernel, modules[module_of[kernel]].split("\n"), counts) for kernel, counts in call]
         # Each kernel reads its inputs once from memory, and again from a cache.
-        moved = sum(min(global_bytes(text, counts), timing["bytes"]) for _, text, counts in call)
+        moved = [min(global_bytes(text, counts), timing["bytes"]) for _, text, counts in call]
+        largest = moved.index(max(moved))
+        moved[largest] += max(0, timing["bytes"] - sum(moved))
         for architecture in ARCHITECTURES:
-            numbers = dict.fromkeys(["instructions", *CLASSES], 0)
-            for kernel, text, counts in call:
+            for (kernel, text, counts), of_kernel in zip(call, moved):
+                numbers = dict.fromkeys(["instructions", *CLASSES], 0)
                 blocks = machine[module_of[kernel], architecture][kernel]
                 for name, count in executed(blocks, text, counts).items():
                     numbers["instructions"] += count
                     kind = next((kind for kind, pattern in CLASSES.items() if pattern.match(name)), None)
                     if kind:
                         numbers[kind] += count * lanes(kind, name)
-            key = [timing["op"], timing["dtype"], timing["rows"], timing["cols"]]
-            of_bytes = [timing["bytes"] / elements, max(moved, timing["bytes"]) / elements]
-            of_lanes = [32 * number / elements for number in numbers.values()]
-            formatted = [[f"{value:.2f}" for value in values] for values in (of_bytes, of_lanes)]
-            yield "\t".join([*map(str, key), *formatted[0], architecture, *formatted[1]])
+                key = map(str, [timing["op"], timing["dtype"], timing["rows"], timing["cols"]])
+                of_element = [32 * number / elements for number in numbers.values()]
+                of_bytes = [f"{bytes / elements:.2f}" for bytes in (timing["bytes"], of_kernel)]
+                yield "\t".join([*key, *of_bytes, kernel, architecture, *(f"{number:.2f}" for number in of_element)])
