@@ -119,11 +119,13 @@ pub unsafe extern "C" fn engine_launch(
     };
     let grid = Grid { blocks, threads, shared, order };
     // SAFETY: the memory is allocated, and the driver runs one kernel at a time.
-    let failure = match unsafe { kernel.run(grid, arguments, &memory) } {
-        Ok(counts) => record(kernel, grid, &counts).err().map(|error| report(&error)),
-        Err(error) => Some(report(&error)),
-    };
-    c_int::from(failure.is_some())
+    let done = unsafe { kernel.run(grid, arguments, &memory) };
+    match done.map(|counts| record(kernel, grid, &counts)) {
+        Ok(Ok(())) => return 0,
+        Ok(Err(error)) => report(&error),
+        Err(error) => report(&error),
+    }
+    1
 }
 
 /// Appends the counts of a launch to the file that `EVENKEEL_PTX_COUNTS` names, if it is set.
