@@ -2,10 +2,17 @@
 //!
 //! If the variable `EVENKEEL_PTX_FAULT` is set, a fault is planted in one kernel. The variable holds three lines: the
 //! kernel, the number of a line, which is 0 for the kernel's first line, and the text that replaces this line.
+//!
+//! If the variable `EVENKEEL_PTX_COUNTS` is set, each launch appends a line to the file that it names. The line holds
+//! the kernel, the numbers of blocks and threads, and `line:count` for each line of the module's PTX that was executed.
+//! `scripts/cuda-model` reads these lines.
 
 use crate::{Grid, Kernel, Memory, Module, Order};
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 struct State {
@@ -110,14 +117,26 @@ pub unsafe extern "C" fn engine_launch(
         let kernel = &*kernel.cast::<Kernel>();
         (kernel, std::slice::from_raw_parts(arguments.cast(), kernel.argument_bytes()))
     };
+    let grid = Grid { blocks, threads, shared, order };
     // SAFETY: the memory is allocated, and the driver runs one kernel at a time.
-    match unsafe { kernel.run(Grid { blocks, threads, shared, order }, arguments, &memory) } {
-        Ok(_) => 0,
-        Err(error) => {
-            report(&error);
-            1
-        }
+    let done = unsafe { kernel.run(grid, arguments, &memory) };
+    match done.map(|counts| record(kernel, grid, &counts)) {
+        Ok(Ok(())) => return 0,
+        Ok(Err(error)) => report(&error),
+        Err(error) => report(&error),
     }
+    1
+}
+
+/// Appends the counts of a launch to the file that `EVENKEEL_PTX_COUNTS` names, if it is set.
+fn record(kernel: &Kernel, grid: Grid, counts: &[u64]) -> io::Result<()> {
+    let Some(path) = std::env::var_os("EVENKEEL_PTX_COUNTS") else { return Ok(()) };
+    let mut text = format!("launch\t{}\t{}\t{}\t", kernel.name, grid.blocks, grid.threads);
+    for ((line, _), count) in kernel.origins.iter().zip(counts).filter(|(_, count)| **count > 0) {
+        write!(text, "{line}:{count} ").expect("writing to a string must succeed");
+    }
+    text.push('\n');
+    OpenOptions::new().append(true).create(true).open(path)?.write_all(text.as_bytes())
 }
 
 /// Returns the number of bytes of a kernel's arguments.

@@ -44,17 +44,20 @@ struct Runner<'k> {
     spaces: Spaces<'k>,
     block: u32,
     steps: u64,
+    /// Number of times that a warp executed each instruction.
+    counts: Vec<u64>,
 }
 
 impl Kernel {
-    /// Runs the kernel, and returns the number of instructions that its warps executed.
+    /// Runs the kernel, and returns how many times a warp executed each instruction. An instruction whose guard holds
+    /// in no lane counts too.
     ///
     /// # Safety
     /// All ranges of `memory` are valid memory that no other thread accesses.
     ///
     /// # Errors
     /// [`LaunchError`] if the launch does not fit the kernel, or with the first fault that was found.
-    pub unsafe fn run(&self, grid: Grid, arguments: &[u8], memory: &Memory) -> Result<u64, LaunchError> {
+    pub unsafe fn run(&self, grid: Grid, arguments: &[u8], memory: &Memory) -> Result<Vec<u64>, LaunchError> {
         let kernel = || self.name.clone();
         if grid.threads == 0 || grid.threads > self.most_threads {
             return Err(LaunchError::Threads { kernel: kernel(), threads: grid.threads, most: self.most_threads });
@@ -72,9 +75,9 @@ impl Kernel {
         let global = unsafe { Global::new(&memory) };
         let shared = Shared::new(self.shared_bytes + grid.shared as usize, self.grain());
         let spaces = Spaces { global, shared, arguments, constants: &self.constants, copies: Vec::new() };
-        let mut runner = Runner { kernel: self, spaces, block: 0, steps: 0 };
+        let counts = vec![0; self.code.len()];
+        let mut runner = Runner { kernel: self, spaces, block: 0, steps: 0, counts };
         let mut warps: Vec<Warp> = (0..grid.threads.div_ceil(32)).map(|_| Warp::new(self)).collect();
-        let mut total = 0;
         let mut random = match grid.order {
             Order::Random(seed) => u64::from(seed),
             _ => 0,
@@ -83,9 +86,8 @@ impl Kernel {
             runner.block = if grid.order == Order::Backward { grid.blocks - 1 - i } else { i };
             runner.steps = 0;
             runner.run_block(&mut warps, grid, &mut random)?;
-            total += runner.steps;
         }
-        Ok(total)
+        Ok(runner.counts)
     }
 }
 
@@ -177,6 +179,7 @@ impl Runner<'_> {
                 w.choose();
             }
             self.steps += 1;
+            self.counts[w.at] += 1;
             if self.steps > MOST_INSTRUCTIONS {
                 let lane = w.lanes.trailing_zeros() as usize;
                 return Err(self.fault(w, w.at, lane, Problem::Endless(MOST_INSTRUCTIONS)));

@@ -1,6 +1,7 @@
 //! Results of single instructions whose rounding, NaN or edge cases are subtle.
 
-use crate::support::{eval, f32s, run};
+use crate::support::{counted, eval, f32s, run};
+use evenkeel_ptx_emulator::Order;
 
 const NAN32: u32 = 0x7fff_ffff;
 const INF: u32 = 0x7f80_0000;
@@ -241,6 +242,17 @@ fn lanes_meet_again_after_a_branch() {
         bra.uni JOIN;\nEVEN:\nadd.s32 %r3, %r3, 1;\nJOIN:\nredux.sync.add.u32 %r5, %r3, -1;\nst.global.u32 [%rd1], %r5;";
     let expected: u64 = (0..32).map(|lane| if lane % 2 == 0 { 1 } else { 2 * lane }).sum();
     assert_eq!(run(statements, 32).unwrap()[0], expected);
+}
+
+#[test]
+fn each_execution_by_a_warp_counts_once() {
+    // Lane 31 of a warp runs the loop 32 times, and the other lanes leave it earlier. The guard of the last instruction
+    // holds in no lane.
+    let statements = "and.b32 %r2, %r1, 31;\nLOOP:\nsub.s32 %r2, %r2, 1;\nsetp.ge.s32 %p1, %r2, 0;\n@%p1 bra LOOP;\n\
+        setp.lt.s32 %p2, %r2, -1;\n@%p2 mov.u32 %r3, 0;";
+    let (_, counts) = counted(statements, 64, Order::Forward).unwrap();
+    // Every kernel of the tests begins with two instructions and ends with one. The decoder adds another return.
+    assert_eq!(counts, [2, 2, 2, 64, 64, 64, 2, 2, 2, 0]);
 }
 
 #[test]

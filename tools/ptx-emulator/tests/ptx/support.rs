@@ -23,14 +23,20 @@ pub fn run(statements: &str, threads: u32) -> Result<[u64; 8], LaunchError> {
 }
 
 pub fn run_in(statements: &str, threads: u32, order: Order) -> Result<[u64; 8], LaunchError> {
+    Ok(counted(statements, threads, order)?.0)
+}
+
+/// Runs a kernel. Returns the output, and how many times a warp executed each instruction.
+pub fn counted(statements: &str, threads: u32, order: Order) -> Result<([u64; 8], Vec<u64>), LaunchError> {
     let kernel = Module::parse(&text(statements)).unwrap().kernel("k").unwrap_or_else(|error| panic!("{error}"));
     let mut output = [0u128; 4];
     let address = output.as_mut_ptr().expose_provenance() as u64;
     let mut memory = Memory::default();
     memory.add(address, 64, true);
     // SAFETY: the range is the output, which nothing else accesses.
-    unsafe { kernel.run(Grid { blocks: 1, threads, shared: 64, order }, &address.to_le_bytes(), &memory) }?;
-    Ok(std::array::from_fn(|i| (output[i / 2] >> (64 * (i % 2))) as u64))
+    let counts =
+        unsafe { kernel.run(Grid { blocks: 1, threads, shared: 64, order }, &address.to_le_bytes(), &memory) }?;
+    Ok((std::array::from_fn(|i| (output[i / 2] >> (64 * (i % 2))) as u64), counts))
 }
 
 /// Runs a kernel and returns its fault.
