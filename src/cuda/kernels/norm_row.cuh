@@ -69,7 +69,8 @@ DEVICE void await_row() {
 // the row are `fill`. Few registers are left, so the bounds are computed again for each piece.
 template <class S>
 DEVICE void load_piece(const UnalignedRow<S>& row, u32 column, u32 before, u32 fill, u32 (&words)[4]) {
-    row.load(column, Inside<S>(row, row, before).has(column), fill, words);
+    const bool is_aligned = row.shift == 0 && column + row.COUNT <= row.cols;
+    row.load(column, is_aligned || Inside<S>(row, row, before).has(column), fill, words);
 }
 
 // Pieces of a row, starting at its column `head`. Columns are counted from there.
@@ -96,7 +97,11 @@ struct RowPieces {
     DEVICE void load(u32 column, Words& words) const {
         if (column < end) {
             const uint4* const at = copied + column / COUNT;
-            shift_out<sizeof(typename S::Bits)>(words, at[0], at[1], row.shift);
+            if (row.shift == 0) {
+                words[0] = at->x, words[1] = at->y, words[2] = at->z, words[3] = at->w;
+            } else {
+                shift_out<sizeof(typename S::Bits)>(words, at[0], at[1], row.shift);
+            }
         } else {
             load_piece(row, column, head, 0, words);
         }
