@@ -175,8 +175,8 @@ fn lists_of_log_probabilities_of_wrong_lengths_are_refused() {
     };
     let text = |len| refused(len).expect_err("the length must be refused").to_string();
     let expected = "expected the same number for each of 2 rows, at least one";
-    assert_eq!(text(1), format!("sample: logprobs has 1 entries, {expected}"));
-    assert_eq!(text(5), format!("sample: logprobs has 5 entries, {expected}"));
+    assert_eq!(text(1), format!("sample: logprobs has 1 entries; {expected}"));
+    assert_eq!(text(5), format!("sample: logprobs has 5 entries; {expected}"));
     assert_eq!(text(2 * 258), "sample: logprobs is 257 most probable tokens; it must be at most 256");
     assert_eq!(refused(2 * 257), Ok(()));
 }
