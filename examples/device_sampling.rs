@@ -63,11 +63,12 @@ impl DeviceSampler {
         cuda::logprobs_into(&self.stream, rows_of_logits()?, outcomes, logprobs)?;
         let outcomes = self.stream.clone_dtoh(&self.outcomes)?;
         let logprobs: Vec<_> = self.stream.clone_dtoh(&self.logprobs)?.into_iter().map(Logprob::get).collect();
-        let token = |((row, outcome), logprobs): ((usize, &Outcome), &[Option<(u32, f64)>])| {
-            outcome.result(row, VOCABULARY)?;
-            Ok(Token { drawn: logprobs[0], top: logprobs[1..].iter().copied().flatten().collect() })
+        let token = |row: usize| {
+            outcomes[row].result(row, VOCABULARY)?;
+            let of_row = &logprobs[row * (1 + TOP)..][..1 + TOP];
+            Ok(Token { drawn: of_row[0], top: of_row[1..].iter().copied().flatten().collect() })
         };
-        Ok(outcomes.iter().enumerate().zip(logprobs.chunks(1 + TOP)).map(token).collect())
+        Ok((0..rows).map(token).collect())
     }
 }
 

@@ -296,7 +296,7 @@ fn beyond_f64() {
         assert_eq!(norm, Ok(f64::INFINITY));
         assert!(
             grads.iter().all(|g| (g / 0.5e-300 - 1.0).abs() < 1e-15),
-            "clip_grad_norm of [f64::MAX; 2] to 1-norm 1e-300: expected [5e-301, 5e-301], got {grads:?}"
+            "clip_grad_norm of [f64::MAX; 2] to a 1-norm of 1e-300: expected [5e-301, 5e-301], got {grads:?}"
         );
     }
     let mut grads = [3e-200, 4e-200];

@@ -239,7 +239,8 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
             counts(comm.take())
         })
     }
-    // Total size of the descriptions of three tensors. Each has six numbers, and one or two dimensions.
+    // Total size of the descriptions of three tensors. A description is six numbers, and another one for each dimension
+    // of the tensor.
     let places = 7 + 8 + 7;
     for ranks in [2, 4, 8] {
         // Count of the numbers that rank 0 sends: 2 + 1 for the replica, 8 / ranks for its shard, and 2 for its
@@ -300,8 +301,8 @@ fn attention_takes_what_256_keys_come_to() {
             assert_eq!(
                 of_type::<f32>(ranks, queries, &window),
                 last,
-                "attention with window 100 of {queries} queries on {ranks} ranks must exchange the expected number of \
-                 bytes"
+                "attention of {queries} queries on {ranks} ranks, with a window of 100 keys, must exchange the \
+                 expected number of bytes"
             );
         }
     }

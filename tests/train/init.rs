@@ -77,8 +77,8 @@ fn distributions_are_what_they_are_called() {
     }
 }
 
-/// Checks a distribution far out in the tail. It is nearly exponential: its mean is 1/low above `low`, up to an error
-/// of 1/low^3.
+/// Checks a distribution far out in the tail. It is nearly exponential, so its mean is `low + 1 / low`, up to an error
+/// of `1 / low^3`.
 #[test]
 fn a_tail_is_drawn_from_as_such() {
     let low = 40.0;

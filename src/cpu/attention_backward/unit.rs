@@ -52,7 +52,7 @@ impl Rows {
 struct AddUp<'s, 'a, E> {
     unit: &'s Unit<'a, E>,
     powers: Powers,
-    /// Whether this is the last attempt, with no smaller operands to try next.
+    /// Whether this is the last attempt. After any other attempt that overflows, smaller operands are tried.
     is_last: bool,
     sums: &'s mut Sums,
     rows: &'s mut Rows,

@@ -72,8 +72,8 @@ struct SampleRow {
         return sum_of_block<WARPS>(own, shared.sums);
     }
 
-    // Copies the results that the last call of `sum` left in `shared.sums`. They are the runs' masses of the tokens
-    // outside of the list. `own` is the number of such tokens that this thread has read.
+    // Copies the results that the last call of `sum` left in `shared.sums`: for each run, the mass of its tokens that
+    // are not in the list. `own` is the number of such tokens that this thread has read.
     DEVICE void keep_sums(u64 own) {
         runs = warp_runs;
         if (threadIdx.x < WARPS) {

@@ -148,7 +148,8 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Outcome {
     });
     let how = How { shift: 0, one_block: false, order: Order::Forward };
     case(emulator, op, [&x, &dy], (96, 1024), how)?;
-    // In log_softmax, each dy nearly cancels the product of its probability and the sum of all dy.
+    // In log_softmax, each dy is nearly equal to the element's probability times the sum of all dy, and the gradient is
+    // their difference.
     let near = x[..16 * 1024].iter().map(|x| x.widen().exp() * rng.random_range(0.0098..0.0102));
     let dy: Vec<E> = near.map(E::from_wide).collect();
     case(emulator, op, [&x[..dy.len()], &dy], (16, 1024), how)?;

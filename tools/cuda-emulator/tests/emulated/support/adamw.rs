@@ -18,7 +18,7 @@ pub struct Steps<'a, E, G> {
     pub weights: &'a [Option<Vec<E>>],
     /// Gradient of each step. If one is not finite, the step is skipped.
     pub gradients: &'a [Vec<G>],
-    /// Seed of stochastic rounding, for weights of 16 bits. Without it, they have master weights.
+    /// Seed of stochastic rounding, for weights of 16 bits. Without a seed, the step uses master weights.
     pub seed: Option<u64>,
 }
 
