@@ -75,7 +75,7 @@ struct Running {
     pages: Vec<u32>,
     /// Number of the engine's steps when the request joined.
     joined: u64,
-    /// Number of tokens of the sequence that steps have read.
+    /// Number of the sequence's tokens that the engine has read so far. Each step reads one.
     read: usize,
 }
 

@@ -217,8 +217,8 @@ impl Gradient<'_> {
 /// Range of magnitudes that a float-float pair represents to 48 bits.
 const COMFORTABLE: std::ops::Range<f64> = 1e-24..1e24;
 
-/// Computes `factor e_j - of_weight w_j` from the exponentials e and the class weights w, and multiplies the result by
-/// the softcap's derivative.
+/// Computes `factor * e_j - of_weight * w_j` from the exponentials e and the class weights w, and multiplies the result
+/// by the softcap's derivative.
 struct General<'a, 's, E, S> {
     span: Span<'s, 's, E, E>,
     exps: &'a [S],

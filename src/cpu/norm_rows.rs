@@ -49,7 +49,7 @@ const WIDE_RUN: usize = 512;
 pub const TOGETHER: usize = 4;
 const SHORT: usize = 1 << 14;
 
-/// Writes the rows with the indices `which`, of length `len`. The first row of `io` is the first of these rows.
+/// Writes the rows with the indices `which`. Each row has `len` elements. `io` begins at the first of these rows.
 #[inline(always)]
 pub fn write_rows<'w, I: Isa, E: Element>(
     isa: I,

@@ -289,8 +289,8 @@ const NAMES: [[&str; 4]; 3] = [
     ["attention_decode_bf16_any", "attention_decode_bf16_1", "attention_decode_bf16_4", "attention_decode_bf16_8"],
 ];
 const MERGE: [&str; 3] = ["attention_merge_f32", "attention_merge_f16", "attention_merge_bf16"];
-/// Number of thread blocks that keeps a device busy. In calls with fewer queries, several thread blocks share the
-/// blocks of keys of one query.
+/// Number of thread blocks that keeps a device busy. If a call has fewer queries than this, the keys of a query are
+/// divided among several thread blocks.
 const ENOUGH: usize = 1024;
 /// Maximum number of thread blocks. In larger calls, a thread block processes several rows.
 const MOST_BLOCKS: usize = 1 << 20;

@@ -102,7 +102,7 @@ pub const SMALL_MAXIMUM: f32 = 256.0;
 pub struct SoftmaxExp<I: Isa> {
     isa: I,
     /// Amount subtracted from x first: the row's maximum if the maximum is large, and 0 otherwise. The subtraction is
-    /// exact for every x whose result is not 0.
+    /// exact for every x whose exponential is not 0.
     shift: I::F32,
     d: I::F32,
     /// SHIFTER - M, where M ln2/8 is the multiple of ln2/8 nearest to the maximum.

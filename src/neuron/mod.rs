@@ -52,8 +52,8 @@ pub use ops::squared_norm::{SquaredNorm, program as squared_norm};
 pub use program::{ElementType, Program, TensorSpec};
 pub use runtime::{About, Device, Loaded, Session, available};
 
-/// Ops computed by programs on any implementation of [`Execute`]: the functions of the crate root, with the device as
-/// first argument.
+/// Ops with the names of the crate root's functions, which run as programs on a device. The device is the first
+/// argument: any implementation of [`Execute`].
 pub mod run {
     pub use super::ops::clamped_exp::run as clamped_exp;
     pub use super::ops::clamped_log::run as clamped_log;

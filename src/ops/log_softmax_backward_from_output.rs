@@ -36,8 +36,8 @@ const OP: &str = "log_softmax_backward_from_output";
 ///
 /// # Accuracy
 /// The bounds treat the given y as exact. They are in ULP of the largest of `dx_i`, `scale |dy_i|` and `scale e^(y_i)
-/// sum_j |dy_j|`. In this unit, an e^(y_i) below the smallest normal number of the type (for f16 and bf16, of f32) is
-/// replaced by this number.
+/// sum_j |dy_j|`. If e^(y_i) is below the smallest normal number of the type (for f16 and bf16, of f32), the ULP is
+/// taken with this number in place of e^(y_i).
 ///
 /// The bounds are 2.4 in f32, 0.51 in f16 and bf16, and 4 in f64. `docs/accuracy/softmax.md` derives the bounds for
 /// every row. The bound of f64 requires that max |dy| and scale max |dy| are not subnormal.

@@ -84,8 +84,8 @@ const OP: &str = "softmax_backward_from_output";
 ///
 /// # Accuracy
 /// The bounds treat the given y as exact, and hold for y from 0 to 1. They are in ULP of the larger of dx_i and scale
-/// y_i max |dy|. In this unit, a y_i below the smallest normal number of the type (for f16 and bf16, of f32) is
-/// replaced by this number.
+/// y_i max |dy|. If y_i is below the smallest normal number of the type (for f16 and bf16, of f32), the ULP is taken
+/// with this number in place of y_i.
 ///
 /// The bounds are 0.54 in f32, 0.51 in f16 and bf16, and 3.7 in f64. `docs/accuracy/softmax.md` derives the bounds for
 /// every row. The bound of f64 requires that max |dy| and scale max |dy| are not subnormal.

@@ -239,8 +239,7 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
             counts(comm.take())
         })
     }
-    // Total size of the descriptions of three tensors. A description is six numbers, and another one for each dimension
-    // of the tensor.
+    // Total size of the descriptions of three tensors. A description has six numbers and the length of each dimension.
     let places = 7 + 8 + 7;
     for ranks in [2, 4, 8] {
         // Count of the numbers that rank 0 sends: 2 + 1 for the replica, 8 / ranks for its shard, and 2 for its

@@ -28,7 +28,8 @@ fn apply<E: Element>(x: &[E], out: &mut [E], function: impl Function) -> Result<
     Ok(())
 }
 
-/// Compares the pair and f64 computations on every `step`-th f32. An odd step visits both signs and every exponent.
+/// Compares the results computed in float-float pairs with those computed in f64, on every `step`-th f32. An odd step
+/// visits both signs and every exponent.
 fn compare(name: &str, function: impl Function, levels: &[Level], step: usize) {
     const CHUNK: usize = 1 << 20;
     for &level in levels.iter().filter(|level| level.is_available()) {

@@ -90,8 +90,8 @@ struct Piece {
 // Replaces the NaN that conversions give by `NOT_A_NUMBER`, because results must have this NaN.
 template <class S>
 DEVICE u32 with_own_nan(u32 word) {
-    // max(x, -inf) is x, or -inf if x is NaN. Only the low bits of this maximum are taken: zeros for a NaN, which are
-    // the low bits of `NOT_A_NUMBER`.
+    // max(x, -inf) is x, or -inf if x is NaN. Only the low bits of this maximum are taken. The low bits of -inf are
+    // zeros, as are the low bits of `NOT_A_NUMBER`.
     const u32 LOW_BITS = (0x7fff ^ S::NOT_A_NUMBER) * 0x10001;
     return word ^ ((word ^ S::larger_number(word, S::INFINITE_WORD | S::SIGNS)) & LOW_BITS);
 }

@@ -185,7 +185,8 @@ struct BinRange {
     u32 through, padding; // Number of tokens up to the last bin
 };
 
-// Memory of a row that several blocks read. The first kernel writes the extremes, and clears `bins` and `listed`.
+// Workspace for a row whose logits are read by several blocks. The first kernel writes the extremes, and clears `bins`
+// and `listed`.
 struct SampleWork {
     u64 masses[MOST_RUNS]; // Masses of the kept tokens of a run that are not listed
     u64 totals[MOST_RUNS]; // Masses of all kept tokens of a run

@@ -1,4 +1,4 @@
-//! Sums of the tiles of a tiled sum. Lanes are added pairwise for up to sixteen tiles at once.
+//! First part of a tiled sum: the sum of each tile. The lanes of up to sixteen tiles are added pairwise at once.
 
 use super::{GROUP, SUM_LANES, TILE};
 use crate::simd::{ArrayVec, BLOCK, Isa, Kernel, map_array};

@@ -150,7 +150,7 @@ impl<E: Element> Row<E> {
         let exact = exact(self, kind);
         let mut units = self.units(kind);
         if kind == Kind::SoftmaxBackward {
-            // In the unit of error, a probability below the smallest normal number is replaced by that number.
+            // The unit of error is computed from the probability, or from the smallest normal number if that is larger.
             for ((unit, probability), exact) in units.iter_mut().zip(self.probabilities()).zip(&exact) {
                 let least = Self::least_probability();
                 if 0.0 < probability && probability < least {
