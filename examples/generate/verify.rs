@@ -71,8 +71,8 @@ fn penalised(sequence: &Sequence, logits: &[f32], config: &SamplerConfig) -> Vec
     penalised
 }
 
-/// Returns each token that followed an earlier occurrence of the last tokens, and would therefore extend a repetition.
-/// Each token comes with the largest number of last tokens that occurred before it.
+/// Returns each token with the length of the longest repetition that it would extend: the longest sequence of tokens
+/// that ends the text and also stands before an earlier occurrence of the token.
 fn prolonged(tokens: &[u32]) -> BTreeMap<u32, usize> {
     let mut longest = BTreeMap::new();
     for (i, token) in tokens.iter().enumerate() {

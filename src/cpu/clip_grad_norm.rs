@@ -153,8 +153,8 @@ fn scaled(value: f64, exponent: i32) -> f64 {
     value * power(exponent / 2) * power(exponent - exponent / 2)
 }
 
-/// Factor by which elements are multiplied. If the factor is too small for one f64, it is the product of `factor` and
-/// `powers`.
+/// Number by which elements are multiplied: `factor`, or the product of `factor` and both `powers` if one f64 cannot
+/// represent a number that small.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     factor: f64,

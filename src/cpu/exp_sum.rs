@@ -47,7 +47,7 @@ impl RescaleExponent {
         /// 1.
         const ASIDE: f64 = 1.0 / (1 << 20) as f64;
         let steps = (max - second) * std::f64::consts::LOG2_E - ASIDE;
-        // The limit is 2^126, because this power keeps all bits of even the smallest nonzero exponentials.
+        // The limit is 126, because a factor of 2^126 already makes the smallest nonzero exponentials normal numbers.
         RescaleExponent(steps.clamp(0.0, 126.0) as u32)
     }
 

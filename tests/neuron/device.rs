@@ -271,7 +271,8 @@ fn what_keeps_a_device_from_being_opened_is_said() {
     let broken = opened(&[("EVENKEEL_LIBNRT", ""), ("LD_LIBRARY_PATH", folder.path().to_str().unwrap())]);
     assert!(
         broken.starts_with("FallBack: the Neuron runtime can't be loaded: ") && broken.contains("too short"),
-        "`libnrt.so.1` that is not a library: expected a fallback because the file is too short, got: {broken}"
+        "a file `libnrt.so.1` with the text `no library`: the reason for the fallback must contain `too short`, got: \
+         {broken}"
     );
     let lacking = opened(&[("EVENKEEL_LIBNRT", library(Kind::Lacking).to_str().unwrap())]);
     assert!(

@@ -256,8 +256,9 @@ struct BlockRow {
         }
     }
 
-    // Loads a later row into the cache, up to the length that a block holds in registers. If each block has one row and
-    // a multiprocessor runs `THREADS` threads at a time, a block starts on the later row about when this block is done.
+    // Loads a later row into the cache, up to the length that a block holds in registers. The row is chosen so that
+    // another block reads it at about the time when this block ends, if each block has one row and a multiprocessor
+    // runs `THREADS` threads at a time.
     template <u32 THREADS>
     DEVICE void prefetch_later(u64 rows, u64 index) const {
 #ifdef __CUDACC__

@@ -337,9 +337,10 @@ DEVICE Pair larger(const Pair& sum, const Pair& other) {
     return is_larger ? other : sum;
 }
 
-// The exponentials below are computed 2^64 times too large and then scaled down, as in `SoftmaxExp::power`. Very low
-// logits are raised to a limit, 104 or more below the maximum. At the limit, the exponential is less than 0.98 times
-// half of the smallest f32 and thus rounds to 0. So masked scores need no test.
+// The exponentials below are computed 2^64 times too large and then scaled down, as in `SoftmaxExp::power`. Lower
+// logits are replaced by a limit. The limit is at least 104 below the maximum, so its exponential is less than 0.98
+// times half of the smallest f32 and rounds to 0. Masked scores are -inf, so their exponentials become 0 without a
+// test.
 const float SCALED_DOWN = 1.0f / 4294967296.0f / 4294967296.0f;
 
 // Exponentials of scores whose products with the scale are exact.

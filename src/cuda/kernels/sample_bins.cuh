@@ -16,7 +16,8 @@ struct Bins {
     double size;
 
     DEVICE Bins(float top, float bottom, double inverse) : top(top) {
-        // The mass of a token more than `reach` below the largest logit is 0, so one bin suffices for all such tokens.
+        // A token whose logit is more than `reach` below the largest logit has no mass, so one bin suffices for all
+        // such tokens.
         const double span = (double)top - (double)bottom, reach = 32.0 / inverse;
         size = (span < reach ? span : reach) / (double)(BINS - 2);
         per_unit = size > 1e-30 ? (float)(1.0 / size) : 1e30f;

@@ -242,7 +242,7 @@ struct HeldGradients {
         f(words);
     }
 
-    // Writes the sum of each tile's terms to shared memory. The order of a tiled sum fixes the lane of each element.
+    // Writes the sum of each tile's terms to shared memory. A tiled sum prescribes in which lane each element is added.
     DEVICE void sum_tiles(double* tiles) const {
         const u32 LANES = 64 / At::GROUP;
         const Bits* const dy = this->own(a.dy);

@@ -137,7 +137,8 @@ pub fn logprobs_into<E: DeviceElement>(
     Ok(())
 }
 
-/// Returns the number of most probable tokens in each row of a list of log-probabilities.
+/// Returns how many of the most probable tokens each row of a list has. A list of `len` log-probabilities has `len /
+/// rows` for each row: one for the drawn token, and the others for the most probable tokens.
 fn top_of(len: usize, rows: usize) -> Result<usize> {
     if len == 0 && rows == 0 {
         return Ok(0);

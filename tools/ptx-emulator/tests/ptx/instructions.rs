@@ -207,8 +207,7 @@ fn approximations_are_within_their_bounds_and_not_exact() {
 
 #[test]
 fn shuffles_votes_and_reductions() {
-    // Each of 32 lanes shifts the value that it received left by twice the lane's number. The lane adds the shifted
-    // value to the output's first element.
+    // Each of 32 lanes multiplies the received value by 4^lane, and adds the product to the output's first element.
     let sums = |instruction: &str| {
         let statements = format!(
             "mov.u32 %r2, %laneid;\n{instruction}\ncvt.u64.u32 %rd5, %r3;\nmul.wide.u32 %rd6, %r2, 2;\n\
