@@ -1,11 +1,11 @@
 //! Steps of [`AdamW`] on a device, bit-identical to those of [`train::Optimizer`](crate::train::Optimizer).
 //!
-//! A step is a call of [`begin`], and then a call of [`step`] for each parameter. The host does not wait, so it does not
-//! know whether a gradient is finite. On the CPU, a NaN or an infinity in a gradient is an error, and the step changes
-//! nothing. Here, [`begin`] takes the norm of all gradients, which [`clip_grad_norm`](super::clip_grad_norm()) writes to
-//! device memory. If the norm is not finite, neither is a gradient. The step then changes nothing, and
-//! [`Progress::counts`] reports it as skipped. Without a norm, a gradient that is not finite makes its weights and their
-//! state NaN or infinite.
+//! A step is a call of [`begin`], and then a call of [`step`] for each parameter. The host does not wait, so it does
+//! not know whether a gradient is finite. On the CPU, a NaN or an infinity in a gradient is an error, and the step
+//! changes nothing. Here, [`begin`] takes the norm of all gradients, which [`clip_grad_norm`](super::clip_grad_norm())
+//! writes to device memory, without a wait if it does not reject gradients (`error_if_nonfinite(false)`). If the norm
+//! is not finite, neither is a gradient. The step then changes nothing, and [`Progress::counts`] reports it as skipped.
+//! Without a norm, a gradient that is not finite makes its weights and their state NaN or infinite.
 //!
 //! A CUDA graph can capture both functions. If it captures only the calls of [`step`], the caller may begin each step
 //! with another learning rate before it replays the graph.
@@ -22,7 +22,7 @@
 //! let mut norm = stream.alloc_zeros::<f64>(1)?;
 //! for _ in 0..100 {
 //!     let mut gradient = stream.clone_htod(&[0.5f32, -0.5])?;
-//!     let clip = ClipGradNorm::new(1.0);
+//!     let clip = ClipGradNorm::new(1.0).error_if_nonfinite(false);
 //!     cuda::clip_grad_norm(&stream, &mut [gradient.as_view_mut().into()], norm.as_view_mut(), &clip)?;
 //!     begin(&stream, &mut progress, &AdamW::default(), Some(norm.as_view()))?;
 //!     let parameter = Parameter {

@@ -33,7 +33,8 @@ pub struct Launch {
     /// Number of threads in a block.
     pub threads: u32,
     /// Number of bytes of dynamic shared memory that a block can use. With less, even with none, the kernel computes
-    /// the same bits, but may read rows from global memory again.
+    /// the same bits, but may read rows from global memory again. The number may exceed what the device has in addition
+    /// to the kernel's own shared memory; a launch must then use less.
     pub shared: u32,
 }
 

@@ -85,7 +85,9 @@ pub(super) fn launches(
     (rows, cols): (usize, usize),
 ) -> Result<Vec<(Launch, Arguments)>> {
     let op = norm.op;
-    let of_rows = plan(op, &KERNELS, dtype, (rows, cols), [x, dy, dx], &[weight])?;
+    // The kernels that hold a row in registers may read dy again after they have written a part of dx.
+    let kernels = if dx == dy { Kernels { threads: [0, KERNELS.threads[1]], ..KERNELS } } else { KERNELS };
+    let of_rows = plan(op, &kernels, dtype, (rows, cols), [x, dy, dx], &[weight])?;
     let ((weight, weight_type), (dweight, dweight_type), (dbias, dbias_type)) =
         (given(op, weight)?, given(op, columns.dweight)?, given(op, columns.dbias)?);
     let has_columns = columns.dweight.is_some() || columns.dbias.is_some();

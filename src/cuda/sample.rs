@@ -156,10 +156,6 @@ fn draw<E: DeviceElement>(
     };
     let adjust =
         adjusted.as_ref().map(|(to, _)| adjust([logits, requests, *to], E::DTYPE, (rows, cols))).transpose()?;
-    if let Some((launch, arguments)) = adjust.flatten() {
-        // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.
-        unsafe { device::run(stream, &launch, &arguments)? };
-    }
     workspace::with(stream, |workspace| {
         let kept_words = if logprobs.is_some() { rows * KEPT_WORDS } else { 0 };
         let words = workspace.words(OP, kept_words + workspace_len(dtype, (rows, cols)))?;
@@ -169,6 +165,10 @@ fn draw<E: DeviceElement>(
             Some(((to, _), top)) => launch_logprobs([from, requests, out, kept, *to], dtype, (rows, cols), *top)?,
             None => None,
         };
+        if let Some((launch, arguments)) = adjust.flatten() {
+            // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.
+            unsafe { device::run(stream, &launch, &arguments)? };
+        }
         for (launch, arguments) in draws {
             // SAFETY: the views and the workspace have the lengths that the kernels access, and are used on this
             // stream.
@@ -277,7 +277,7 @@ fn bytes(dtype: DType) -> usize {
 /// not begin at a multiple of 16 bytes may take one step more than others.
 fn steps(dtype: DType, cols: usize) -> usize {
     let of_piece = 16 / bytes(dtype);
-    (cols + of_piece - 1).div_ceil(32 * of_piece)
+    cols.saturating_add(of_piece - 1).div_ceil(32 * of_piece)
 }
 
 /// Returns the number of blocks that read a row. There are enough blocks to keep the device busy, and enough that no

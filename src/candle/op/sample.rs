@@ -60,7 +60,7 @@ fn on_device<'a>(
     steps: &[impl Copy + Into<Step<'a>>],
 ) -> Result<Option<Vec<Typed<Sampled>>>> {
     let Some(&cols) = logits.dims().last().filter(|_| supports(logits)) else { return Ok(None) };
-    if logits.elem_count() != steps.len() * cols {
+    if Some(logits.elem_count()) != steps.len().checked_mul(cols) {
         return Ok(None);
     }
     let steps: Vec<Step<'a>> = steps.iter().map(|step| (*step).into()).collect();

@@ -2,6 +2,7 @@
 
 use super::{Logprob, OP, Outcome, Request, sample_logprobs_into};
 use crate::cuda::device;
+use crate::cuda::guards::refuse_capture;
 use crate::cuda::rows::{DeviceElement, Rows};
 use crate::error::{Error, Result};
 use crate::sampler::{Sampled, Sampler, Step};
@@ -42,6 +43,9 @@ pub fn sample_rows<E: DeviceElement>(
     super::one_for_each("steps", steps.len(), logits.rows)?;
     Plan::new(sampler, steps, logits.cols)?.run(stream, logits)
 }
+
+/// Maximum length of a list of tokens. Kernels add the lengths of two lists in 32 bits.
+const MOST_TOKENS: usize = 1 << 30;
 
 /// Requests of all rows, with their lists of tokens in the host's memory.
 pub(crate) struct Plan {
@@ -93,6 +97,12 @@ impl Plan {
             } else {
                 (prompt, output) = (&[], &[]);
             }
+            for (argument, list) in [("prompt", prompt), ("output", output)] {
+                if list.len() > MOST_TOKENS {
+                    let (value, expected) = (format!("{} tokens", list.len()), format!("at most {MOST_TOKENS} tokens"));
+                    return Err(Error::invalid_in_row(OP, argument, row, value, expected));
+                }
+            }
             plan.has_history |= !(prompt.is_empty() && output.is_empty());
             plan.requests.push(request);
             let places = [allowed, prompt, output].map(|list| {
@@ -116,6 +126,7 @@ impl Plan {
             return Ok(Vec::new());
         }
         let _caller = device::CallerContext::save();
+        refuse_capture(OP, stream, "steps are copied and tokens are read")?;
         // One more word, because a device allocates no empty list.
         self.words.push(0);
         let words = device::check(stream.clone_htod(&self.words))?;
