@@ -118,8 +118,8 @@ impl Request {
     }
 
     /// Sets the device address of a counter. The kernels that draw add the counter to the index of the draw; the sum
-    /// may wrap. If a CUDA graph captures the sampling and then [`advance`], each replay draws with different random
-    /// numbers.
+    /// may wrap. If a CUDA graph captures the sampling and then [`advance`](super::advance), each replay draws with
+    /// different random numbers.
     ///
     /// # Safety
     /// Whenever a kernel reads the request, `address` must be the device address of an initialised and aligned `u64`.
