@@ -91,8 +91,8 @@ impl ShardStats {
         Row::known(self.max, self.nan)
     }
 
-    /// Sets the maximum of a shard's logits to that of the complete row. If f32 cannot represent all logits of the
-    /// complete row, widens the shard's logits to f64. `self` holds the statistics of the complete row.
+    /// Replaces the maximum of a shard's logits by the complete row's maximum. If f32 cannot represent all logits of
+    /// the complete row, widens the shard's logits to f64. `self` holds the statistics of the complete row.
     #[inline(always)]
     pub fn within<'b, I: Isa>(&self, isa: I, part: Live<'b>, buffers: &'b mut Buffers) -> Live<'b> {
         part.within(isa, self.max, self.exact, buffers)

@@ -13,8 +13,8 @@ const MOST_BLOCKS: usize = 1 << 13;
 const ROWS_OF_BLOCK: usize = 4;
 /// Number of blocks that keep a device busy. If there are fewer rows, each row has its own block.
 const ENOUGH_BLOCKS: usize = 1 << 11;
-/// The same for blocks of more than 256 threads that read rows of any length. Such a block prefetches its next row, so
-/// it should have several rows.
+/// Number of blocks that keep a device busy if blocks have more than 256 threads and read rows of any length. Such a
+/// block prefetches its next row, so it should have several rows.
 const ENOUGH_LARGE_BLOCKS: usize = 1 << 9;
 /// Maximum number of columns. Kernels index columns in 32 bits and may step past the end of a row.
 const MOST_COLS: usize = 1 << 30;

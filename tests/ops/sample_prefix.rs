@@ -22,8 +22,8 @@ fn kept<E: Bits>(logits: &[E], config: SamplerConfig) -> Vec<u32> {
     config.validate().unwrap().distribution(logits, None, Draw::default()).unwrap().tokens().to_vec()
 }
 
-/// Checks that of two adjacent f32 logits, the smaller one never has the larger mass. If it had, top-p would keep all
-/// three tokens of this row. It keeps two tokens if the same logits are f64.
+/// Checks that the smaller of two adjacent f32 logits has no larger mass than the other. With a larger mass, top-p
+/// would keep all three tokens of this row instead of two.
 #[test]
 fn a_larger_logit_is_not_passed_over() {
     let logits = [8.451358f32, 0.0036263466, 0.0036263464];

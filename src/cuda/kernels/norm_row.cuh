@@ -14,7 +14,7 @@ struct StoredRow {
     const uint4* copied;
     u32 count;
 
-    // Creates a row of which no part is copied.
+    // Creates a row that is read from global memory until `copy` is called.
     DEVICE StoredRow(const Bits* row, u32 cols) : row(row), cols(cols), copied(dynamic_shared), count(0) {}
 
     // Returns the number of granules of a copy of the whole row. The last one is behind the row, because the loads of a
@@ -166,9 +166,9 @@ struct RowSums {
     double lanes[N][64];
 };
 
-// Computes `N` tiled sums over a row. Every thread gets the results. `add` receives the first column of a piece, an index
-// in the piece, and `N` sums for each of the `PART` elements from this index on. It adds the elements' terms to these
-// sums. A small `PART` saves registers, but the pieces are read more often.
+// Computes `N` tiled sums over a row. Every thread gets the results. `add` receives the first column of a piece, an
+// index in the piece, and `N` sums for each of the `PART` elements from this index on. It adds the elements' terms to
+// these sums. A small `PART` saves registers, but the pieces are read more often.
 template <class S, u32 PART, u32 N, class Add>
 DEVICE void sum_row(u32 cols, RowSums<N>& shared, double (&sums)[N], Add add) {
     typedef Places<S, Vectors, WARP> At;
@@ -209,7 +209,7 @@ DEVICE void sum_row(u32 cols, RowSums<N>& shared, double (&sums)[N], Add add) {
             }
         }
         __syncthreads();
-        // The same thread adds all tiles of a lane, so their order is fixed.
+        // One thread adds all tiles of a lane, in the order of the tiles.
         for (u32 lane = threadIdx.x; lane < 64; lane += blockDim.x) {
             for (u32 n = 0; n < N; n++) {
                 double sum = start == 0 ? 0.0 : shared.lanes[n][lane];

@@ -119,21 +119,25 @@ impl<E: Number> Ready<E> for Drawing {
     }
 }
 
+/// Forms of the calls. Only log-probabilities have the last form.
+const WAYS: [&str; 9] = [
+    "top_k 50, top_p 0.9",
+    "temperature",
+    "top_p 0.95",
+    "greedy",
+    "as llama.cpp",
+    "as Hugging Face",
+    "penalties",
+    "allowed tokens",
+    "of unchanged logits",
+];
+
 impl Op for Sample {
     const NAME: &'static str = "sample";
     const READ: &'static [Extent] = &[Extent::Whole];
     const WRITTEN: &'static [Extent] = &[];
     const IS_OF_ROWS: bool = false;
-    const WAYS: &'static [&'static str] = &[
-        "top_k 50, top_p 0.9",
-        "temperature",
-        "top_p 0.95",
-        "greedy",
-        "as llama.cpp",
-        "as Hugging Face",
-        "penalties",
-        "allowed tokens",
-    ];
+    const WAYS: &'static [&'static str] = WAYS.split_at(WAYS.len() - 1).0;
 
     fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
         on_cpu(shape, way, read, false)
@@ -149,17 +153,7 @@ impl Op for SampleLogprobs {
     const READ: &'static [Extent] = Sample::READ;
     const WRITTEN: &'static [Extent] = Sample::WRITTEN;
     const IS_OF_ROWS: bool = Sample::IS_OF_ROWS;
-    const WAYS: &'static [&'static str] = &[
-        "top_k 50, top_p 0.9",
-        "temperature",
-        "top_p 0.95",
-        "greedy",
-        "as llama.cpp",
-        "as Hugging Face",
-        "penalties",
-        "allowed tokens",
-        "of unchanged logits",
-    ];
+    const WAYS: &'static [&'static str] = &WAYS;
 
     fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
         on_cpu(shape, way, read, true)

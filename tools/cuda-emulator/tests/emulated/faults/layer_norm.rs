@@ -52,8 +52,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "no barrier before tiles are added",
         "norm_row.cuh",
-        "        __syncthreads();\n        // The same thread",
-        "        // The same thread",
+        "        __syncthreads();\n        // One thread",
+        "        // One thread",
     ),
     fault(
         "no barrier before lanes are added",
