@@ -367,17 +367,17 @@ fn each_part<I: Isa, E: Element>(
     (narrow, wide, scratch): (&mut narrow::Buffers, &mut wide::Buffers, &mut Scratch),
     mut each: impl FnMut(usize, usize, BlockResult<'_>),
 ) {
-    let in_f32 = !E::IS_F64;
-    if in_f32 {
+    // The constant stands in each condition, because rustc then compiles no f32 kernel for f64.
+    if !E::IS_F64 {
         narrow.start(isa, call, rows.clone());
     }
     for block in blocks {
-        if in_f32 {
+        if !E::IS_F64 {
             let rows = rows.clone();
             isa.outline(narrow::Block { call, rows, first: block * KEYS, buffers: narrow, scratch });
         }
         for (i, row) in rows.clone().enumerate() {
-            let part = if in_f32 { narrow.part(isa, i, call.v.shape()[3]) } else { None };
+            let part = if E::IS_F64 { None } else { narrow.part(isa, i, call.v.shape()[3]) };
             let part = match part {
                 Some(part) => part,
                 None => isa.outline(wide::Block { call, row, first: block * KEYS, buffers: wide, scratch }),

@@ -32,7 +32,7 @@ pub fn inspect<E: Element>(x: &[E]) -> Result<Stats> {
     }
     let unit = if E::IS_F64 { unit_for(max_abs) } else { 1.0 };
     let deviations = |mean, low| pass(x, Deviations::<false> { unit, mean, low }).map(|(sum, ())| sum);
-    let mean = if unit == 1.0 { sum } else { deviations(0.0, 0.0)? } / n;
+    let mean = if !E::IS_F64 || unit == 1.0 { sum } else { deviations(0.0, 0.0)? } / n;
     // The mean of a type narrower than f64 is nearly exact. An f64 mean is corrected by the average deviation of the
     // elements from this mean.
     let low = if E::IS_F64 { deviations(mean, 0.0)? / n } else { 0.0 };

@@ -3,7 +3,7 @@
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
 use super::moments::Moments;
 use super::scratch::Scratch;
-use crate::element::Element;
+use crate::element::{DType, Element};
 use crate::simd::{Isa, PrefetchRow, Span, Written};
 use std::ops::Range;
 
@@ -13,6 +13,9 @@ pub struct L2Normalize {
 }
 
 impl<E: Element> LaneKernel<E> for L2Normalize {
+    // AVX-512 gains at most 6 % for f16.
+    const GAINS_FROM_AVX512: bool = !matches!(E::DTYPE, DType::F16);
+
     #[inline(always)]
     fn lanes<'w, I: Isa>(
         &self,

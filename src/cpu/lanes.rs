@@ -12,6 +12,9 @@ use std::ops::Range;
 
 /// Kernel for the lanes of a tensor.
 pub trait LaneKernel<E: Element>: Copy + Send + Sync {
+    /// [`Kernel::GAINS_FROM_AVX512`] of the kernel that computes all lanes.
+    const GAINS_FROM_AVX512: bool = true;
+
     /// Writes the lanes with the indices `which`, each `len` long. The first row of `io` is the first of these lanes.
     /// Must be `#[inline(always)]`, like everything it calls.
     fn lanes<'w, I: Isa>(
@@ -285,6 +288,7 @@ impl<'w, E: Element, K: LaneKernel<E>> Kernel
     for (K, Range<usize>, &mut RowIo<'_, 'w, E>, usize, &mut Scratch, &mut GuardCounts)
 {
     type Out = Written<'w>;
+    const GAINS_FROM_AVX512: bool = K::GAINS_FROM_AVX512;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written<'w> {

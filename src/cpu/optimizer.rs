@@ -80,6 +80,8 @@ fn split<S>(slice: &mut [S], at: usize) -> (&mut [S], &mut [S]) {
 
 impl<S: Element, P: Element> Work for Step<'_, S, P> {
     type Out = ();
+    // AVX-512 gains at most 5 % for states in f32.
+    const GAINS_FROM_AVX512: bool = S::IS_F64;
 
     fn rows(&self) -> usize {
         self.count().div_ceil(CHUNK)
@@ -194,6 +196,7 @@ pub struct AdamW {
 
 impl<S: Element> Kernel for Update<'_, AdamW, S> {
     type Out = ();
+    const GAINS_FROM_AVX512: bool = S::IS_F64;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -253,6 +256,7 @@ pub struct Descent {
 
 impl<S: Element> Kernel for Update<'_, Descent, S> {
     type Out = ();
+    const GAINS_FROM_AVX512: bool = S::IS_F64;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -279,6 +283,7 @@ pub struct Momentum {
 
 impl<S: Element> Kernel for Update<'_, Momentum, S> {
     type Out = ();
+    const GAINS_FROM_AVX512: bool = S::IS_F64;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {

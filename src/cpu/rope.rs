@@ -42,6 +42,9 @@ pub struct Rope<'a> {
 }
 
 impl<E: Element> LaneKernel<E> for Rope<'_> {
+    // AVX2 is up to 20 % faster for f64.
+    const GAINS_FROM_AVX512: bool = !E::IS_F64;
+
     #[inline(always)]
     fn lanes<'w, I: Isa>(
         &self,

@@ -1,6 +1,6 @@
 //! AVX-512 (F, VL, BW, DQ): sixteen f32 in one register, sixteen f64 in two.
 
-use super::avx2::reduce;
+use super::avx2::{Avx2, reduce};
 use super::block::{Float, Isa, MaskBits, Select};
 use super::features::{detected, with_avx512};
 use super::level::{Kernel, Token, not_inlined};
@@ -9,14 +9,14 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
 
-/// Token that proves that the CPU has this module's instructions.
+/// Token that proves that the CPU has this module's instructions, and those of AVX2.
 #[derive(Clone, Copy)]
-pub struct Avx512(());
+pub struct Avx512(Avx2);
 
 impl Avx512 {
     /// Returns the token if this CPU and operating system support the instructions.
     pub fn detect() -> Option<Self> {
-        with_avx512!(detected).then_some(Avx512(()))
+        Avx2::detect().filter(|_| with_avx512!(detected)).map(Avx512)
     }
 }
 
@@ -239,8 +239,12 @@ unsafe impl Isa for Avx512 {
 
     #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
-        // SAFETY: the token proves the CPU's features.
-        unsafe { not_inlined(K::run_avx512)(kernel, self) }
+        if K::GAINS_FROM_AVX512 {
+            // SAFETY: the token proves the CPU's features.
+            unsafe { not_inlined(K::run_avx512)(kernel, self) }
+        } else {
+            self.0.outline(kernel)
+        }
     }
     #[inline(always)]
     fn token(self) -> Token {

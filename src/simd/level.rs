@@ -156,6 +156,9 @@ pub(crate) fn put_forced(forced: Option<Token>) {
 /// unit of the kernel's module. The kernels of different modules can then be compiled in parallel.
 pub trait Kernel: Sized {
     type Out;
+    /// Whether the kernel is also compiled for AVX-512. Otherwise, CPUs with AVX-512 run the code for AVX2. It is false
+    /// for kernels that AVX-512 makes hardly faster, because it takes compile time and code size.
+    const GAINS_FROM_AVX512: bool = true;
 
     /// Runs the kernel. Must be `#[inline(always)]`, like everything it calls: code that is not inlined is compiled
     /// without the vector instructions.

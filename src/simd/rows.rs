@@ -11,6 +11,8 @@ use crate::error::Result;
 pub trait Work: Sized + Send {
     /// Value returned in addition to the data written.
     type Out: Copy + Send;
+    /// [`Kernel::GAINS_FROM_AVX512`] of the kernel that computes all rows.
+    const GAINS_FROM_AVX512: bool = true;
     /// Returns the number of rows.
     fn rows(&self) -> usize;
     /// Returns the number of elements in a row, as a measure of its cost.
@@ -36,6 +38,8 @@ pub fn run<W: Work>(work: W) -> Result<W::Out> {
 /// Kernel that computes all rows. The tuple makes rustc put the kernel's code into the codegen unit of `W`'s module.
 impl<W: Work> Kernel for (W,) {
     type Out = W::Out;
+    const GAINS_FROM_AVX512: bool = W::GAINS_FROM_AVX512;
+
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> W::Out {
         self.0.run(isa)

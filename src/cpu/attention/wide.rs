@@ -59,6 +59,8 @@ pub struct Block<'c, 'b, E> {
 
 impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
     type Out = BlockResult<'b>;
+    // Types narrower than f64 rarely need this kernel.
+    const GAINS_FROM_AVX512: bool = E::IS_F64;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> BlockResult<'b> {
