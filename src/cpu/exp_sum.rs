@@ -177,7 +177,7 @@ impl ExpSum {
         if leaves_digits(others, row_len) {
             return units_to_f64(others, row_len);
         }
-        // `others` is too small to contain a term of 1, so only `one` is 1. The row is therefore max-dominated.
+        // `others` is too small to contain a term of 1, so the row has only one such term, and is max-dominated.
         self.rest(row_len)
     }
 

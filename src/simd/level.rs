@@ -25,7 +25,7 @@ pub enum Level {
     Portable,
     /// AVX2 with FMA and F16C.
     Avx2,
-    /// AVX-512 F, VL, BW and DQ.
+    /// AVX-512 F, VL, BW and DQ. Kernels that it hardly speeds up run their code for AVX2.
     Avx512,
 }
 

@@ -56,7 +56,7 @@ fn calls_keep_the_callers_context() {
         keeps_context("device", || cuda::device(0)).expect("the stand-in for the CUDA driver must have a device");
     keeps_context("device", || cuda::device(7)).expect_err("the stand-in for the CUDA driver must not have a device 7");
     let stream = context.default_stream();
-    let zeros = || stream.alloc_zeros::<f32>(8).expect("device memory must be allocated");
+    let zeros = || stream.alloc_zeros::<f32>(8).expect("the allocation of device memory must succeed");
     let (a, b, mut c, mut d) = (zeros(), zeros(), zeros(), zeros());
     let columns = || stream.alloc_zeros::<f32>(4).expect("device memory must be allocated");
     let (weight, mut dweight) = (columns(), columns());

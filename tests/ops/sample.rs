@@ -477,7 +477,7 @@ fn chi_square_limit(cells: usize) -> f64 {
     k * (1.0 - 2.0 / (9.0 * k) + 6.0 * (2.0 / (9.0 * k)).sqrt()).powi(3)
 }
 
-/// Checks that draws follow the probabilities if any one of seed, row and draw varies.
+/// Checks that the drawn tokens follow the probabilities if only the seed varies, only the row, or only the draw.
 #[test]
 fn draws_follow_the_probabilities() {
     const DRAWS: u64 = 200_000;

@@ -45,11 +45,11 @@ pub struct Search {
     places: Vec<Place>,
     /// Whether the prefix consists of all tokens, because their total does not reach the bound.
     is_all: bool,
-    /// Last tie of this rank that is in the prefix, if there is one. A tie is a token with the same logit as the
-    /// prefix's last token.
+    /// Token at which the prefix cuts the ties of this rank: the tokens with the same logit as the prefix's last token.
+    /// `None` if the prefix contains no tie of this rank.
     ///
-    /// If the highest index comes first, the prefix contains the ties from this token on. Otherwise it contains the
-    /// ties up to this token.
+    /// If the highest index comes first, the prefix contains the ties with this index and above. Otherwise it contains
+    /// the ties with this index and below.
     last: Option<u32>,
 }
 

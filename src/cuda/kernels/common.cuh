@@ -295,8 +295,8 @@ DEVICE constexpr u32 length_of(const float (&)[N]) { return N; }
 template <class S, template <class> class By, u32 WARPS>
 struct Places {
     static const u32 COUNT = By<S>::COUNT;
-    // `GROUP` is the number of threads per tile, `PIECES` the number of pieces that a thread has of a tile, and `TILES`
-    // the number of tiles that a block of `WARPS` warps processes at a time.
+    // `GROUP` is the number of threads per tile. `PIECES` is the number of a tile's pieces that each thread holds.
+    // `TILES` is the number of tiles that a block of `WARPS` warps processes at a time.
     static const u32 GROUP = COUNT == 1 ? 32 : 64 / COUNT;
     static const u32 PIECES = 256 / (GROUP * COUNT);
     static const u32 TILES = WARPS * WARP / GROUP;

@@ -2,9 +2,9 @@
 #pragma once
 #include "norm.cuh"
 
-// Limits for the weights' magnitudes. Within these limits, rows may be computed in f32. For f32 rows, a nonzero product
-// with a normalised value of at least 2^-90 is then at least 2^-115. If its low part is subnormal, the product is off by
-// a relative 2^-35.
+// Limits for the weights' magnitudes. If all weights are within these limits, rows may be computed in f32. In an f32
+// row, the product of a nonzero weight and a normalised value of at least 2^-90 is at least 2^-115. A subnormal low part
+// then changes the product by at most a relative 2^-35.
 const float LEAST_F32_WEIGHT = 0x1p-25f, LARGEST_F32_WEIGHT = 0x1p60f, LARGEST_WEIGHT = 256.0f;
 
 // Checks whether the weights' magnitudes allow f32. A barrier must follow.

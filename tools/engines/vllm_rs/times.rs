@@ -40,7 +40,7 @@ fn main() {
         let mut runner = ModelRunner::with_seed(7);
         runner.llg_factory = Some(Arc::new(ParserFactory(allowed)));
         let sequences: Vec<Sequence> = (0..ROWS).map(|id| request(id, &params)).collect();
-        // The unchanged engine takes the parameters for later steps from the prefill.
+        // Runs a prefill first, because the engine without Evenkeel uses the prefill's parameters in later steps.
         let batch: Vec<&Sequence> = sequences.iter().collect();
         runner.sample(&logits, Seqs::SeqRefs(&batch), true).unwrap();
         let step = move || {

@@ -100,7 +100,7 @@ impl<E: Number> Ready<E> for Step<E> {
 
 impl Op for AdamW {
     const NAME: &'static str = "adamw";
-    // The op works in place, so the results are first filled with the input.
+    // The op works in place, so `fill` copies the operands to the memory of the results before the call.
     const READ: &'static [Extent] = &[Extent::Whole];
     const WRITTEN: &'static [Extent] = &[Extent::Whole];
     const IS_OF_ROWS: bool = false;
