@@ -255,7 +255,8 @@ impl<I: Isa> WeightExp<I> {
         let z = z.max(isa.f64(-WEIGHTLESS));
         let j = isa.narrow(z).mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
         let n = j - isa.f32(SHIFTER);
-        // The remainder is rounded once, from f64. Adding two rounded f32 instead would not preserve the order.
+        // The remainder is rounded once, from f64. If it were the sum of two rounded f32, a larger
+        // input could give a smaller result.
         let r = isa.narrow(isa.widen(n).mul_add(isa.f64(-STEP), z)) + isa.lookup(self.low, j.to_bits());
         let (t, s) = parts_of(isa, self.table, j, r, &MONOTONE_POLY);
         t.mul_add(s, s)

@@ -70,7 +70,7 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         self.far
     }
 
-    /// Returns the span with its `far` flag set to `far`, which is the flag of another span of the same data.
+    /// Returns the span with the given `far` flag. The caller takes the flag from another span of the same data.
     #[inline(always)]
     pub fn with_far(self, far: bool) -> Self {
         Span { far, ..self }

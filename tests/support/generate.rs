@@ -41,7 +41,7 @@ pub fn lengths() -> impl Iterator<Item = usize> {
 }
 
 /// Row lengths below and above 2^18, the limit above which the fixed-point sum uses a finer unit. [`lengths`] does not
-/// return them, because references of such long rows are slow.
+/// return them, because computing reference results of such long rows is slow.
 pub const LONG_LENGTHS: [usize; 2] = [131_072, 262_145];
 
 /// Returns a proptest configuration with `count` cases and a printed seed. Tests with this configuration write no
