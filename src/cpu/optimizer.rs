@@ -80,8 +80,6 @@ fn split<S>(slice: &mut [S], at: usize) -> (&mut [S], &mut [S]) {
 
 impl<S: Element, P: Element> Work for Step<'_, S, P> {
     type Out = ();
-    // AVX-512 gains at most 5 % for states in f32.
-    const GAINS_FROM_AVX512: bool = S::IS_F64;
 
     fn rows(&self) -> usize {
         self.count().div_ceil(CHUNK)
@@ -196,7 +194,6 @@ pub struct AdamW {
 
 impl<S: Element> Kernel for Update<'_, AdamW, S> {
     type Out = ();
-    const GAINS_FROM_AVX512: bool = S::IS_F64;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -256,7 +253,6 @@ pub struct Descent {
 
 impl<S: Element> Kernel for Update<'_, Descent, S> {
     type Out = ();
-    const GAINS_FROM_AVX512: bool = S::IS_F64;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -283,7 +279,6 @@ pub struct Momentum {
 
 impl<S: Element> Kernel for Update<'_, Momentum, S> {
     type Out = ();
-    const GAINS_FROM_AVX512: bool = S::IS_F64;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {

@@ -66,9 +66,6 @@ pub struct OutputBackward<'m, E> {
 }
 
 impl<E: Element> LaneKernel<E> for OutputBackward<'_, E> {
-    // AVX-512 gains at most 9 % for 16-bit types.
-    const GAINS_FROM_AVX512: bool = E::IS_F32 || E::IS_F64;
-
     #[inline(always)]
     fn lanes<'w, I: Isa>(
         &self,

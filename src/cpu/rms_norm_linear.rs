@@ -114,8 +114,6 @@ struct Normalise<'a, 'o, E> {
 
 impl<E: Element> Work for Normalise<'_, '_, E> {
     type Out = GuardCounts;
-    // The products of the normalised rows take far more time.
-    const GAINS_FROM_AVX512: bool = false;
 
     fn rows(&self) -> usize {
         self.exponents.len()

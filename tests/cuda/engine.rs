@@ -58,7 +58,7 @@ fn calls_keep_the_callers_context() {
     let stream = context.default_stream();
     let zeros = || stream.alloc_zeros::<f32>(8).expect("the allocation of device memory must succeed");
     let (a, b, mut c, mut d) = (zeros(), zeros(), zeros(), zeros());
-    let columns = || stream.alloc_zeros::<f32>(4).expect("device memory must be allocated");
+    let columns = || stream.alloc_zeros::<f32>(4).expect("the allocation of device memory must succeed");
     let (weight, mut dweight) = (columns(), columns());
     let table =
         evenkeel::RopeTable::new(&[0, 1], 4, &Rope::default()).expect("the options of the rope table must be valid");
@@ -103,11 +103,11 @@ fn calls_keep_the_callers_context() {
     keeps("qk_norm_rope in place", &mut |y| cuda::qk_norm_rope_in_place(&stream, y, Some(scale()), &table, &norm));
 
     let (classes, options) =
-        (stream.alloc_zeros::<i64>(2).expect("device memory must be allocated"), CrossEntropy::default());
+        (stream.alloc_zeros::<i64>(2).expect("the allocation of device memory must succeed"), CrossEntropy::default());
     let targets = Targets::new(classes.as_view());
     let (dloss, mut loss) = (
-        stream.alloc_zeros::<f64>(1).expect("device memory must be allocated"),
-        stream.alloc_zeros::<f64>(1).expect("device memory must be allocated"),
+        stream.alloc_zeros::<f64>(1).expect("the allocation of device memory must succeed"),
+        stream.alloc_zeros::<f64>(1).expect("the allocation of device memory must succeed"),
     );
     type WithLoss<'a> = &'a mut dyn FnMut(RowsMut<'_, f32>, CudaViewMut<'_, f64>) -> Result<()>;
     let mut keeps_loss = |what: &str, call: WithLoss<'_>| {
@@ -141,11 +141,11 @@ fn calls_keep_the_callers_context() {
 
     let sampler = SamplerConfig::default().validate().expect("the default sampler must be valid");
     let request = Request::new(&sampler, Draw::default()).expect("CUDA devices must support the default sampler");
-    let requests = stream.clone_htod(&[request; 2]).expect("device memory must be allocated");
-    let mut outcomes = stream.alloc_zeros::<Outcome>(2).expect("device memory must be allocated");
-    let mut counter = stream.alloc_zeros::<u64>(1).expect("device memory must be allocated");
+    let requests = stream.clone_htod(&[request; 2]).expect("the allocation of device memory must succeed");
+    let mut outcomes = stream.alloc_zeros::<Outcome>(2).expect("the allocation of device memory must succeed");
+    let mut counter = stream.alloc_zeros::<u64>(1).expect("the allocation of device memory must succeed");
     keeps("sample", &mut |_| cuda::sample_into(&stream, rows()?, requests.as_view(), None, outcomes.as_view_mut()));
-    let mut logprobs = stream.alloc_zeros::<Logprob>(6).expect("device memory must be allocated");
+    let mut logprobs = stream.alloc_zeros::<Logprob>(6).expect("the allocation of device memory must succeed");
     keeps("sample_logprobs", &mut |_| {
         let (out, to) = (outcomes.as_view_mut(), logprobs.as_view_mut());
         cuda::sample_logprobs_into(&stream, rows()?, requests.as_view(), None, out, to)
@@ -320,7 +320,7 @@ fn a_thread_that_ends_frees_its_workspace() {
             .spawn(softmax)
             .join()
             .expect("the thread that calls softmax must not panic")
-            .expect("device memory must be allocated");
+            .expect("the allocation of device memory must succeed");
     });
     assert_eq!(Arc::strong_count(&stream), owners, "the end of the thread must free the workspace");
 }

@@ -84,8 +84,6 @@ pub struct TakeKeys<'s, 'a, E> {
 
 impl<'a, E: Element> Kernel for TakeKeys<'_, 'a, E> {
     type Out = ();
-    // The products of these operands take far more time.
-    const GAINS_FROM_AVX512: bool = false;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -132,8 +130,6 @@ pub struct TakeQueries<'s, 'a, E> {
 
 impl<E: Element> Kernel for TakeQueries<'_, '_, E> {
     type Out = ();
-    // The products of these operands take far more time.
-    const GAINS_FROM_AVX512: bool = false;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
