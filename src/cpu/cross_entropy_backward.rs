@@ -9,7 +9,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::math::exp;
 use crate::report::Counts;
-use crate::rows::{LanesMut, Rows, RowsMut};
+use crate::rows::{Rows, RowsMut};
 use crate::simd::{self, Float, Isa, Kernel, Span, Storage, Work, Written, load_wide};
 
 /// Options of a call.
@@ -30,8 +30,8 @@ pub fn apply<'a, E: Element>(
     op: Gradient<'_>,
 ) -> Result<(&'a mut [E], Counts)> {
     let (dx, guards) = out.data.write(|to| {
-        let io = RowIo::apart(x.data, x.geometry.stride, to, out.geometry.stride);
-        simd::run(Gradients { io, cols: x.cols(), first: 0, losses, op })
+        let io = RowIo::apart(x, to, out.geometry.stride);
+        simd::run(Gradients { io, losses, op })
     })?;
     Ok((dx, guards.counts))
 }
@@ -43,16 +43,13 @@ pub fn apply_in_place<E: Element>(
     losses: &mut [RowLoss],
     op: Gradient<'_>,
 ) -> Result<Counts> {
-    let cols = x.cols();
-    let io = RowIo::in_place(name, LanesMut::from(x))?;
-    let (_, guards) = simd::run(Gradients { io, cols, first: 0, losses, op })?;
+    let io = RowIo::in_place(name, x)?;
+    let (_, guards) = simd::run(Gradients { io, losses, op })?;
     Ok(guards.counts)
 }
 
 struct Gradients<'a, 'w, E> {
     io: RowIo<'a, 'w, E>,
-    cols: usize,
-    first: usize,
     losses: &'a mut [RowLoss],
     op: Gradient<'a>,
 }
@@ -65,16 +62,13 @@ impl<'w, E: Element> Work for Gradients<'_, 'w, E> {
     }
 
     fn cols(&self) -> usize {
-        self.cols
+        self.io.len()
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let Gradients { io, cols, first, losses, op } = self;
+        let Gradients { io, losses, op } = self;
         let ((io_a, io_b), (a, b)) = (io.split_at(at), losses.split_at_mut(at));
-        (
-            Gradients { io: io_a, cols, first, losses: a, op },
-            Gradients { io: io_b, cols, first: first + at, losses: b, op },
-        )
+        (Gradients { io: io_a, losses: a, op }, Gradients { io: io_b, losses: b, op })
     }
 
     fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
@@ -88,8 +82,8 @@ impl<'w, E: Element> Work for Gradients<'_, 'w, E> {
         scratch::with(
             #[inline(always)]
             |scratch| {
-                for (i, loss) in self.losses.iter_mut().enumerate() {
-                    let (index, span) = (self.first + i, self.io.span(i, self.cols));
+                for (i, (index, loss)) in self.io.indices().zip(self.losses).enumerate() {
+                    let span = self.io.span(i);
                     let gradient = match self.op.forward.target(index) {
                         None => span.fill(E::ZERO),
                         Some(target) => {

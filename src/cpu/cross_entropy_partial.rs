@@ -19,7 +19,6 @@ use crate::math::bins::Bins;
 use crate::math::keys;
 use crate::rows::Rows;
 use crate::simd::{Isa, Span, Written};
-use std::ops::Range;
 
 /// Sums of a part of a row, relative to the maximum of the full row. Merging all parts gives the full row's sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -245,16 +244,12 @@ impl<E: Element> LaneKernel<E> for Gradients<'_> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
         each_lane(
-            which,
             io,
-            len,
             #[inline(always)]
             |row, span| self.lane(isa, row, span, scratch, guards),
         )

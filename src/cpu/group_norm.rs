@@ -8,7 +8,6 @@ use super::scratch::Scratch;
 use crate::element::Element;
 use crate::floats::Floats;
 use crate::simd::{Isa, NotNan, Span, Written};
-use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct GroupNorm<'a> {
@@ -36,16 +35,14 @@ impl<E: Element> LaneKernel<E> for GroupNorm<'_> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         _: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
         let is_narrow = self.norm().is_narrow::<I, E>(isa);
         let mut written = Written::default();
-        for (i, index) in which.enumerate() {
-            written = written + self.row(isa, is_narrow, index, io.span(i, len), guards).into();
+        for (i, index) in io.indices().enumerate() {
+            written = written + self.row(isa, is_narrow, index, io.span(i), guards).into();
         }
         written
     }

@@ -5,7 +5,6 @@ use super::moments::Moments;
 use super::scratch::Scratch;
 use crate::element::{DType, Element};
 use crate::simd::{Isa, PrefetchRow, Span, Written};
-use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct L2Normalize {
@@ -20,16 +19,12 @@ impl<E: Element> LaneKernel<E> for L2Normalize {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         _: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
         each_lane(
-            which,
             io,
-            len,
             #[inline(always)]
             |_, span| self.lane(isa, span, guards),
         )

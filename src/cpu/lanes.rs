@@ -6,7 +6,7 @@ use super::transpose::{gather, scatter};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::report::Counts;
-use crate::rows::{self, Geometry, LanesMut};
+use crate::rows::{Lanes, LanesMut};
 use crate::simd::{self, Isa, Kernel, Span, Token, Unwritten, Work, Written};
 use std::ops::Range;
 
@@ -15,14 +15,11 @@ pub trait LaneKernel<E: Element>: Copy + Send + Sync {
     /// [`Kernel::GAINS_FROM_AVX512`] of the kernel that computes all lanes.
     const GAINS_FROM_AVX512: bool = true;
 
-    /// Writes the lanes with the indices `which`, each `len` long. The first row of `io` is the first of these lanes.
-    /// Must be `#[inline(always)]`, like everything it calls.
+    /// Writes the rows of `io`. Must be `#[inline(always)]`, like everything it calls.
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w>;
@@ -33,9 +30,7 @@ pub trait AnyKernel<E: Element>: Sync {
     fn run<'w>(
         &self,
         token: Token,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w>;
@@ -45,28 +40,37 @@ impl<E: Element, K: LaneKernel<E>> AnyKernel<E> for K {
     fn run<'w>(
         &self,
         token: Token,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
-        token.run((*self, which, io, len, scratch, guards))
+        token.run((*self, io, scratch, guards))
     }
 }
 
-/// Calls `f` with the index and span of each lane, for kernels that process each lane by itself. `f` returns the memory
+/// A kernel with the arguments of [`LaneKernel::lanes`]. The kernel comes first in the tuple, so that rustc puts this
+/// code into the codegen unit of the kernel's module.
+impl<'w, E: Element, K: LaneKernel<E>> Kernel for (K, &mut RowIo<'_, 'w, E>, &mut Scratch, &mut GuardCounts) {
+    type Out = Written<'w>;
+    const GAINS_FROM_AVX512: bool = K::GAINS_FROM_AVX512;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Written<'w> {
+        let (kernel, io, scratch, guards) = self;
+        kernel.lanes(isa, io, scratch, guards)
+    }
+}
+
+/// Calls `f` with the index and span of each row, for kernels that process each row by itself. `f` returns the memory
 /// that it wrote.
 #[inline(always)]
 pub fn each_lane<'w, E: Element>(
-    which: Range<usize>,
     io: &mut RowIo<'_, 'w, E>,
-    len: usize,
     mut f: impl for<'d> FnMut(usize, Span<'d, 'd, E, E>) -> &'d mut [E],
 ) -> Written<'w> {
     let mut written = Written::default();
-    for (i, index) in which.enumerate() {
-        written = written + f(index, io.span(i, len)).into();
+    for (i, index) in io.indices().enumerate() {
+        written = written + f(index, io.span(i)).into();
     }
     written
 }
@@ -88,14 +92,11 @@ impl GuardCounts {
 
 /// Runs the kernel on one view, and writes the results to another view of the same shape.
 pub fn apply<'a, E: Element>(
-    x: rows::Lanes<'_, E>,
+    x: Lanes<'_, E>,
     out: LanesMut<'a, E>,
     kernel: &dyn AnyKernel<E>,
 ) -> Result<(&'a mut [E], GuardCounts)> {
-    out.data.write(|to| {
-        let io = RowIo::apart(x.data, x.geometry.stride, to, out.geometry.stride);
-        simd::run(LaneWork { io, geometry: x.geometry, groups: groups(&x.geometry), first: 0, kernel })
-    })
+    out.data.write(|to| simd::run((RowIo::apart(x, to, out.geometry.stride), kernel)))
 }
 
 /// Runs the kernel in place.
@@ -104,63 +105,93 @@ pub fn apply_in_place<E: Element>(
     x: LanesMut<'_, E>,
     kernel: &dyn AnyKernel<E>,
 ) -> Result<GuardCounts> {
-    let geometry = x.geometry;
-    let io = RowIo::in_place(op, x)?;
-    let (_, guards) = simd::run(LaneWork { io, geometry, groups: groups(&geometry), first: 0, kernel })?;
-    Ok(guards)
+    Ok(simd::run((RowIo::in_place(op, x)?, kernel))?.1)
 }
 
-/// Returns the number of groups of lanes to process. If lanes have no elements, the number is 0: nothing is written,
-/// and the policy for fully masked rows does not apply.
-fn groups(geometry: &Geometry) -> usize {
-    if geometry.len() == 0 { 0 } else { geometry.outer() }
+/// Source and destination of consecutive rows, or of consecutive groups of lanes. A group is the memory of `inner`
+/// interleaved lanes, and counts as one row here.
+pub struct RowIo<'a, 'w, E> {
+    memory: Memory<'a, 'w, E>,
+    /// Index in the tensor of the first row.
+    first: usize,
+    rows: usize,
+    /// Number of elements of a lane.
+    len: usize,
+    inner: usize,
 }
 
-/// Source and destination of rows, or of groups of lanes.
-pub enum RowIo<'a, 'w, E> {
+enum Memory<'a, 'w, E> {
     Apart { from: &'a [E], from_stride: usize, to: Unwritten<'w, E>, to_stride: usize },
     InPlace { data: &'a mut [E], stride: usize },
 }
 
 impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
-    pub fn apart(from: &'a [E], from_stride: usize, to: Unwritten<'w, E>, to_stride: usize) -> Self {
-        RowIo::Apart { from, from_stride, to, to_stride }
+    pub fn apart(x: impl Into<Lanes<'a, E>>, to: Unwritten<'w, E>, to_stride: usize) -> Self {
+        let Lanes { data: from, geometry } = x.into();
+        let memory = Memory::Apart { from, from_stride: geometry.stride, to, to_stride };
+        RowIo { memory, first: 0, rows: geometry.outer(), len: geometry.len(), inner: geometry.inner() }
     }
 
-    pub fn in_place(op: &'static str, x: LanesMut<'a, E>) -> Result<Self> {
-        let stride = x.geometry.stride;
+    pub fn in_place(op: &'static str, x: impl Into<LanesMut<'a, E>>) -> Result<Self> {
+        let LanesMut { data, geometry } = x.into();
         let data =
-            x.data.into_values().ok_or_else(|| Error::shape(op, "x", "uninitialised memory", "initialised values"))?;
-        Ok(RowIo::InPlace { data, stride })
+            data.into_values().ok_or_else(|| Error::shape(op, "x", "uninitialised memory", "initialised values"))?;
+        let memory = Memory::InPlace { data, stride: geometry.stride };
+        Ok(RowIo { memory, first: 0, rows: geometry.outer(), len: geometry.len(), inner: geometry.inner() })
+    }
+
+    /// Returns the number of rows.
+    #[inline(always)]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Returns the number of elements of a row.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.len * self.inner
+    }
+
+    /// Returns the indices of the rows in the tensor.
+    #[inline(always)]
+    pub fn indices(&self) -> Range<usize> {
+        self.first..self.first + self.rows
     }
 
     /// Splits off the first `at` rows.
     pub fn split_at(self, at: usize) -> (Self, Self) {
-        match self {
-            RowIo::Apart { from, from_stride, to, to_stride } => {
+        let RowIo { memory, first, rows, len, inner } = self;
+        let (a, b) = match memory {
+            Memory::Apart { from, from_stride, to, to_stride } => {
                 let (from_a, from_b) = from.split_at(at * from_stride);
                 let (to_a, to_b) = to.split_at(at * to_stride);
-                (RowIo::apart(from_a, from_stride, to_a, to_stride), RowIo::apart(from_b, from_stride, to_b, to_stride))
+                let of = |from, to| Memory::Apart { from, from_stride, to, to_stride };
+                (of(from_a, to_a), of(from_b, to_b))
             }
-            RowIo::InPlace { data, stride } => {
+            Memory::InPlace { data, stride } => {
                 let (a, b) = data.split_at_mut(at * stride);
-                (RowIo::InPlace { data: a, stride }, RowIo::InPlace { data: b, stride })
+                (Memory::InPlace { data: a, stride }, Memory::InPlace { data: b, stride })
             }
-        }
+        };
+        (
+            RowIo { memory: a, first, rows: at, len, inner },
+            RowIo { memory: b, first: first + at, rows: rows - at, len, inner },
+        )
     }
 
-    /// Returns the first `len` elements of a row, and the memory to prefetch, which is in the next row. `rows` is the
-    /// number of rows. For the last row, the memory to prefetch is arbitrary.
+    /// Returns a row, and the memory to prefetch, which is in the next row. For the last row, the memory to prefetch is
+    /// arbitrary.
     #[inline(always)]
-    pub fn span_and_next(&mut self, row: usize, len: usize, rows: usize) -> (Span<'_, '_, E, E>, &[E]) {
-        match self {
-            RowIo::Apart { from, from_stride, to, to_stride } => {
-                let next = &from[(row + 1).min(rows - 1) * *from_stride..][..len];
+    pub fn span_and_next(&mut self, row: usize) -> (Span<'_, '_, E, E>, &[E]) {
+        let (len, last) = (self.len(), self.rows - 1);
+        match &mut self.memory {
+            Memory::Apart { from, from_stride, to, to_stride } => {
+                let next = &from[(row + 1).min(last) * *from_stride..][..len];
                 let span =
                     Span::new(&from[row * *from_stride..][..len], to.range(row * *to_stride..row * *to_stride + len));
                 (span.of_many(from.len()), next)
             }
-            RowIo::InPlace { data, stride } => {
+            Memory::InPlace { data, stride } => {
                 let all = data.len();
                 let rest = &mut data[row * *stride..];
                 let (row, next) = rest.split_at_mut((*stride).min(rest.len()));
@@ -169,16 +200,17 @@ impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
         }
     }
 
-    /// Returns the first `len` elements of a row.
+    /// Returns a row.
     #[inline(always)]
-    pub fn span(&mut self, row: usize, len: usize) -> Span<'_, '_, E, E> {
-        match self {
-            RowIo::Apart { from, from_stride, to, to_stride } => {
+    pub fn span(&mut self, row: usize) -> Span<'_, '_, E, E> {
+        let len = self.len();
+        match &mut self.memory {
+            Memory::Apart { from, from_stride, to, to_stride } => {
                 let all = from.len();
                 Span::new(&from[row * *from_stride..][..len], to.range(row * *to_stride..row * *to_stride + len))
                     .of_many(all)
             }
-            RowIo::InPlace { data, stride } => {
+            Memory::InPlace { data, stride } => {
                 let all = data.len();
                 Span::in_place(&mut data[row * *stride..][..len]).of_many(all)
             }
@@ -186,34 +218,21 @@ impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
     }
 }
 
-struct LaneWork<'a, 'w, E> {
-    io: RowIo<'a, 'w, E>,
-    geometry: Geometry,
-    /// Number of groups of lanes to process.
-    groups: usize,
-    /// Index in the tensor of the first group to process.
-    first: usize,
-    kernel: &'a dyn AnyKernel<E>,
-}
-
-impl<'w, E: Element> Work for LaneWork<'_, 'w, E> {
+impl<'w, E: Element> Work for (RowIo<'_, 'w, E>, &dyn AnyKernel<E>) {
     type Out = (Written<'w>, GuardCounts);
 
+    /// Returns 0 if lanes have no elements: nothing is written, and the policy for fully masked rows does not apply.
     fn rows(&self) -> usize {
-        self.groups
+        if self.0.len == 0 { 0 } else { self.0.rows }
     }
 
     fn cols(&self) -> usize {
-        self.geometry.len() * self.geometry.inner()
+        self.0.len()
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let LaneWork { io, geometry, groups, first, kernel } = self;
-        let (a, b) = io.split_at(at);
-        (
-            LaneWork { io: a, geometry, groups: at, first, kernel },
-            LaneWork { io: b, geometry, groups: groups - at, first: first + at, kernel },
-        )
+        let (a, b) = self.0.split_at(at);
+        ((a, self.1), (b, self.1))
     }
 
     fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
@@ -222,27 +241,22 @@ impl<'w, E: Element> Work for LaneWork<'_, 'w, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
-        let LaneWork { mut io, geometry, groups, first, kernel } = self;
-        let (len, inner) = (geometry.len(), geometry.inner());
         let mut guards = GuardCounts::default();
         // Returns before a buffer is allocated, because `len` may be huge in a tensor without groups.
-        if groups == 0 {
+        if self.rows() == 0 {
             return (Written::default(), guards);
         }
+        let (mut io, kernel) = self;
         let written = scratch::with(
             #[inline(always)]
-            |scratch| {
-                let (token, guards, which) = (isa.token(), &mut guards, first..first + groups);
-                if inner == 1 {
-                    kernel.run(token, which, &mut io, len, scratch, guards)
-                } else {
-                    write_strided(&geometry, which, &mut io, &mut |which, io| {
-                        kernel.run(token, which, io, len, scratch, guards);
-                    })
-                }
+            |scratch| match io.inner {
+                1 => kernel.run(isa.token(), &mut io, scratch, &mut guards),
+                _ => write_strided(&mut io, &mut |io| {
+                    kernel.run(isa.token(), io, scratch, &mut guards);
+                }),
             },
         );
-        guards.counts.rows = (groups * inner) as u64;
+        guards.counts.rows = (io.rows * io.inner) as u64;
         (written, guards)
     }
 }
@@ -255,44 +269,27 @@ const AT_A_TIME: usize = 16;
 /// This function is not generic over instruction sets, so it is compiled once for each type.
 #[inline(never)]
 fn write_strided<'w, E: Element>(
-    geometry: &Geometry,
-    groups: Range<usize>,
     io: &mut RowIo<'_, 'w, E>,
-    write: &mut dyn FnMut(Range<usize>, &mut RowIo<'_, '_, E>),
+    write: &mut dyn FnMut(&mut RowIo<'_, '_, E>),
 ) -> Written<'w> {
-    let (len, inner) = (geometry.len(), geometry.inner());
+    let (len, inner) = (io.len, io.inner);
     let mut written = Written::default();
-    if len * inner == 0 {
+    if inner == 0 {
         return written;
     }
     let mut buffer = vec![E::ZERO; len * AT_A_TIME.min(inner)];
-    for (i, group) in groups.enumerate() {
-        let block = io.span(i, len * inner);
+    for (i, group) in io.indices().enumerate() {
+        let block = io.span(i);
         let mut result = block.source().to_vec();
         for start in (0..inner).step_by(AT_A_TIME) {
-            let count = AT_A_TIME.min(inner - start);
-            let rows = &mut buffer[..len * count];
-            gather(&result, inner, start, len, rows);
-            let which = group * inner + start..group * inner + start + count;
-            write(which, &mut RowIo::InPlace { data: rows, stride: len });
-            scatter(rows, &mut result, inner, start, len);
+            let rows = AT_A_TIME.min(inner - start);
+            let data = &mut buffer[..len * rows];
+            gather(&result, inner, start, len, data);
+            let memory = Memory::InPlace { data, stride: len };
+            write(&mut RowIo { memory, first: group * inner + start, rows, len, inner: 1 });
+            scatter(data, &mut result, inner, start, len);
         }
         written = written + block.copy_from(&result).into();
     }
     written
-}
-
-/// A kernel with the arguments of [`LaneKernel::lanes`]. The kernel comes first in the tuple, so that rustc puts this
-/// code into the codegen unit of the kernel's module.
-impl<'w, E: Element, K: LaneKernel<E>> Kernel
-    for (K, Range<usize>, &mut RowIo<'_, 'w, E>, usize, &mut Scratch, &mut GuardCounts)
-{
-    type Out = Written<'w>;
-    const GAINS_FROM_AVX512: bool = K::GAINS_FROM_AVX512;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written<'w> {
-        let (kernel, which, io, len, scratch, guards) = self;
-        kernel.lanes(isa, which, io, len, scratch, guards)
-    }
 }

@@ -9,7 +9,6 @@ use crate::element::Element;
 use crate::floats::Floats;
 use crate::math::bins::power_of_two;
 use crate::simd::{Float, Isa, Written};
-use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct LayerNorm<'a> {
@@ -74,12 +73,10 @@ impl<E: Element> LaneKernel<E> for LayerNorm<'_> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
-        write_rows(isa, *self, io, which, len, scratch, guards)
+        write_rows(isa, *self, io, scratch, guards)
     }
 }

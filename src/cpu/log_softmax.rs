@@ -7,7 +7,6 @@ use super::scratch::Scratch;
 use crate::element::Element;
 use crate::math::log::log_scalar;
 use crate::simd::{Isa, NotNan, Span, Storage, Written};
-use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct LogSoftmax<'m>(pub LogitTransform<'m>);
@@ -17,16 +16,12 @@ impl<E: Element> LaneKernel<E> for LogSoftmax<'_> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
         each_lane(
-            which,
             io,
-            len,
             #[inline(always)]
             |index, span| self.lane(isa, index, span, scratch, guards),
         )

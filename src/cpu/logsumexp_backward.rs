@@ -6,7 +6,6 @@ use super::scores_backward::{derivatives, kept, live_part, spoil, weights};
 use super::scratch::{Buffers, Scratch};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Span, Written, load_wide};
-use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct LogSumExpBackward<'m, E> {
@@ -21,16 +20,12 @@ impl<E: Element> LaneKernel<E> for LogSumExpBackward<'_, E> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
         each_lane(
-            which,
             io,
-            len,
             #[inline(always)]
             |index, span| self.lane(isa, index, span, scratch, guards),
         )

@@ -15,7 +15,6 @@ use crate::floats::Floats;
 use crate::math::sum::sums_o_beside;
 use crate::rows::Rows;
 use crate::simd::{BLOCK, Float, Isa, Kernel, PrefetchRow, Select, Span, Written, fold, load_wide};
-use std::ops::Range;
 
 /// Parameters of a norm that its gradients need.
 #[derive(Clone, Copy)]
@@ -78,12 +77,11 @@ impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
+        let len = io.len();
         let weights = scratch_slice(&mut scratch.made.f64s, len);
         let weights = match self.norm.weight {
             Some(weight) => weight.wide(isa, 0..len, weights),
@@ -93,8 +91,8 @@ impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
             }
         };
         let mut written = Written::default();
-        for (i, index) in which.enumerate() {
-            written = written + self.row(isa, weights, index, io.span(i, len), guards).into();
+        for (i, index) in io.indices().enumerate() {
+            written = written + self.row(isa, weights, index, io.span(i), guards).into();
         }
         written
     }

@@ -16,7 +16,6 @@ use crate::math::keys;
 use crate::math::sum::{TILE, sum_of_tiles, tiles_o};
 use crate::rows::Rows;
 use crate::simd::{BLOCK, Isa, Written};
-use std::ops::Range;
 
 /// Kind of norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,13 +303,11 @@ impl<E: Element, N: Norm + Send + Sync> LaneKernel<E> for ShardNorm<'_, N> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
-        write_rows(isa, *self, io, which, len, scratch, guards)
+        write_rows(isa, *self, io, scratch, guards)
     }
 }
 

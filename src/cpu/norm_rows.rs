@@ -49,17 +49,16 @@ const WIDE_RUN: usize = 512;
 pub const TOGETHER: usize = 4;
 const SHORT: usize = 1 << 14;
 
-/// Writes the rows with the indices `which`. Each row has `len` elements. `io` begins at the first of these rows.
+/// Writes the rows of `io`.
 #[inline(always)]
 pub fn write_rows<'w, I: Isa, E: Element>(
     isa: I,
     norm: impl Norm,
     io: &mut RowIo<'_, 'w, E>,
-    which: Range<usize>,
-    len: usize,
     scratch: &mut Scratch,
     guards: &mut GuardCounts,
 ) -> Written<'w> {
+    let (which, len) = (io.indices(), io.len());
     let together = match len {
         // In short rows, most time is spent on the sum, its root and the root's reciprocal, because each waits for the
         // previous one. Computing several rows together hides this latency.
@@ -76,7 +75,7 @@ pub fn write_rows<'w, I: Isa, E: Element>(
         let group = &mut group[..together.min(rows - first)];
         for (i, plan) in group.iter_mut().enumerate() {
             let row = which.start + first + i;
-            *plan = Plan::of(isa, norm, row, io.span(first + i, len).source(), is_narrow, guards);
+            *plan = Plan::of(isa, norm, row, io.span(first + i).source(), is_narrow, guards);
         }
         let mut parts = [Written::default(); TOGETHER];
         let run = if group.iter().all(|plan| plan.factors.is_some()) { RUN } else { WIDE_RUN };
@@ -91,7 +90,7 @@ pub fn write_rows<'w, I: Isa, E: Element>(
             let operands = Operands::of(isa, &norm, columns.clone(), [narrow, wide], [made, beside], is_converted);
             converted = (columns.clone(), [narrow, wide]);
             for (i, (plan, part)) in group.iter().zip(&mut parts).enumerate() {
-                let span = io.span(first + i, len);
+                let span = io.span(first + i);
                 let next = span.next(together);
                 let run = span.split_at(columns.end).0.split_at(columns.start).1;
                 *part = *part + operands.write(isa, norm, plan, next.from(start), run).into();

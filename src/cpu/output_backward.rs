@@ -17,7 +17,6 @@ use crate::math::sum::sums_o_beside;
 use crate::rows::Lanes;
 use crate::simd::{BLOCK, Float, Isa, Kernel, NotNan, PrefetchRow, PrefetchSpan, Select, Span, Written, fold_with};
 use std::marker::PhantomData;
-use std::ops::Range;
 
 /// Gradient formula of one op.
 pub trait Formula: Copy + Send + Sync {
@@ -70,16 +69,12 @@ impl<E: Element> LaneKernel<E> for OutputBackward<'_, E> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
         each_lane(
-            which,
             io,
-            len,
             #[inline(always)]
             |index, span| {
                 let mut gathered = Vec::new();

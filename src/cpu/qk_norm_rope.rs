@@ -7,7 +7,6 @@ use super::rope::{self, Rope};
 use super::scratch::Scratch;
 use crate::element::{DType, Element};
 use crate::simd::{Isa, Span, Written};
-use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct QkNormRope<'a> {
@@ -23,12 +22,11 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
+        let (which, len) = (io.indices(), io.len());
         if ShortRows::<RmsNorm<'_>>::are(len) {
             let Scratch { logits, made, beside, .. } = scratch;
             let rows = ShortRows::new::<I, E>(isa, &self.norm, len, [made, beside]);
@@ -39,10 +37,10 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
                 let mut group = [Plan::default(); TOGETHER];
                 let group = &mut group[..TOGETHER.min(which.len() - first)];
                 for (i, plan) in group.iter_mut().enumerate() {
-                    *plan = rows.plan(isa, which.start + first + i, io.span(first + i, len).source(), guards);
+                    *plan = rows.plan(isa, which.start + first + i, io.span(first + i).source(), guards);
                 }
                 for (i, plan) in group.iter().enumerate() {
-                    let (index, span) = (which.start + first + i, io.span(first + i, len));
+                    let (index, span) = (which.start + first + i, io.span(first + i));
                     let row = match rows.narrow(isa, plan) {
                         // Rotates the row without writing the normalised row first.
                         Some(row) if !self.rope.interleaved => {
@@ -71,9 +69,7 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
         }
         let is_narrow = self.norm.is_narrow::<I, E>(isa);
         each_lane(
-            which,
             io,
-            len,
             #[inline(always)]
             |index, span| {
                 let row = isa.outline(OneRow { norm: self.norm, is_narrow, row: index, span, scratch, guards });

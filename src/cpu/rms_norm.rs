@@ -15,7 +15,6 @@ use crate::math::bins::power_of_two;
 use crate::options::Rounding;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{self, Float, Isa, Work, Written};
-use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct RmsNorm<'a> {
@@ -92,13 +91,11 @@ impl<E: Element> LaneKernel<E> for RmsNorm<'_> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
-        write_rows(isa, *self, io, which, len, scratch, guards)
+        write_rows(isa, *self, io, scratch, guards)
     }
 }
 
@@ -109,12 +106,11 @@ pub fn with_residual<'a, E: Element>(
     [out, residual_out]: [RowsMut<'a, E>; 2],
     kernel: RmsNorm<'_>,
 ) -> Result<([&'a mut [E]; 2], GuardCounts)> {
-    let (rows, cols) = (x.rows(), x.cols());
     let strides = [out.geometry.stride, residual_out.geometry.stride];
     simd::write_all([out.data, residual_out.data], |[to, residual_to]| {
-        let x = RowIo::apart(x.data, x.geometry.stride, to, strides[0]);
-        let residual = RowIo::apart(residual.data, residual.geometry.stride, residual_to, strides[1]);
-        simd::run(WithResidual { x, residual, rows, cols, kernel })
+        let x = RowIo::apart(x, to, strides[0]);
+        let residual = RowIo::apart(residual, residual_to, strides[1]);
+        simd::run(WithResidual { x, residual, kernel })
     })
 }
 
@@ -124,18 +120,15 @@ pub fn with_residual_in_place<E: Element>(
     [x, residual]: [RowsMut<'_, E>; 2],
     kernel: RmsNorm<'_>,
 ) -> Result<GuardCounts> {
-    let (rows, cols) = (x.rows(), x.cols());
-    let x = RowIo::in_place(op, x.into())?;
-    let residual = RowIo::in_place(op, residual.into())?;
-    Ok(simd::run(WithResidual { x, residual, rows, cols, kernel })?.1)
+    let x = RowIo::in_place(op, x)?;
+    let residual = RowIo::in_place(op, residual)?;
+    Ok(simd::run(WithResidual { x, residual, kernel })?.1)
 }
 
 /// Computation of x + residual, and of the norm of this sum.
 struct WithResidual<'a, 'w, E> {
     x: RowIo<'a, 'w, E>,
     residual: RowIo<'a, 'w, E>,
-    rows: usize,
-    cols: usize,
     kernel: RmsNorm<'a>,
 }
 
@@ -143,21 +136,18 @@ impl<'w, E: Element> Work for WithResidual<'_, 'w, E> {
     type Out = ([Written<'w>; 2], GuardCounts);
 
     fn rows(&self) -> usize {
-        self.rows
+        self.x.rows()
     }
 
     fn cols(&self) -> usize {
-        self.cols
+        self.x.len()
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let WithResidual { x, residual, rows, cols, kernel } = self;
+        let WithResidual { x, residual, kernel } = self;
         let (x_a, x_b) = x.split_at(at);
         let (residual_a, residual_b) = residual.split_at(at);
-        (
-            WithResidual { x: x_a, residual: residual_a, rows: at, cols, kernel },
-            WithResidual { x: x_b, residual: residual_b, rows: rows - at, cols, kernel },
-        )
+        (WithResidual { x: x_a, residual: residual_a, kernel }, WithResidual { x: x_b, residual: residual_b, kernel })
     }
 
     fn join(a: Self::Out, b: Self::Out) -> Self::Out {
@@ -174,9 +164,9 @@ impl<'w, E: Element> Work for WithResidual<'_, 'w, E> {
             |scratch| {
                 // Without columns, there is nothing to write. The number of rows may still be huge, so the loop over
                 // rows is skipped.
-                for row in 0..if self.cols == 0 { 0 } else { self.rows } {
-                    let x = self.x.span(row, self.cols);
-                    let sum = self.residual.span(row, self.cols);
+                for row in 0..if self.cols() == 0 { 0 } else { self.rows() } {
+                    let x = self.x.span(row);
+                    let sum = self.residual.span(row);
                     let source = x.source();
                     // Rounding a sum to f32 and then to a 16-bit type equals rounding it once, because f32 has more
                     // than twice the digits (Figueroa, "When is double rounding innocuous?", 1995).
@@ -201,7 +191,7 @@ impl<'w, E: Element> Work for WithResidual<'_, 'w, E> {
                 }
             },
         );
-        guards.counts.rows = self.rows as u64;
+        guards.counts.rows = self.x.rows() as u64;
         (written, guards)
     }
 }

@@ -8,7 +8,6 @@ use crate::floats::Floats;
 use crate::math::power::Pair;
 use crate::math::trig::sin_cos;
 use crate::simd::{BLOCK, Float, Isa, Kernel, Load, Span, Written, reserve};
-use std::ops::Range;
 
 /// Mapping from rows of the tensor to rows of the table.
 #[derive(Clone, Copy, Debug)]
@@ -49,16 +48,12 @@ impl<E: Element> LaneKernel<E> for Rope<'_> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         _: &mut GuardCounts,
     ) -> Written<'w> {
         each_lane(
-            which,
             io,
-            len,
             #[inline(always)]
             |index, span| self.lane(isa, index, span, &mut scratch.made),
         )

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::floats::Floats;
 use crate::math::sum::sum_o;
 use crate::report::Counts;
-use crate::rows::{LanesMut, Rows, RowsMut};
+use crate::rows::{Rows, RowsMut};
 use crate::simd::{self, Float, Isa, Select, Span, Work, Written, load_wide};
 use std::ops::Range;
 
@@ -84,7 +84,7 @@ pub fn gradients<'a, E: Element>(
 ) -> Result<(&'a mut [E], Counts)> {
     let (rows, cols) = (x.rows(), x.cols());
     out.data.write(|to| {
-        let logits = Logits::Written(RowIo::apart(x.data, x.geometry.stride, to, out.geometry.stride));
+        let logits = Logits::Written(RowIo::apart(x, to, out.geometry.stride));
         simd::run(Losses { logits, rows, cols, first: 0, losses, each, op })
     })
 }
@@ -98,7 +98,7 @@ pub fn gradients_in_place<E: Element>(
     op: LossOp<'_>,
 ) -> Result<Counts> {
     let (rows, cols) = (x.rows(), x.cols());
-    let logits = Logits::Written(RowIo::in_place(name, LanesMut::from(x))?);
+    let logits = Logits::Written(RowIo::in_place(name, x)?);
     let (_, counts) = simd::run(Losses { logits, rows, cols, first: 0, losses, each, op })?;
     Ok(counts)
 }
@@ -175,7 +175,7 @@ impl<'w, E: Element> Work for Losses<'_, 'w, E> {
                             None
                         }
                         Logits::Written(io) => {
-                            let span = io.span(i, cols);
+                            let span = io.span(i);
                             widen(isa, span.source(), x);
                             Some(span)
                         }

@@ -23,7 +23,6 @@ use crate::rows::Lanes;
 use crate::simd::{
     BLOCK, Float, Isa, Kernel, MaskBits, PrefetchRow, Select, Span, Written, block_within, fold, load_wide, with_block,
 };
-use std::ops::Range;
 
 /// Gradient formula of one op.
 pub trait Formula: Copy + Send + Sync {
@@ -48,16 +47,12 @@ impl<E: Element, F: Formula> LaneKernel<E> for Backward<'_, E, F> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
         each_lane(
-            which,
             io,
-            len,
             #[inline(always)]
             |index, span| self.lane(isa, index, span, scratch, guards),
         )

@@ -10,7 +10,6 @@ use super::scratch::{Buffers, Scratch, scratch_slice};
 use crate::element::Element;
 use crate::math::fixed_point::units_to_f64;
 use crate::simd::{Float, Isa, Kernel, NotNan, PrefetchSpan, Span, Storage, Written};
-use std::ops::Range;
 
 /// Kernel of softmax. The transform of the logits holds all of its options.
 impl<E: Element> LaneKernel<E> for LogitTransform<'_> {
@@ -18,26 +17,23 @@ impl<E: Element> LaneKernel<E> for LogitTransform<'_> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
+        let (which, len) = (io.indices(), io.len());
         if !self.is_bare::<E>() || which.is_empty() {
             return each_lane(
-                which,
                 io,
-                len,
                 #[inline(always)]
                 |index, span| lane(self, isa, index, span, scratch, guards),
             );
         }
         let mut written = Written::default();
-        let mut plain = Some(Plain::first(isa, io.span(0, len).source()));
+        let mut plain = Some(Plain::first(isa, io.span(0).source()));
         for (i, index) in which.clone().enumerate() {
             let row = plain.as_ref().map_or(Row::Masked, |plain| plain.row(len));
-            let (span, next) = io.span_and_next(i, len, which.len());
+            let (span, next) = io.span_and_next(i);
             if index + 1 == which.end {
                 plain = None;
             }

@@ -18,7 +18,6 @@ use crate::math::keys;
 use crate::math::log::log_scalar;
 use crate::rows::Rows;
 use crate::simd::{Isa, Span, Written};
-use std::ops::Range;
 
 /// Statistics of a shard. Merging all shards gives the statistics of the complete row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -264,16 +263,12 @@ impl<E: Element> LaneKernel<E> for Store<'_> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
         each_lane(
-            which,
             io,
-            len,
             #[inline(always)]
             |row, span| self.lane(isa, row, span, scratch, guards),
         )

@@ -14,7 +14,6 @@ use crate::error::Result;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{self, BLOCK, Isa, Span, Work, Written};
 use std::marker::PhantomData;
-use std::ops::Range;
 
 /// Op whose gradient is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,16 +233,12 @@ impl<E: Element, F: Formula> LaneKernel<E> for Store<'_, E, F> {
     fn lanes<'w, I: Isa>(
         &self,
         isa: I,
-        which: Range<usize>,
         io: &mut RowIo<'_, 'w, E>,
-        len: usize,
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
         each_lane(
-            which,
             io,
-            len,
             #[inline(always)]
             |row, span| self.lane(isa, row, span, scratch, guards),
         )
