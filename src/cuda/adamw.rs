@@ -2,10 +2,10 @@
 //!
 //! A step is a call of [`begin`], and then a call of [`step`] for each parameter. The host does not wait, so it does
 //! not know whether a gradient is finite. On the CPU, a NaN or an infinity in a gradient is an error, and the step
-//! changes nothing. Here, [`begin`] takes the norm of all gradients, which [`clip_grad_norm`](super::clip_grad_norm())
-//! writes to device memory, without a wait if it does not reject gradients (`error_if_nonfinite(false)`). If the norm
-//! is not finite, neither is a gradient. The step then changes nothing, and [`Progress::counts`] reports it as skipped.
-//! Without a norm, a gradient that is not finite makes its weights and their state NaN or infinite.
+//! changes nothing. Here, [`begin`] takes the norm of all gradients. [`clip_grad_norm`](super::clip_grad_norm()) writes
+//! this norm to device memory, and does not wait under `error_if_nonfinite(false)`. If the norm is not finite, at least
+//! one gradient is not finite. The step then changes nothing, and [`Progress::counts`] reports it as skipped. Without a
+//! norm, a gradient that is not finite makes its weights and their state NaN or infinite.
 //!
 //! A CUDA graph can capture both functions. If it captures only the calls of [`step`], the caller may begin each step
 //! with another learning rate before it replays the graph.
@@ -52,7 +52,7 @@ use cudarc::driver::{CudaSlice, CudaStream, CudaView, CudaViewMut, DeviceRepr};
 use std::sync::Arc;
 
 const OP: &str = <AdamW as Advance>::OP;
-/// Actions of the host during which the stream must not be captured.
+/// Host actions during which the stream must not be captured, for error messages.
 const WHILE: &str = "its progress is created or read";
 /// Number of threads of a block.
 const THREADS: usize = 256;
@@ -62,9 +62,9 @@ const PER_THREAD: usize = 4;
 const MOST_BLOCKS: usize = 1 << 20;
 
 /// Number of steps, and factors of the current step, in device memory. Parameters that have gradients in the same steps
-/// share it.
+/// share one `Progress`.
 ///
-/// It must live as long as a graph that captured it.
+/// A `Progress` must live as long as a graph that captured it.
 #[derive(Debug)]
 pub struct Progress {
     words: CudaSlice<u64>,
@@ -110,12 +110,12 @@ impl Progress {
     }
 }
 
-/// Returns the first contents of the memory of a [`Progress`].
+/// Returns the initial words of a [`Progress`] after `steps` earlier steps.
 pub fn progress(steps: u64) -> [u64; PROGRESS_WORDS] {
     [steps, 0, steps, 1, 0, 0, 0, 0, 0]
 }
 
-/// Precision of the weights of a [`Parameter`].
+/// Rounding of a [`Parameter`]'s updated weights to their type.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Rounding<'a> {
@@ -135,7 +135,7 @@ pub enum Rounding<'a> {
 pub struct Parameter<'a> {
     /// Weights, which the step changes.
     pub weights: OperandMut<'a>,
-    /// Precision of the weights.
+    /// Rounding of the updated weights.
     pub rounding: Rounding<'a>,
     /// Mean gradient; zeros before the first step.
     pub mean: CudaViewMut<'a, f32>,
@@ -221,15 +221,15 @@ pub enum RoundingAt {
     Stochastic(Stream),
 }
 
-/// Addresses of a parameter, its gradient and its state, and of [`PROGRESS_WORDS`] words.
+/// Addresses of a parameter, its gradient and its state, and of a [`Progress`]'s words.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "callers create it")]
 pub struct Memory {
-    /// Memory of a [`Progress`].
+    /// The [`PROGRESS_WORDS`] words of a [`Progress`].
     pub progress: u64,
     /// Weights, which the step changes.
     pub weights: TypedDevicePtr,
-    /// Precision of the weights.
+    /// Rounding of the updated weights.
     pub rounding: RoundingAt,
     /// Mean gradient, in f32.
     pub mean: u64,
@@ -274,8 +274,8 @@ unsafe impl DeviceRepr for BeginArguments {}
 // SAFETY: the struct has plain integers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Returns the kernel that begins a step, and its arguments. Takes the addresses of [`PROGRESS_WORDS`] words and of the
-/// norm, which is 0 if there is no norm. The words must first have the values of [`progress`].
+/// Returns the kernel that begins a step, and its arguments. `progress` is the address of [`PROGRESS_WORDS`] words,
+/// which [`progress`] must have initialised. `norm` is the address of the norm, or 0 if there is no norm.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for settings that the CPU rejects too.

@@ -73,8 +73,8 @@ pub struct Arguments {
 unsafe impl DeviceRepr for Arguments {}
 
 /// Computes [`attention`](crate::attention()) of one query for each sequence and head on the stream's device, over keys
-/// and values in pages. This is the form for decoding. The results are bit-identical to the CPU's for the same keys and
-/// values in the order of their positions.
+/// and values in pages. Decoding uses this form of attention. The results are bit-identical to the CPU's for the same
+/// keys and values in the order of their positions.
 ///
 /// # Shapes
 /// `q` is `[sequences, heads, features]` and `out` is `[sequences, heads, features of values]`, with strides. The
@@ -317,7 +317,7 @@ pub fn launches(
     let window = window(options)?;
     let (index, lanes) = of_type(OP, dtype)?;
     let (sinks, sink_type) = given(OP, memory.sinks)?;
-    // Checks that the number of words fits in 64 bits. The offset of the sums then fits too.
+    // Rejects a call whose workspace is too large. The offset of the sums in the workspace then fits in 64 bits.
     workspace_words(shape, options)?;
     let (slots, rows) = (shape.slots(window), shape.rows());
     let [keys, values] = cache.layouts;

@@ -101,7 +101,8 @@ pub fn clip_grad_norm(
         let plan = Plan::new(&list, options)?;
         let (norm, _written) = device::write((OP, "norm"), &mut norm, stream)?;
         workspace::with(stream, |workspace| {
-            // The sums of squares are at the start of the workspace, because the host reads its first words.
+            // The sums of squares are at the start of the workspace, because the host reads the workspace's first
+            // words.
             let count = plan.tensors.len();
             let parts = workspace.words(OP, count + 2 + plan.tiles())?;
             let behind = |words: usize| parts + (words * size_of::<f64>()) as u64;

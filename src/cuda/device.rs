@@ -32,9 +32,9 @@ pub struct Launch {
     pub blocks: u32,
     /// Number of threads in a block.
     pub threads: u32,
-    /// Number of bytes of dynamic shared memory that a block can use. With less, even with none, the kernel computes
-    /// the same bits, but may read rows from global memory again. The number may exceed what the device has in addition
-    /// to the kernel's own shared memory; a launch must then use less.
+    /// Number of bytes of dynamic shared memory that a block can use. With fewer bytes, or none, the kernel computes
+    /// the same bits, but may read rows from global memory again. If the device has fewer bytes left after the kernel's
+    /// static shared memory, a launch must use fewer.
     pub shared: u32,
 }
 
@@ -260,7 +260,7 @@ fn shared(stream: &CudaStream, launch: &Launch, function: &CudaFunction) -> Resu
     let blocks = check(function.occupancy_max_active_blocks_per_multiprocessor(launch.threads, 0, None))?.max(1);
     let set = |attribute, value: i32| check(function.set_attribute(attribute, value));
     set(CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, of_block - of_variables)?;
-    // A multiprocessor uses its memory as shared memory rather than as a cache, so that all blocks fit.
+    // Makes a multiprocessor use its memory as shared memory rather than as a cache, so that all blocks fit.
     set(CUfunction_attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100)?;
     // The driver reserves 1 KiB for each block. Shared memory is allocated in units of at most 256 bytes.
     let most = ((of_processor / blocks as i32 - 1024).min(of_block) - of_variables).max(0) as u32 & !255;

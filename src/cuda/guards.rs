@@ -37,8 +37,9 @@ pub struct Guards {
     words: CudaSlice<u64>,
 }
 
-/// Counts of [`Guards`]. A row counts once: as a row with NaN, else as fully masked, else as a row with +inf. Gradients
-/// also count rows of finite scores whose incoming gradients are not finite, as rows with NaN or with infinity.
+/// Counts of [`Guards`]. A row counts once: as a row with NaN, else as fully masked, else as a row with +inf. A
+/// gradient also counts a row whose scores are finite if an incoming gradient is not finite. Such a row counts in `nan`
+/// or in `infinite`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GuardCounts {
@@ -52,7 +53,7 @@ pub struct GuardCounts {
     pub first_fully_masked: Option<usize>,
 }
 
-/// Actions of the host during which the stream must not be captured.
+/// Host actions during which the stream must not be captured, for error messages.
 const WHILE: &str = "guards are created or read";
 /// Number of 64-bit words that the kernels update.
 const WORDS: usize = 4;
@@ -90,7 +91,8 @@ impl Guards {
     }
 }
 
-/// Returns an error of `op` if the stream is captured. `during` says during which action of the host it must not be.
+/// Returns an error of `op` if the stream is captured. `during` names the host's actions during which capture is not
+/// allowed.
 pub(super) fn refuse_capture(op: &'static str, stream: &CudaStream, during: &str) -> Result<()> {
     if device::is_captured(stream)? {
         return Err(Error::invalid(op, "stream", "captured", format!("not captured while {during}")));

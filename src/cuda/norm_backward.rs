@@ -1,4 +1,4 @@
-//! Kernels of the norm gradients, their parameter, and the order in which they run.
+//! Kernels of the norm gradients, their arguments, and the order in which they run.
 
 use super::device::{self, Launch};
 use super::norm::{Kernels, kernels, plan, same_shape};

@@ -89,8 +89,8 @@ pub fn rope_backward_into<E: DeviceElement>(
     turn(stream, ("rope_backward", "dx"), dy, dx, table)
 }
 
-/// Rotates the rows of attention heads by the positions of their tokens, on the stream's device. This is the form for
-/// batches of requests of different lengths: each token has its own position.
+/// Rotates the rows of attention heads by the positions of their tokens, on the stream's device. Each token has its own
+/// position, as in a batch of requests of different lengths.
 ///
 /// The table may have fewer columns than `x`. Then only the first columns are rotated, and the other columns
 /// are copied (partial rotary embedding). The rotated columns are bit-identical to the results of

@@ -106,10 +106,10 @@ unsafe impl DeviceRepr for Arguments {}
 // SAFETY: the struct has plain integers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for AdjustArguments {}
 
-/// Draws a token from each row of logits on the stream's device: the same tokens as
-/// [`Sampler::sample_rows`](crate::Sampler::sample_rows). The host does not wait, and allocates only if the stream's
-/// workspace is too small. `adjusted` is a buffer for the penalised logits, with the length of the logits. It may be
-/// omitted if no request has penalties. For log-probabilities, use [`sample_logprobs_into`].
+/// Draws a token from each row of logits on the stream's device. The tokens are those that
+/// [`Sampler::sample_rows`](crate::Sampler::sample_rows) draws. The host does not wait, and allocates only if the
+/// stream's workspace is too small. `adjusted` is a buffer for the penalised logits, with the length of the logits. It
+/// may be omitted if no request has penalties. For log-probabilities, use [`sample_logprobs_into`].
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the lengths do not match; [`Error::EmptyInput`] for rows without tokens;
@@ -273,8 +273,8 @@ fn bytes(dtype: DType) -> usize {
     if dtype == DType::F32 { 4 } else { 2 }
 }
 
-/// Returns the largest number of steps in which a warp reads a row. In a step, each lane reads 16 bytes. Rows that do
-/// not begin at a multiple of 16 bytes may take one step more than others.
+/// Returns the largest number of steps that a warp needs to read a row. In a step, each lane reads 16 bytes. Rows that
+/// do not begin at a multiple of 16 bytes may take one step more than others.
 fn steps(dtype: DType, cols: usize) -> usize {
     let of_piece = 16 / bytes(dtype);
     cols.saturating_add(of_piece - 1).div_ceil(32 * of_piece)

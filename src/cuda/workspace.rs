@@ -70,7 +70,7 @@ fn of(stream: &Arc<CudaStream>) -> Arc<Mutex<Workspace>> {
     if let Some((_, workspace)) = workspaces.iter().find(|(of, _)| *of == key) {
         return workspace.clone();
     }
-    // Drops each workspace that is the only owner of its stream.
+    // Drops each workspace that is not in use and is the only owner of its stream, unless the stream is predefined.
     workspaces.retain(|(_, workspace)| Arc::strong_count(workspace) > 1 || locked(workspace).is_wanted());
     let workspace = Arc::new(Mutex::new(Workspace::new(stream)));
     workspaces.push((key, workspace.clone()));

@@ -3,7 +3,7 @@
 #include "philox.cuh"
 #include "wide.cuh"
 
-// Number of steps, and the factors of the last step, in device memory.
+// Number of steps, and the factors of the current step, in device memory.
 struct AdamWProgress {
     u64 steps, skipped;
     // Number of steps before the current step.
@@ -38,7 +38,7 @@ DEVICE Sum over(Sum a, double divisor) {
     return two_sum(high, (fma(-high, divisor, a.hi) + a.lo) / divisor);
 }
 
-// Rounds to the nearest integer, and halves away from zero. |x| must be below 2^31.
+// Rounds to the nearest integer. Halves are rounded away from zero. |x| must be below 2^31.
 DEVICE double to_integer(double x) {
     const double whole = (double)(int)x, rest = x - whole;
     return fabs(rest) < 0.5 ? whole : whole + (x < 0.0 ? -1.0 : 1.0);
@@ -98,7 +98,7 @@ DEVICE void begin(const AdamWBeginArguments& a) {
     }
     const u64 before = to.steps, steps = before + (before < ~0ull);
     const double bias1 = bias(a.beta1, a.log1, steps);
-    // Numerator and denominator are multiplied by the square root of `bias2`.
+    // The numerator and the denominator of the update are both multiplied by the square root of 1 - beta2^steps.
     const double root = sqrt(bias(a.beta2, a.log2, steps));
     to.steps = steps, to.before = before;
     to.beta1 = a.beta1, to.beta2 = a.beta2, to.keep = a.keep;
@@ -160,7 +160,7 @@ DEVICE void store_four(u64 to, u64 first, u32 count, const u32 (&bits)[FOUR]) {
     }
 }
 
-// Replaces the bits of four values by the bits of the f32 with these values.
+// Loads values as `load_four` does, and converts them to f32.
 template <class S>
 DEVICE void load_wide(u64 from, u64 first, u32 count, u32 (&bits)[FOUR]) {
     load_four<S>(from, first, count, bits);

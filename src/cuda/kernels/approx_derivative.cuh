@@ -1,9 +1,9 @@
 // Intervals that contain the derivative of a function, and its product with a gradient, for 16-bit types. Margins are
 // sums as in `approx_f32.cuh`, and include 1 u for the product with the gradient.
 //
-// Unlike in `approx_f32.cuh`, `from` is the end nearer to zero, so that products can be rounded away from the value. If
-// zero is inside an interval, the ends have opposite signs. An end is 0 only if the derivative has underflowed, and
-// then the other end is not 0.
+// Unlike in `approx_f32.cuh`, `from` is the end nearer to zero, so that `times_factor` can flush the product at `from`
+// to zero and round the other product away from zero. If zero is inside an interval, the ends have opposite signs. An
+// end is 0 only if the derivative has underflowed, and then the other end is not 0.
 #pragma once
 #include "approx_f32.cuh"
 
@@ -45,7 +45,7 @@ DEVICE Interval around_any(float v, float error, float flushed_below) {
     return {with_flipped_sign(fabsf(v) - error, v), with_flipped_sign(fabsf(v) + (error + flushed_below), v)};
 }
 
-// Exponentials that overflow in f32, and their products with ln2, are above this number.
+// Lower bound of exponentials that overflow in f32, and of their products with ln2.
 const float BELOW_OVERFLOW = 0x1p127f;
 
 // Interval around e^x. The margin is 5 u for the power of two, and 3 u for the ends and the product with the gradient.

@@ -151,8 +151,8 @@ DEVICE Interval near_log1p(float x) {
 
 // Interval around the logistic function, 1 / (1 + 2^t), for t below 1,000. `slope` u |t| bounds the effect of the error
 // of t. The margin is the sum of this bound, 5 u for 2^t, 1 u for the sum, 3 u for the reciprocal, 2 u for the ends of
-// the interval, and `further` u. For negative t, 2^t is at most half of the sum, so only half of its error counts. The
-// error of t then adds at most 0.4 `slope` u.
+// the interval, and `further` u. For negative t, 2^t is at most half of the sum, so only half of the error of 2^t
+// counts. The error of t then adds at most 0.4 `slope` u.
 template <class S>
 DEVICE Interval near_logistic(float t, float slope, float further, bool rounds_to_zero) {
     const float v = fast_reciprocal_ftz(1.0f + fast_exp2_ftz(t));

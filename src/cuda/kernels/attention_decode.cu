@@ -1,4 +1,4 @@
-// Attention of one query of each sequence and head. The first kernel computes a result for each block of keys, and the
+// Attention of one query for each sequence and head. The first kernel computes a result for each block of keys, and the
 // second one merges these results (`attention_merge.cuh`).
 //
 // A thread block processes the query heads that share a key head, up to `ROWS` of them, so that each key and value is

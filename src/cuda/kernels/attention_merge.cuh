@@ -2,14 +2,15 @@
 #pragma once
 #include "attention_decode.cuh"
 
-// A thread loads the results of this many blocks of keys at a time. It then merges them, while it loads the next ones.
+// Number of blocks of keys whose results a thread loads at a time. While the thread merges them, it loads the next
+// ones.
 const u32 LOADED = 16;
 
 struct MergeShared {
     WideShared wide;
     BlockEnd ends[KEYS];
     double factors[KEYS];
-    // For each warp, the largest logit of the blocks of keys that its threads have.
+    // For each warp, the largest logit of its threads' blocks of keys.
     double maxima[CHAINS];
     u32 is_larger[KEYS];
     u32 narrow;
@@ -72,8 +73,8 @@ DEVICE void merge_row(const DecodeArguments& a, u64 row, MergeShared& shared) {
         }
         __syncthreads();
         const u32 narrow = shared.narrow;
-        // Finds a factor for each block. Only the blocks before block `narrow`, the first that must be computed in f64,
-        // use their factors.
+        // Finds a factor for each block. Block `narrow` is the first one that must be computed in f64. Only the factors
+        // of the blocks before it are used.
         const double before = largest_before(own.max, max, shared.maxima);
         const bool is_larger = own.max > before;
         shared.factors[threadIdx.x] = merge_weight(is_larger ? before - own.max : own.max - before);

@@ -1,5 +1,5 @@
-// Rows at any address. Accesses of 16 bytes move the part of a row between multiples of 16 bytes. The few elements
-// before and behind this part, the edge elements, are moved one at a time.
+// Rows at any address. Accesses of 16 bytes move the part of a row that begins and ends at multiples of 16 bytes. The
+// few elements before and behind this part, the edge elements, are moved one at a time.
 #pragma once
 #include "common.cuh"
 
@@ -23,7 +23,7 @@ DEVICE void await_copies() {}
 #endif
 
 // Division of a row: `head` edge elements, `inner` elements in pieces of 16 bytes, and further edge elements. There are
-// at most 14 edge elements, at most one for each of the first threads.
+// at most 14 edge elements, one for each of the first threads.
 template <class S>
 struct Division {
     typedef typename S::Bits Bits;
@@ -130,11 +130,11 @@ struct BlockRow {
         end = own < parts.inner ? parts.inner - own : 0;
         end_of_warp = of_warp < parts.inner ? parts.inner - of_warp : 0;
         behind = HELD * COUNT * blockDim.x - warp * ((HELD - 1) * OF_WARP);
-        // The number of threads is a power of two, so `&` rounds the number of pieces that fit in shared memory down to
-        // a multiple of it.
+        // Rounds the number of pieces that fit in shared memory down to a multiple of the number of threads, which is a
+        // power of two.
         beyond = behind + (dynamic_shared_bytes() / sizeof(uint4) & (0 - blockDim.x)) * COUNT;
         // All loads start before the copies, so that the row is read in one go. `recomputed` makes the compiler use one
-        // address for them.
+        // address for all loads.
         const Bits* from = (const Bits*)recomputed((u64)(row + first));
         UNROLLED
         for (u32 i = 0; i < HELD; i++) {
@@ -241,7 +241,7 @@ struct BlockRow {
         }
     }
 
-    // If the thread lacks words or the edge element, sets them to `fill`.
+    // Sets the words and the edge element that the thread lacks to `fill`.
     DEVICE void fill_missing(u32 fill) {
         if (end_of_warp > 0 && end_of_warp < HELD * OF_WARP) {
             UNROLLED
@@ -256,9 +256,9 @@ struct BlockRow {
         }
     }
 
-    // Loads a later row into the cache, up to the length that a block holds in registers. The row is chosen so that
-    // another block reads it at about the time when this block ends, if each block has one row and a multiprocessor
-    // runs `THREADS` threads at a time.
+    // Prefetches a later row into the L2 cache, up to the length that a block holds in registers. If each block has one
+    // row and a multiprocessor runs `THREADS` threads at a time, another block starts to read that row at about the
+    // time when this block ends.
     template <u32 THREADS>
     DEVICE void prefetch_later(u64 rows, u64 index) const {
 #ifdef __CUDACC__

@@ -64,8 +64,8 @@ DEVICE u32 seldom_thread() {
 #endif
 }
 
-// Returns the argument, for code that seldom runs inside a loop. Without this function, the compiler would move
-// expressions of the argument in front of the loop, where every block computes them.
+// Returns the argument, for rarely executed code in a loop. Without this function, the compiler would move expressions
+// of the argument out of the loop, where every block computes them.
 DEVICE u32 seldom(u32 value) {
 #ifdef __CUDACC__
     asm volatile("mov.u32 %0, %0;" : "+r"(value));

@@ -321,7 +321,7 @@ DEVICE void cross_entropy_again(const CrossEntropyArguments& a, u64 index) {
     }
 }
 
-// Processes rows. Only the block's first row is processed by `FirstCrossEntropy`. A loop over rows would take further
+// Processes rows. `FirstCrossEntropy` processes only the block's first row, because a loop over rows would need more
 // registers for values that are the same for all rows. `By` reads the other rows.
 template <class S, template <class> class By, class Logits>
 DEVICE void cross_entropy(const CrossEntropyArguments& a) {
@@ -334,7 +334,7 @@ DEVICE void cross_entropy(const CrossEntropyArguments& a) {
     } else if (FirstCrossEntropy<S, Logits>(a, (u32)target).finish()) {
         next += gridDim.x;
     }
-    // The other rows are rare, unless labels are smoothed.
+    // Few rows remain, unless labels are smoothed: most blocks have only one row, and its `finish` usually succeeds.
     cross_entropy_again<S, By, Logits::WARPS>(a, recomputed(next));
 }
 

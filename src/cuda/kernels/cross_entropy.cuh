@@ -139,7 +139,7 @@ struct Gradient {
     }
 };
 
-// Fills a row of gradients, if gradients are requested.
+// Sets all gradients of a row to `value`, if gradients are requested.
 template <class S, template <class> class By>
 DEVICE void fill(typename S::Bits* to, u32 cols, u32 value) {
     const u32 COUNT = By<S>::COUNT;
@@ -153,7 +153,7 @@ DEVICE void fill(typename S::Bits* to, u32 cols, u32 value) {
     }
 }
 
-// Writes the loss and the gradient of a row whose target is ignored or not a class. Its logits are not read.
+// Writes the loss and the gradient of a row whose target is ignored or not a class. The row's logits are not read.
 template <class S, template <class> class By>
 DEVICE void pass_over(const CrossEntropyArguments& a, u64 index, long long target, typename S::Bits* to) {
     write_loss(a, index, {is_ignored(a, target) ? 0.0 : NOT_A_NUMBER, 0.0});

@@ -21,7 +21,7 @@ struct NearGradients {
     Interval gate, up;
 };
 
-// Smallest magnitude of a product of two numbers whose rounding error f32 can represent.
+// Smallest magnitude of a product whose rounding error f32 can represent.
 const float LEAST_PRODUCT = 0x1p-100f;
 
 // Returns intervals around both gradients, for elements of a 16-bit type. An interval that must not be used has ends

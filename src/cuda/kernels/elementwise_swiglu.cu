@@ -77,7 +77,7 @@ struct Swiglu {
         return {from, with_flipped_sign(with_flipped_sign(to, gate), up)};
     }
 
-    // Returns the CPU's value, bit for bit, as the bound on either side. Therefore, no rounding test is needed.
+    // Returns the CPU's value, bit for bit, as both bounds. The rounding test then always passes.
     DEVICE Sides sides(const PairTables& tables, float gate, float up) const {
         const NarrowProduct found = narrow_pair(tables, gate, up);
         return {found.y, found.y, found.serves};

@@ -100,7 +100,8 @@ struct LayerNormRow {
         if constexpr (sizeof(Bits) == 4) {
             write(to, result);
         } else {
-            // Rows of 16-bit types seldom need f64, and a piece of their numbers in f64 takes many registers.
+            // Processes one element at a time. Rows of 16-bit types seldom need f64, and a whole piece in f64 takes
+            // many registers.
             ROLLED
             for (u32 column = threadIdx.x; column < x.cols; column += blockDim.x) {
                 write_element(to, column, result);
@@ -129,11 +130,11 @@ DEVICE void layer_norm_any(const LayerNormArguments& a) {
     const Operand weight = {a.weight, a.weight_type, 1.0f};
     const Operand bias = {a.bias, a.bias_type, 0.0f};
     check_operands<S>(of_weights, of_biases, OperandPieces<S>(weight, a.cols, 0), OperandPieces<S>(bias, a.cols, 0), a.cols);
-    // Few registers are left, so only the row's address stays in one, and all others are computed from it.
+    // Few registers are left, so only the row's address stays in a register. All other addresses are computed from it.
     const auto bytes = [&](u64 rows) { return rows * seldom(a.cols) * sizeof(Bits); };
     for (u64 at = a.x + bytes(blockIdx.x); at < a.x + bytes(a.rows); at += bytes(gridDim.x)) {
         LayerNormRow<S> row((const Bits*)at, a.cols, weight, bias);
-        // All threads have read the row before, and the flags of the operands are set.
+        // After this barrier, all threads have read the previous row, and the flags of the operands are set.
         __syncthreads();
         row.x.copy(0, dynamic_granules());
         await_row();

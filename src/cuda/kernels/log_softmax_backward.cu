@@ -3,7 +3,7 @@
 
 struct OfLogSoftmax {
     static const bool MEAN = false, IS_OF_ROWS = false;
-    // In addition to four pieces of exponentials, this many pieces of incoming gradients fit in registers.
+    // Number of pieces of incoming gradients that fit in registers, in addition to four pieces of exponentials.
     static const u32 KEPT = 4;
     static DEVICE double with_term(double sum, double, double dy) { return sum + dy; }
     static DEVICE double of(double y, double dy, double sum) { return fma(-y, sum, dy); }

@@ -1,7 +1,7 @@
 // Gradients of softmax, log_softmax and logsumexp of rows with masks, scale and softcap, as
 // `src/cpu/scores_backward.rs` and `src/cpu/logsumexp_backward.rs` define them. Each block processes one row of scores.
-// If the row fits in registers and has no bias and no softcap, its exponentials stay there. Otherwise each pass reads
-// the row again.
+// If the row fits in registers and has no bias and no softcap, its exponentials stay in registers. Otherwise each pass
+// reads the row again.
 #include "masked_products.cuh"
 #include "sum.cuh"
 

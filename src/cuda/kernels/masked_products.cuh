@@ -55,8 +55,8 @@ template <class Row, class F>
 DEVICE bool with_products(const MaskedArguments& a, Row& row, float score, int* partial, F f) {
     const float scale = (float)a.scale;
     // If the scale is a power of two, all products are checked. With another scale, almost no product is an f32 value,
-    // and one product that is not makes the row inexact. So only the first element of each piece is checked. If all
-    // checked products are f32 values, the row is read one element at a time.
+    // and a single product that is not an f32 value makes the row inexact. So only the first element of each piece is
+    // checked. If all checked products are f32 values, the row is read one element at a time.
     const u32 checked = a.logits == EXACT ? Row::COUNT : a.logits == PRODUCTS ? 1 : 0;
     bool is_exact = true;
     if (checked > 0) {

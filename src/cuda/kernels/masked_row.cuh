@@ -56,8 +56,8 @@ struct Piece<Vectors<S>> {
         return COUNT == 8 ? (of_first & 0xffff) | (of_last & 0xffff0000) : of_first;
     }
 
-    // The argument `kept` is a result of the function `kept`. Returns all bits set if element i is unmasked, and 0
-    // otherwise.
+    // Returns a word with all bits set if element i is unmasked, and 0 otherwise. The argument `kept` is a result of
+    // the function `kept`.
     static DEVICE u32 of_element(u32 kept, u32 i) {
         return COUNT == 4 ? kept : (u32)((int)(i % 2 == 0 ? kept << 16 : kept) >> 16);
     }
@@ -125,7 +125,8 @@ struct MaskedRow {
     typedef typename S::Bits Bits;
     typedef Places<S, By, WARPS> At;
     static const u32 COUNT = At::COUNT, WORDS = Piece<By<S>>::WORDS, MASKED = S::INFINITE_WORD | S::SIGNS;
-    // Number of pieces that a thread reads together. Rows that are not held are read again by each call of `each`.
+    // Number of pieces that a thread reads together. Rows that are not held in registers are read again by each call of
+    // `each`.
     static const u32 AT_ONCE = HELD > 0 ? HELD : COUNT == 1 || HAS_BIAS ? 1 : 2;
     // Number of columns that the i-th pieces of all threads of a warp span together.
     static const u32 SPAN = (WARP / At::GROUP - 1) * 256 + At::GROUP * COUNT;
@@ -337,10 +338,10 @@ DEVICE Pair larger(const Pair& sum, const Pair& other) {
     return is_larger ? other : sum;
 }
 
-// The exponentials below are computed 2^64 times too large and then scaled down, as in `SoftmaxExp::power`. Lower
-// logits are replaced by a limit. The limit is at least 104 below the maximum, so its exponential is less than 0.98
-// times half of the smallest f32 and rounds to 0. Masked scores are -inf, so their exponentials become 0 without a
-// test.
+// The following structs compute exponentials 2^64 times too large, and then scale them down, as in `SoftmaxExp::power`.
+// Logits below a limit are replaced by the limit. The limit is at least 104 below the maximum, so its exponential is
+// less than 0.98 times half of the smallest f32 and rounds to 0. Masked scores are -inf, so their exponentials become 0
+// without a test.
 const float SCALED_DOWN = 1.0f / 4294967296.0f / 4294967296.0f;
 
 // Exponentials of scores whose products with the scale are exact.

@@ -20,7 +20,7 @@ DEVICE void norm_backward_any(const NormBackwardArguments& a) {
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         const u64 start = index * a.cols, later = (index + gridDim.x) * a.cols;
         GradientRow<S> row((const Bits*)a.x + start, (const Bits*)a.dy + start, a.cols, weight);
-        // All threads have read the row before.
+        // After this barrier, all threads have read the previous row.
         __syncthreads();
         row.x.copy(0, dynamic_granules());
         row.dy.copy(row.x.count, dynamic_granules());

@@ -2,8 +2,8 @@
 //
 // The gradient of an element depends on the tiled sum of h n, whose terms need the row's mean m and factor a. This pass
 // sums h x and h instead, together with the powers of x. The sum of h n is close to a (sum(h x) - m sum(h)). The
-// difference seldom shows in a gradient of a 16-bit type. The bound below tells whether it might. If it might for any
-// element, the block computes the row again from the tiled sum of h n.
+// difference seldom changes a gradient of a 16-bit type. If the bound below shows that it might change one, the block
+// computes the row again from the tiled sum of h n.
 //
 // Let u = 2^-53, let L be the largest |h|, and let R be the root of the mean square of x. The weight has the rows' type
 // and no offset, so h has at most 22 bits and is exact in f32, unless it underflows. Underflow changes h by at most

@@ -22,7 +22,7 @@ struct StoredRow {
     DEVICE u32 granules() const { return ((u32)((u64)row % 16 / sizeof(Bits)) + cols + COUNT - 1) / COUNT + 1; }
 
     // Copies the row to a part of the dynamic shared memory, as far as it fits. In granules that the row shares with
-    // other elements, zeros replace those. `await_row` must follow.
+    // other elements, zeros replace the other elements. `await_row` must follow.
     DEVICE void copy(u32 first, u32 end) {
         const u32 shift = (u32)((u64)row % 16 / sizeof(Bits));
         uint4* const to = dynamic_shared + first;
@@ -30,7 +30,7 @@ struct StoredRow {
         count = granules() < end - first ? granules() : end - first;
         ROLLED
         for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
-            // Columns in front of the row are large numbers.
+            // Columns in front of the row wrap around to large numbers.
             const u32 column = i * COUNT - shift;
             if (column < cols && COUNT <= cols - column) {
                 start_copy(to + i, row + column);
@@ -44,7 +44,7 @@ struct StoredRow {
         }
     }
 
-    // Loads the part of a later row that `copy` copied of this one into the L2 cache.
+    // Prefetches the first part of a later row into the L2 cache, as long as the part of this row that `copy` copied.
     DEVICE void prefetch(const Bits* later) const {
 #ifdef __CUDACC__
         const u32 SECTOR = 32 / sizeof(Bits);
@@ -158,7 +158,7 @@ struct OperandPieces {
     }
 };
 
-// Shared memory of a block for `N` tiled sums. It holds the sums of this many tiles at a time.
+// Number of tiles whose sums `RowSums` holds at a time. `RowSums` is a block's shared memory for `N` tiled sums.
 const u32 MOST_TILES = 256;
 template <u32 N>
 struct RowSums {

@@ -1,8 +1,9 @@
 // RMSNorm of the rows of heads, followed by the rotary embedding of the rounded result, as `src/ops/rms_norm.rs` and
 // `src/ops/rope.rs` define them. Each element is read once and written once.
 //
-// A row uses only as many threads of a warp as its tiles need, so a warp processes several short rows at once. Shared
-// memory brings the two elements of a rotated pair together.
+// A row uses only as many threads of a warp as its tiles need, so a warp processes several short rows at once.
+// Different threads may hold the two elements of a rotated pair, so the threads exchange elements through shared
+// memory.
 #include "rms_norm.cuh"
 #include "rope.cuh"
 

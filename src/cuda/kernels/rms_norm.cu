@@ -115,7 +115,8 @@ DEVICE void rms_norm_any(const RmsNormArguments& a) {
         if (a.residual) {
             row.add((const Bits*)a.residual + start, (Bits*)a.sum + start);
         }
-        // All threads have read the row before and written the sum, and the flags of the weights are set.
+        // After this barrier, all threads have read the previous row and written the sum, and the flags of the weights
+        // are set.
         __syncthreads();
         row.x.copy(0, dynamic_granules());
         await_row();
@@ -129,7 +130,8 @@ DEVICE void rms_norm_any(const RmsNormArguments& a) {
             float x[COUNT];
             pieces.load(column, x);
             for (u32 k = 0; k < COUNT; k++) {
-                // Zeros behind the row only matter to the smallest magnitude, for which the row counts as padded.
+                // Zeros behind the row only affect the smallest magnitude. `keeps_low_parts` treats such a row as
+                // padded.
                 if (IS_F32) {
                     own.update(x[k]);
                 }

@@ -351,7 +351,7 @@ struct SampleRow {
         }
     }
 
-    // Applies a filter. `heat` is 1 / temperature of the first filter.
+    // Applies a filter. `heat` is 1 / temperature if the first filter sets a temperature, and 1 otherwise.
     DEVICE void filter(const SampleFilter& filter, bool is_lead, double heat) {
         if (filter.kind == TEMPERATURE) {
             inverse = filter.value;
@@ -364,7 +364,7 @@ struct SampleRow {
         }
         const Amount amount = {filter.kind == TOP_P, inverse};
         const bool is_prepared = HAS_PARTS && is_lead && plan.kind == LIST_FROM_BINS;
-        // Mass of all tokens, at the temperature of the first filter.
+        // Mass of all tokens at 1 / temperature = `heat`.
         u64 all = 0;
         const bool of_all = amount.is_mass && filter.flags & 2;
         if (of_all && !(is_prepared && least == LOWEST && heat == inverse)) {

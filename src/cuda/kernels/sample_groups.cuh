@@ -15,7 +15,7 @@ DEVICE float largest_of_groups(const LogitRow<S>& logits, SampleWork& work) {
 }
 
 // Each thread passes `own_top`, the largest logit of its groups. Returns a value that is at most `own_top` in at least
-// k threads. Usually, this holds in few more than k threads.
+// k threads. Usually, only slightly more than k threads have such an `own_top`.
 template <u32 WARPS>
 DEVICE float reached_by_threads(SampleShared<WARPS>& shared, float own_top, u32 k) {
     u32* const keys = shared.bins;

@@ -61,7 +61,7 @@ DEVICE int top_bin(double largest) {
 template <class S>
 struct LogprobRow {
     static const u32 WARPS = LOGPROB_WARPS, THREADS = WARPS * WARP;
-    // A digit of an order is an index of a bin.
+    // Number of bits of a digit of `order`. A digit is the index of a bin.
     static const u32 DIGIT_BITS = 11;
     const LogitRow<S> logits;
     SampleShared<WARPS>& shared;
@@ -105,10 +105,11 @@ struct LogprobRow {
         logits.each(warp * runs.share, (warp + 1) * runs.share, f);
     }
 
-    // Position of a token among all tokens. More probable tokens have larger numbers. The numbers are unique.
+    // Returns a sort key of a token. More probable tokens have larger keys. The keys are unique.
     static DEVICE u64 order(u32 i, float z) { return (u64)key_of(z) << 32 | ~i; }
 
-    // Counts a token in `shared.bins` if the digits above the lowest `shift + DIGIT_BITS` bits of its order are `digits`.
+    // Counts a token in `shared.bins` if the digits above the lowest `shift + DIGIT_BITS` bits of its sort key are
+    // `digits`.
     DEVICE void count(u32 i, float z, u32 shift, u64 digits) {
         const u64 place = order(i, z) >> shift;
         if (place >> DIGIT_BITS == digits) {
@@ -124,11 +125,12 @@ struct LogprobRow {
         __syncthreads();
     }
 
-    // Returns the logarithm of the sum of the kept tokens' exponentials. If `counts` is true, counts the tokens in
-    // bins by the first digit of their order.
+    // Returns the logarithm of the sum of the kept tokens' exponentials. If `counts` is true, counts the tokens in bins
+    // by the first digit of their sort keys.
     //
     // The sum has a part for each of four bins: multiples of 2^-31, 2^-62 and so on. If the largest term dominates, the
-    // parts are those of a binned sum of the other terms. Its top bin depends on the largest of these.
+    // parts are those of a binned sum of the other terms. The top bin of this sum depends on the largest of the other
+    // terms.
     DEVICE double log_sum(bool counts) {
         int top = -1;
         while (true) {

@@ -1,8 +1,8 @@
 // Kernels in which several blocks read a row. Their results go to the block that completes the row.
 //
-// Kernels run one after the other. Of the memory that other blocks write, a block reads only what they wrote in earlier
-// kernels. Within a kernel, blocks of a row communicate by integer atomics alone. Their results do not depend on the
-// order of the blocks, except for the order of the list, which is sorted later.
+// Kernels run one after the other. A block reads memory that another block wrote only if that block wrote it in an
+// earlier kernel. Within a kernel, blocks of a row communicate by integer atomics alone. Their results do not depend on
+// the order of the blocks, except for the order of the list, which is sorted later.
 #pragma once
 #include "sample_bins.cuh"
 

@@ -241,7 +241,7 @@ struct Candidates {
         return fits;
     }
 
-    // Sorts downwards, by a bitonic network.
+    // Sorts the list in descending order by a bitonic network.
     DEVICE void sort() {
         u32 size = 1;
         while (size < count) {

@@ -1,9 +1,9 @@
 // Softmax of rows, as `src/ops/softmax.rs` defines it.
 //
-// Each block processes one row. The block holds the row's exponentials in registers. It copies elements for which there
-// are no registers to shared memory. So most rows are read once and written once. Elements that fit in neither are read
-// three times. The maximum and the integer sum are exact in any order, so the bits depend neither on the number of
-// threads nor on the size of the shared memory.
+// Each block processes one row. The block holds the row's exponentials in registers. Elements that do not fit there are
+// copied to shared memory. So most rows are read once and written once. Elements that do not fit in shared memory
+// either are read three times. The maximum and the integer sum are exact in any order, so the bits depend neither on
+// the number of threads nor on the size of the shared memory.
 #include "block_scores.cuh"
 
 template <u32 WARPS>

@@ -4,7 +4,7 @@
 
 struct OfSoftmax {
     static const bool MEAN = true, IS_OF_ROWS = false;
-    // In addition to four pieces of exponentials, this many pieces of incoming gradients fit in registers.
+    // Number of pieces of incoming gradients that fit in registers, in addition to four pieces of exponentials.
     static const u32 KEPT = 3;
     // The product of two f32 values is exact in f64, so a fused operation and separate ones give the same bits.
     static DEVICE double with_term(double sum, double e, double dy) { return fma(e, dy, sum); }

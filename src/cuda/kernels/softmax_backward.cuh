@@ -312,8 +312,8 @@ DEVICE void backward_again(const BackwardArguments& a, u64 index) {
     }
 }
 
-// Computes the gradients of rows that fit in registers. Only the block's first row is processed in registers. A loop
-// over rows would take further registers for values that are the same for all rows.
+// Computes the gradients of rows that fit in registers. Only the block's first row is processed in registers, because a
+// loop over rows would need more registers for values that are the same for all rows.
 template <class Gradient, class S, u32 WARPS, u32 HELD, u32 KEPT>
 DEVICE void backward_held(const BackwardArguments& a) {
     typedef HeldGradients<Gradient, S, WARPS, HELD, KEPT> Row;
@@ -340,7 +340,7 @@ DEVICE void backward_held(const BackwardArguments& a) {
             next += gridDim.x;
         }
     }
-    // The other rows are rare: those with a wide range or without finite results, and those beyond the largest number
-    // of blocks.
+    // Few rows remain: first rows with a wide range or without finite results, and later rows of a block, which exist
+    // only if there are more rows than the largest number of blocks.
     backward_again<Gradient, S, Singles, WARPS>(a, recomputed(next));
 }

@@ -23,7 +23,7 @@ struct ReadGradients {
     const Bits* const dy;
     const SoftmaxExp exp;
     const LaneTables tables;
-    // One f32 score, or two 16-bit scores, with exponentials too small to change the sum. It stands for columns outside
+    // One f32 score, or two 16-bit scores, with exponentials too small to change the sum. It replaces columns outside
     // of the row.
     const u32 negligible;
 
@@ -90,8 +90,8 @@ struct ReadGradients {
     }
 
     // Writes the gradients in pieces that begin at multiples of 16 bytes, and the elements before and behind these
-    // pieces one at a time. If the output overwrites the scores or the incoming gradients, each thread reads the part
-    // that it overwrites, and no other thread does.
+    // pieces one at a time. If the output overwrites the scores or the incoming gradients, an element is read only by
+    // the thread that overwrites it.
     DEVICE void write(Bits* dx, const PieceGradients<Gradient, S>& gradients) const {
         const Division<S> parts(dx, cols);
         const UnalignedRow<S> of_x(x + parts.head, cols - parts.head), of_dy(dy + parts.head, cols - parts.head);

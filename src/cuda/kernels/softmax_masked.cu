@@ -1,7 +1,7 @@
 // Softmax of rows with masks, scale and softcap, as `src/ops/softmax.rs` defines it. Each block processes one row, as
 // in `softmax.cu`. Logits are products of score and scale, plus at most one bias. If the row fits in registers, its
-// logits stay there. Otherwise, each pass reads the row again. In rows that need more precision, logits are computed in
-// f64, one element at a time.
+// logits stay in registers. Otherwise, each pass reads the row again. In rows that need more precision, logits are
+// computed in f64, one element at a time.
 #include "masked_row.cuh"
 
 template <class S, template <class> class By, u32 WARPS, u32 HELD, bool HAS_BIAS>

@@ -59,8 +59,8 @@ pub struct LogprobArguments {
 unsafe impl DeviceRepr for LogprobArguments {}
 
 /// Draws a token from each row as [`sample_into`](super::sample_into) does, and writes log-probabilities among the
-/// tokens that the filters kept. They have the CPU's bits. The host does not wait, and allocates only if the stream's
-/// workspace is too small.
+/// tokens that the filters kept. The log-probabilities are bit-identical to the CPU's. The host does not wait, and
+/// allocates only if the stream's workspace is too small.
 ///
 /// # Shapes
 /// `logprobs` is `[rows, 1 + n]`, with an `n` of 0 to 256. The first entry of a row is the drawn token with
@@ -137,8 +137,8 @@ pub fn logprobs_into<E: DeviceElement>(
     Ok(())
 }
 
-/// Returns how many of the most probable tokens each row of a list has. A list of `len` log-probabilities has `len /
-/// rows` for each row: one for the drawn token, and the others for the most probable tokens.
+/// Returns the number of most probable tokens in each row of a list. A list of `len` log-probabilities has `len / rows`
+/// for each row: one for the drawn token, and the others for the most probable tokens.
 fn top_of(len: usize, rows: usize) -> Result<usize> {
     if len == 0 && rows == 0 {
         return Ok(0);

@@ -10,7 +10,7 @@ use cudarc::driver::CudaStream;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Draws a token from each row of logits on the stream's device, as [`Sampler::sample_rows`] does: the same results.
+/// Draws a token from each row of logits on the stream's device. The results are those of [`Sampler::sample_rows`].
 ///
 /// This function copies the steps to the device, allocates memory on it, and waits for the tokens. It cannot be
 /// captured in a CUDA graph. [`sample_logprobs_into`] does none of this.
