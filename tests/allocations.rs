@@ -83,8 +83,8 @@ fn later_steps_allocate_nothing<E: Bits>() {
     });
 }
 
-/// Calls one op for each kind of buffer. Returns how many bytes each call leaves allocated. `features` holds two
-/// numbers of features: one for attention, and one for its gradient.
+/// Calls one op for each kind of buffer. Returns how many bytes each call leaves allocated. `features` holds the number
+/// of features per head: first for attention, then for its gradient.
 fn bytes_left(row: &[bf16], logits: &[f64], features: [usize; 2]) -> [i64; 4] {
     let rows = Rows::new(row, 1, row.len()).unwrap();
     let sampler = SamplerConfig::default().top_p(0.9).validate().unwrap();

@@ -110,7 +110,7 @@ fn the_composition_is_near() -> Result<()> {
     Ok(())
 }
 
-/// Compares with attention written in candle's own ops, without a mask.
+/// Compares `guarded::attention`, without a mask, with attention written in candle's own ops.
 #[test]
 fn ops_of_candle_put_together() -> Result<()> {
     let [q, k, v, dy] = operands(DType::F32)?;

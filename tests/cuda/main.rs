@@ -1,5 +1,5 @@
-//! Tests on a CUDA device: results have the CPU's bits. Without a device, calls give a typed error, and each test
-//! prints that it was skipped.
+//! Tests on a CUDA device. Results must have the same bits as on the CPU. Without a device, calls return a typed error,
+//! and each test prints that it was skipped.
 
 mod engine;
 mod rows;

@@ -281,7 +281,7 @@ fn what_is_masked_changes_no_bit<E: Bits>() {
     }
 }
 
-/// Checks a bias that cancels most of a large product.
+/// Checks a bias that cancels most of a large product of scale and score.
 fn terms_that_cancel<E: Bits>() {
     let mut rng = generate::rng("mask, terms that cancel");
     let checker = Checker::of_usual_rows::<E>("softmax");

@@ -120,8 +120,8 @@ fn gradients_gather_tiles() {
     }
 }
 
-/// Expected communication of a norm. `calls` is the number of calls after the first. For each row, the ranks merge
-/// `merged` bytes by maxima. For each tile of a row, they gather `sums` numbers.
+/// Expected communication of a norm. `calls` is the number of collective calls after the first. For each row, the ranks
+/// exchange `merged` bytes in max-reductions. For each tile of a row, they gather `sums` numbers.
 struct Norm {
     calls: usize,
     merged: usize,

@@ -31,7 +31,7 @@ impl Plan<'_> {
     }
 }
 
-/// Time limit of an op. If an op takes longer, one of its kernels never ends.
+/// Time limit of an op. An op that takes longer is assumed to have a kernel that never ends.
 const LONGEST: Duration = Duration::from_secs(40);
 /// Reason that is stored while a check runs. It remains in the file if the process ends during the check.
 const BEGUN: &str = "the program ended during this op";
@@ -169,7 +169,7 @@ fn on_device<O: Op, E: Number>(stream: &Stream, case: &Case, read: &[Vec<E>]) ->
     Ok(results)
 }
 
-/// Returns whether the driver is the emulated one. Its amount of free memory changes with every allocation.
+/// Returns whether the driver is the emulated one. The emulated driver reports less free memory after every allocation.
 fn is_emulated(stream: &Stream) -> Result<bool> {
     Ok(stream.context().name()? == "Emulated")
 }

@@ -177,7 +177,7 @@ fn read_only(from: &[u8], start: u64, address: u64, bytes: usize, space: Space) 
     Ok(u128::from_le_bytes(value))
 }
 
-/// Names the space that an address outside of global memory belongs to.
+/// Replaces [`Problem::Outside`] with [`Problem::OtherSpace`] if the address belongs to shared or constant memory.
 #[cold]
 fn explain(problem: Problem, address: u64) -> Problem {
     match (&problem, is_of_space(address)) {

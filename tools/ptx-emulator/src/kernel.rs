@@ -143,7 +143,8 @@ pub enum Special {
     LaneId,
     /// Multiprocessor of the block.
     Smid,
-    /// Mask of the lanes before or after a lane, with or without the lane itself.
+    /// Mask of the lanes before a lane if the first flag is set, otherwise of the lanes after it. If the second flag is
+    /// set, the mask includes the lane itself.
     LaneMask(bool, bool),
     /// A constant, such as the index 0 of a dimension that is not used.
     Always(u32),

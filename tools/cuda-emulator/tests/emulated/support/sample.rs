@@ -19,7 +19,7 @@ pub enum Logits {
     Peaked,
     /// A few values, each many times.
     Grid,
-    /// Values that only differ in the last digits.
+    /// Values that differ only in the last digits.
     Flat,
     /// Zeros of both signs, which are equal.
     Zeros,
