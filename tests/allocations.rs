@@ -114,8 +114,8 @@ fn threads_keep_small_buffers_until_they_are_released() {
         let released = measure(release_scratch).bytes_current;
         assert_eq!(released, -kept.iter().sum::<i64>(), "`release_scratch` must free the buffers of all ops");
 
-        // Here, the buffers of a single row, or of a single query and key, exceed 32 MiB. Ops free such buffers at
-        // once.
+        // Here, the buffers of a single row, or of a single query and key, exceed 32 MiB. Ops free such buffers at the
+        // end of the call.
         let (row, logits) = (vec![bf16::ONE; 8 << 20], vec![1.0; 2 << 20]);
         let left = bytes_left(&row, &logits, [1 << 15, 1 << 18]);
         assert!(

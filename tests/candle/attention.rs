@@ -1,5 +1,5 @@
 //! Tests of attention on tensors. In every layout, results and gradients must have the same bits as the results and
-//! gradients of the slice functions. They must also be close to a composition of candle's ops.
+//! gradients of the slice functions. Both must also be close to a composition of candle's ops.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, ulp};
 use candle_core::{D, DType, Result, Tensor, Var, WithDType};

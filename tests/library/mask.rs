@@ -210,7 +210,7 @@ fn finite_fills_are_data<E: Bits>() {
             });
         }
     }
-    // Checks a bias of f16::MIN. It counts as a number, not as a mask.
+    // Checks a bias of f16::MIN. This value counts as a number, not as a mask.
     let row = [E::ZERO; 3];
     each_level(|level| {
         let half = [f16::MIN, f16::MIN, f16::ZERO];

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 type Op<E> = fn(Sharded<'_, crate::sharded_rows::Comm>, Rows<'_, E>) -> Result<Vec<E>>;
 
-/// Checks the number of calls and the bytes sent and received by each rank.
+/// Checks how many collective calls each rank makes, and how many bytes it sends and receives.
 #[track_caller]
 fn assert_exchanged<E: Bits>(
     what: &str,

@@ -105,7 +105,7 @@ impl Module {
         for (parameter, _, offset) in &entry.parameters {
             decoder.symbol(parameter, Space::Param, *offset as u64);
         }
-        // Shared variables of the module belong to each kernel that names them.
+        // Each kernel that names one of the module's shared variables reserves memory for it.
         let body = &self.text[entry.body.clone()];
         for variable in &self.variables {
             if variable.space == Space::Shared && variable.bytes > 0 && body.contains(&variable.name) {
