@@ -83,8 +83,8 @@ fn later_steps_allocate_nothing<E: Bits>() {
     });
 }
 
-/// Calls one op for each kind of buffer. Returns how many bytes each call leaves allocated. `features` holds two
-/// numbers of features: one for attention, and one for its gradient.
+/// Calls one op for each kind of buffer. Returns how many bytes each call leaves allocated. `features` holds the number
+/// of features per head: first for attention, then for its gradient.
 fn bytes_left(row: &[bf16], logits: &[f64], features: [usize; 2]) -> [i64; 4] {
     let rows = Rows::new(row, 1, row.len()).unwrap();
     let sampler = SamplerConfig::default().top_p(0.9).validate().unwrap();
@@ -114,8 +114,8 @@ fn threads_keep_small_buffers_until_they_are_released() {
         let released = measure(release_scratch).bytes_current;
         assert_eq!(released, -kept.iter().sum::<i64>(), "`release_scratch` must free the buffers of all ops");
 
-        // Here, the buffers of a single row, or of a single query and key, exceed 32 MiB. Ops free such buffers at
-        // once.
+        // Here, the buffers of a single row, or of a single query and key, exceed 32 MiB. Ops free such buffers at the
+        // end of the call.
         let (row, logits) = (vec![bf16::ONE; 8 << 20], vec![1.0; 2 << 20]);
         let left = bytes_left(&row, &logits, [1 << 15, 1 << 18]);
         assert!(

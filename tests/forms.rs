@@ -13,7 +13,8 @@ use half::{bf16, f16};
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
-/// Shape of the data: two rows, each of one block and a tail, with a gap of four elements between the rows.
+/// Shape of the data: two rows, each of one SIMD block of 16 elements and a tail of 2, with a gap of four elements
+/// between the rows.
 const ROWS: usize = 2;
 const COLS: usize = 18;
 const STRIDE: usize = COLS + 4;

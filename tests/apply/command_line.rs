@@ -222,8 +222,8 @@ fn the_flag_beats_the_environment() {
         let outcome = fixture().environment("EVENKEEL_SIMD", level.name()).run_text(JOBS);
         outcome.answered();
         assert_eq!(outcome.answers[0]["ok"], level.is_available());
-        // The flag takes precedence over EVENKEEL_SIMD. Without the flag, the job fails if the level in EVENKEEL_SIMD
-        // is unavailable.
+        // Without the flag, the job fails if the level in EVENKEEL_SIMD is unavailable. With the flag, EVENKEEL_SIMD is
+        // ignored.
         let forced = fixture().environment("EVENKEEL_SIMD", level.name()).argument("--simd").argument("portable");
         assert_eq!(forced.run_text(JOBS).all_ok().out, best);
         let auto = fixture().environment("EVENKEEL_SIMD", level.name()).argument("--simd").argument("auto");

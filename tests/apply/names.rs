@@ -3,7 +3,7 @@
 use crate::program::Apply;
 use serde_json::{Value, json};
 
-/// Runs jobs that all fail because of a name. Each case gives a part of the error message.
+/// Runs jobs that all fail because of a name. Each case pairs a job with a part of its error message.
 fn refused(cases: &[(Value, &str)]) {
     let jobs = cases.iter().enumerate().map(|(i, (job, _))| {
         let mut job = job.clone();

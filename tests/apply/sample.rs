@@ -128,7 +128,7 @@ fn draws_follow_the_probabilities() {
     for row in rows {
         for (token, p) in probs(&LOGITS, 1.0, &[0, 1, 2, 3, 4]).into_iter().enumerate() {
             let count = row.iter().filter(|&&t| t == token as f64).count() as f64;
-            // A correct sampler exceeds six standard deviations in one of 10^8 runs.
+            // With a random seed, a correct sampler would fail in about one of 5 * 10^7 runs.
             let deviation = (draws as f64 * p * (1.0 - p)).sqrt();
             assert!(
                 (count - draws as f64 * p).abs() <= 6.0 * deviation,

@@ -1,5 +1,5 @@
-//! Tests of `candle_adapter!` with the candle of this package. `tools/candle-fork` runs the same tests with other
-//! versions of candle.
+//! Tests of `candle_adapter!` with the version of candle that this package uses. `tools/candle-fork` runs the same
+//! tests with other versions of candle.
 
 #![forbid(unsafe_code)]
 

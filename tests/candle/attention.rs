@@ -1,5 +1,5 @@
 //! Tests of attention on tensors. In every layout, results and gradients must have the same bits as the results and
-//! gradients of the slice functions. They must also be close to a composition of candle's ops.
+//! gradients of the slice functions. Both must also be close to a composition of candle's ops.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, ulp};
 use candle_core::{D, DType, Result, Tensor, Var, WithDType};
@@ -110,7 +110,7 @@ fn the_composition_is_near() -> Result<()> {
     Ok(())
 }
 
-/// Compares with attention written in candle's own ops, without a mask.
+/// Compares `guarded::attention`, without a mask, with attention written in candle's own ops.
 #[test]
 fn ops_of_candle_put_together() -> Result<()> {
     let [q, k, v, dy] = operands(DType::F32)?;

@@ -1,5 +1,5 @@
-//! Runs the conformance suites on candle-nn 0.11 and on Evenkeel's replacements. They must find each known defect of
-//! candle-nn, and no defect in the replacements.
+//! Runs the conformance suites on candle-nn 0.11 and on Evenkeel's replacements. The suites must find each known defect
+//! of candle-nn, and no defect in the replacements.
 
 #[path = "../../examples/conformance/engines.rs"]
 mod engines;

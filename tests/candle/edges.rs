@@ -39,7 +39,7 @@ fn integer_types_are_candles_error() -> Result<()> {
     Ok(())
 }
 
-/// Returns the error, without the backtrace if candle added one.
+/// Returns the error without the backtrace that candle may have added.
 fn peeled(error: &candle_core::Error) -> &candle_core::Error {
     match error {
         candle_core::Error::WithBacktrace { inner, .. } => peeled(inner),

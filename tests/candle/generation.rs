@@ -247,7 +247,7 @@ fn the_stream_is_the_seeds_and_the_calls() -> Result<()> {
     };
     assert_eq!(stream(5)?, stream(5)?);
     assert_ne!(stream(5)?, stream(6)?);
-    // The expected tokens are those of Evenkeel's sampler with the same seed and draw numbers.
+    // The expected tokens come from Evenkeel's sampler with the same seed and draw numbers.
     let sampler = evenkeel::SamplerConfig::default().validate().unwrap();
     let data: Vec<f32> = logits.to_vec1()?;
     for (draw, token) in stream(5)?.into_iter().enumerate() {

@@ -21,7 +21,7 @@ fn options() -> Vec<CrossEntropy<'static>> {
     all.iter().flat_map(|options| reductions.map(|reduction| options.reduction(reduction))).collect()
 }
 
-/// Layer whose products are exact in every type, so that the logits do not depend on how they are computed.
+/// Layer whose logits are exact in every type, whatever the order of the additions.
 struct Exact {
     hidden: Var,
     weight: Var,
@@ -69,8 +69,8 @@ fn the_bits_of_the_whole_loss() -> Result<()> {
     Ok(())
 }
 
-/// Compares gradients with a reference, which computes the gradient of all logits at once and multiplies matrices in
-/// f64. The op computes the gradient of the logits in chunks, but with the same bits.
+/// Compares gradients with a reference. The reference computes the gradient of all logits in one call, and multiplies
+/// it by the matrices in f64. The op computes the gradient of the logits chunk by chunk, with the same bits.
 #[test]
 fn gradients() -> Result<()> {
     for (dtype, ours) in DTYPES {

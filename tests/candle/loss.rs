@@ -142,7 +142,8 @@ fn targets_of_every_type_and_what_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// Compares loss and gradient of the drop-in function with candle's, and checks that it rejects invalid targets.
+/// Compares the loss and the gradient of the drop-in function with candle's. Also checks that the drop-in function
+/// rejects invalid targets.
 #[test]
 fn candles_meaning() -> Result<()> {
     let x = Var::from_tensor(&Tensor::from_vec(values(15, 3.0, 5), (3, 5), CPU)?)?;

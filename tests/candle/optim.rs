@@ -104,7 +104,7 @@ fn what_is_not_finite_is_refused() -> Result<()> {
     let mut grads = candle_nn::Module::forward(&layer, &x)?.sum_all()?.backward()?;
     optimizer.step(&grads)?;
     let before = (flat(layer.weight()), flat(layer.bias().unwrap()), states(&optimizer)?);
-    // Variables are in the order of their names, so `bias` has index 0 and `weight` has index 1.
+    // The variables are sorted by name, so `bias` has index 0 and `weight` has index 1.
     let broken = Tensor::new(&[[0f32, 1., 2.], [3., f32::NEG_INFINITY, 5.]], CPU)?;
     grads.insert(layer.weight(), broken);
     let error = optimizer.step(&grads).unwrap_err();

@@ -226,7 +226,7 @@ fn no_nan_goes_to_disk() {
     let error = save(&tensors(&[1.0]), &nowhere).unwrap_err();
     assert_eq!(error.name(), "Unsaved", "a failed save must return the error Unsaved, got {error}");
     assert!(std::error::Error::source(&error).is_some_and(|source| source.is::<candle_core::Error>()));
-    // A folder occupies the path, so the save fails. It must remove the partially written file.
+    // A folder occupies the path, so `save` fails. It must remove the file that it has partially written.
     std::fs::create_dir(folder.path().join("full")).unwrap();
     std::fs::write(folder.path().join("full/file"), "x").unwrap();
     let error = save(&tensors(&[1.0]), folder.path().join("full")).unwrap_err();
@@ -239,8 +239,8 @@ fn no_nan_goes_to_disk() {
     );
 }
 
-/// Checks that, in f32, the gradients of two half batches add up to the gradient of the whole batch. The next sum must
-/// start at zero.
+/// Checks that, in f32, the gradients of two half batches add up to the gradient of the whole batch. After a sum is
+/// taken, the accumulator must start again at zero.
 #[test]
 fn halves_of_a_batch_add_up() {
     for dtype in [DType::F32, DType::BF16] {

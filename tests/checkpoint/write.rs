@@ -108,7 +108,7 @@ impl Gguf {
     }
 }
 
-/// Creates a temporary file with these bytes. It is removed when dropped.
+/// Creates a temporary file with these bytes. The file is deleted when the returned value is dropped.
 pub fn file(bytes: &[u8]) -> NamedTempFile {
     let file = NamedTempFile::new().expect("a temporary file must be created");
     std::fs::write(file.path(), bytes).expect("a temporary file must be written");

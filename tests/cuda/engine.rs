@@ -190,7 +190,7 @@ fn steps_that_devices_do_not_support_are_refused() {
     let logits = stream.alloc_zeros::<f32>(4).expect("memory must be allocated");
     let sampler = SamplerConfig::default().repetition_penalty(2.0).validate().expect("the sampler must be valid");
     let refused = |step: Step<'_>| {
-        let rows = Rows::new(logits.as_view(), 1, 4).expect("one row of 4");
+        let rows = Rows::new(logits.as_view(), 1, 4).expect("4 logits must form one row of 4");
         cuda::sample_rows(&stream, rows, &sampler, &[step]).expect_err("the step must be refused").to_string()
     };
     let step = Step::from(Draw::default());

@@ -1,5 +1,5 @@
-//! Tests on a CUDA device: results have the CPU's bits. Without a device, calls give a typed error, and each test
-//! prints that it was skipped.
+//! Tests on a CUDA device. Results must have the same bits as on the CPU. Without a device, calls return a typed error,
+//! and each test prints that it was skipped.
 
 mod engine;
 mod rows;
@@ -260,9 +260,17 @@ fn sampled_tokens() {
     let got: Vec<_> = stream.clone_dtoh(&logprobs).unwrap().into_iter().map(Logprob::get).collect();
     for (row, (got, (of, sampled))) in got.chunks(1 + top).zip(distributions.iter().zip(&expected)).enumerate() {
         let (of, sampled) = (of.as_ref().unwrap(), sampled.as_ref().unwrap());
-        assert_eq!(got[0], Some((sampled.token, sampled.logprob)), "log-probability of the token of row {row}");
+        assert_eq!(
+            got[0],
+            Some((sampled.token, sampled.logprob)),
+            "the token of row {row} must have the same log-probability on CUDA as on the CPU"
+        );
         let all: Vec<_> = got[1..].iter().copied().flatten().collect();
-        assert_eq!(all, of.top_logprobs(top), "log-probabilities of the most probable tokens of row {row}");
+        assert_eq!(
+            all,
+            of.top_logprobs(top),
+            "the most probable tokens of row {row} must have the same log-probabilities on CUDA as on the CPU"
+        );
     }
     let steps: Vec<Step> = draws.iter().map(|&draw| draw.into()).collect();
     assert_eq!(cuda::sample_rows(&stream, input(), &sampler, &steps).unwrap(), expected);

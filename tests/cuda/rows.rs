@@ -1,4 +1,4 @@
-//! Tests of ops on rows on a CUDA device, which must give the CPU's bits.
+//! Tests of row ops on a CUDA device. Results must have the same bits as on the CPU.
 
 use crate::stream;
 use crate::support::generate::{self, Bits};
@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 type Stream = Arc<cuda::cudarc::driver::CudaStream>;
 
-/// Shapes: a single element, sizes around warps and blocks, rows with and without whole chunks of 16 bytes, and row
-/// lengths of models.
+/// Shapes: a single element, sizes around warps and blocks, rows whose size in bytes is or is not a multiple of 16, and
+/// row lengths of models.
 const SHAPES: [(usize, usize); 9] =
     [(1, 1), (3, 7), (5, 128), (64, 1000), (7, 4096), (33, 4100), (4, 20_000), (3, 40_000), (2, 128_256)];
 
-/// Runs an op of one tensor on the device, and compares with the CPU's result.
+/// Runs an op of one tensor on the device, and compares the result with the CPU's.
 fn compare<E: DeviceElement + Bits>(
     what: &str,
     on_device: impl Fn(&Stream, Rows<'_, E>, RowsMut<'_, E>) -> evenkeel::Result<()>,

@@ -1,5 +1,5 @@
-//! Tests that need a driver, but no kernel: several devices, captures, and old versions of the driver. The tests run in
-//! a process that loads a stand-in for the driver, which is compiled here.
+//! Tests that need a driver, but no kernel: several devices, captures, and old versions of the driver. Each test runs
+//! in a process that loads a stand-in for the driver. [`has_standin`] compiles the stand-in.
 
 use evenkeel::cuda::adamw::{self, Parameter, Progress, Rounding};
 use evenkeel::cuda::cross_entropy::Targets;

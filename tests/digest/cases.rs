@@ -175,8 +175,8 @@ fn pairs<E: Element>(batch: &mut Batch<'_, E>) {
         ("log_add_exp", evenkeel::log_add_exp),
         ("swiglu", evenkeel::swiglu),
         ("swiglu_backward", |x, dy| {
-            // The two gradients of an element stand side by side. So the results of neighbouring rows are a slice of
-            // the whole list.
+            // The two gradients of an element are adjacent in the list, so the results of a range of rows are a slice
+            // of the list.
             let (dgate, dup) = evenkeel::swiglu_backward(x, dy, x)?;
             Ok(dgate.into_iter().zip(dup).flat_map(|(dgate, dup)| [dgate, dup]).collect())
         }),

@@ -48,8 +48,8 @@ fn bless(cases: &[Case]) {
     std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/digest.tsv"), text).unwrap();
 }
 
-/// Checks that a SIMD level, if available, gives the committed bits. If `of_16_bits` is true, only
-/// the cases in f16 and bf16 run. Otherwise all other cases run.
+/// Checks that a SIMD level, if available, gives the committed bits. If `of_16_bits` is true, only the cases in f16 and
+/// bf16 run. Otherwise all other cases run.
 fn assert_committed(level: Level, of_16_bits: bool) {
     let (cases, committed) = (&*CASES, committed());
     assert!(cases.len() >= 1000, "expected at least 1000 cases with digests, got {}", cases.len());

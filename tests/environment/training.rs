@@ -1,4 +1,4 @@
-//! Calls of training steps.
+//! Calls that run training steps.
 
 use crate::calls::{Add, bits, numbers};
 use evenkeel::train::{

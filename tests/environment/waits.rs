@@ -71,7 +71,7 @@ fn call_that_waits(level_of_call: Level, environment: Option<Environment>, panic
         let caller = rayon::current_thread_index().unwrap();
         let request = |row: usize| {
             if rayon::current_thread_index() == Some(caller) {
-                // The caller continues once the other thread has a part of the work.
+                // The caller continues once the other thread has begun to sample some of the rows.
                 if let Some(has_begun) = lock(&has_begun).take() {
                     has_begun
                         .recv_timeout(LONG)

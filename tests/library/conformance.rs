@@ -1,5 +1,5 @@
-//! Tests of the suites in `testing::conformance`. They must find no defect in Evenkeel, and exactly the planted defect
-//! in each defective implementation.
+//! Tests of the suites in `testing::conformance`. The suites must find no defect in Evenkeel, and exactly the planted
+//! defect in each defective implementation.
 
 use evenkeel::testing::conformance::{self, Defect, Filter, Report};
 use evenkeel::{

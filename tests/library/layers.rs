@@ -46,7 +46,7 @@ const LAYERS: &[&[&str]] = &[
 /// the entry points of all ops, and only a supertrait can provide this access.
 const SUPERTRAIT: (&str, &str) = ("element.rs", "crate::cpu::Kernels");
 
-/// Largest number of files in a cycle of imports.
+/// Largest allowed number of files in a cycle of imports.
 const MAX_CIRCLE: usize = 6;
 
 const MAX_LINES: usize = 500;
@@ -313,7 +313,7 @@ fn tokens(code: &str) -> Vec<(&str, usize)> {
     tokens
 }
 
-/// Removes comments, strings and characters. Lines keep their numbers.
+/// Removes comments, string literals and character literals. Lines keep their numbers.
 fn without_literals(source: &str) -> String {
     let mut code = String::new();
     let mut rest = source;

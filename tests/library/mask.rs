@@ -210,7 +210,7 @@ fn finite_fills_are_data<E: Bits>() {
             });
         }
     }
-    // Checks a bias of f16::MIN. It counts as a number, not as a mask.
+    // Checks a bias of f16::MIN. This value counts as a number, not as a mask.
     let row = [E::ZERO; 3];
     each_level(|level| {
         let half = [f16::MIN, f16::MIN, f16::ZERO];
@@ -281,7 +281,7 @@ fn what_is_masked_changes_no_bit<E: Bits>() {
     }
 }
 
-/// Checks a bias that cancels most of a large product.
+/// Checks a bias that cancels most of a large product of scale and score.
 fn terms_that_cancel<E: Bits>() {
     let mut rng = generate::rng("mask, terms that cancel");
     let checker = Checker::of_usual_rows::<E>("softmax");

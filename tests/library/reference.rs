@@ -302,8 +302,8 @@ fn references_keep_to_their_pages() {
     }
 }
 
-/// Compares the reference's results in another crate's double-double type and in `DoubleDouble`. They agree to more
-/// digits than f64 has.
+/// Compares the reference's results in another crate's double-double type and in `DoubleDouble`. The results must agree
+/// to more digits than f64 has.
 #[test]
 fn floats_of_other_crates_are_numbers() {
     use evenkeel::reference::Number;

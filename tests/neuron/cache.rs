@@ -1,5 +1,5 @@
-//! Tests of the cache of compiled programs. It must return complete programs, even if files are damaged or several
-//! processes use it.
+//! Tests of the cache of compiled programs. The cache must return complete programs, even if files are damaged or
+//! several processes use it.
 
 #![forbid(unsafe_code)]
 

@@ -294,8 +294,8 @@ fn masked_is_not_there<E: Bits>() {
     }
 }
 
-/// Compares the results of two runs. They may differ slightly, because one run may compute a block in f32 that the
-/// other computes in f64.
+/// Compares the results of two runs. The results may differ slightly, because one run may compute a block in f32 that
+/// the other run computes in f64.
 #[track_caller]
 fn assert_near_bits<E: Bits>(what: &str, got: &[E], expected: &[E]) {
     for (got, expected) in got.iter().zip(expected) {

@@ -516,8 +516,8 @@ fn nan_and_infinities<E: Bits>() {
             assert_same_bits("dq", &got.dq[features..], &expected.dq[features..]);
         }
         // A NaN in the last key makes dq NaN for the queries that attend to this key. An infinity in the last value
-        // makes dq NaN for the queries that attend to this value, and dk NaN for all keys of these queries. It does not
-        // change dv.
+        // makes dq NaN for the queries that attend to this value, and dk NaN for all keys of these queries. The
+        // infinity does not change dv.
         let last = keys - 1;
         let mut graded = clean.clone();
         graded.case.k[last * features] = E::NAN;

@@ -119,8 +119,8 @@ fn long_rows<E: Bits>() {
 }
 
 /// Returns the argument `term` of [`check_terms`] for rows with a z-loss. The z-loss is a multiple of the squared
-/// log-sum-exp, which is the sum of the maximum and a logarithm. These two may cancel, so the larger of them takes the
-/// place of the log-sum-exp.
+/// log-sum-exp. The log-sum-exp is the sum of the maximum and a logarithm, which may cancel. `term` therefore uses the
+/// larger of these two numbers instead of the log-sum-exp.
 fn z_term<E: Element>(z_loss: f64) -> impl Fn(&[E], usize) -> f64 {
     move |row, _| {
         let max = row.iter().map(|x| x.widen()).filter(|x| x.is_finite()).fold(f64::NEG_INFINITY, f64::max).abs();

@@ -1,6 +1,6 @@
 //! Tests of every op, one file each. An op must be accurate on the inputs of `support`, handle NaN, infinities and
-//! masks, and give the same bits in every form. All files are part of one program, because linking a program takes as
-//! long as compiling its tests.
+//! masks, and give the same bits in every form: allocating, writing to a buffer, and in place. All files are part of
+//! one program, because linking a program takes as long as compiling its tests.
 
 #![forbid(unsafe_code)]
 

@@ -49,7 +49,7 @@ fn squares_that_are_rounded_up() {
     Checker::new::<f64>("rms_norm_linear").check_terms("rms_norm_linear", &got.clone(), &got, &exact, &|i| terms[i]);
 }
 
-/// Uses a row with alternating signs, so that its mean is nearly 0. Its squares are rounded up.
+/// Checks a row with alternating signs, so that its mean is nearly 0. The sum of its squares is rounded up.
 #[test]
 fn squared_deviations_that_are_rounded_up() {
     let mut rng = generate::rng("squared deviations that are rounded up");
@@ -68,7 +68,7 @@ fn squared_deviations_that_are_rounded_up() {
 }
 
 /// Checks rows whose elements differ by a few ULP. The kernel stores the mean as a sum of two f64. On such rows, all
-/// digits of the smaller one must be correct.
+/// digits of the smaller f64 must be correct.
 #[test]
 fn spreads_of_a_few_steps() {
     let mut rng = generate::rng("spreads of a few steps");

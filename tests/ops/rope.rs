@@ -47,8 +47,8 @@ fn positions<E: Bits>() {
     }
 }
 
-/// Returns every kind of scaling for rows of `cols` columns. Most parameters are those of real checkpoints. In some,
-/// the ramp of YaRN is empty.
+/// Returns every kind of scaling for rows of `cols` columns. Most parameters come from real checkpoints. In some
+/// scalings, the ramp of YaRN is empty.
 fn scalings_of(cols: usize) -> [RopeScaling<'static>; 18] {
     let yarn = |yarn: Yarn| RopeScaling::Yarn(yarn);
     let long = |sequence| LongRope::new(&SHORT[..cols / 2], &LONG[..cols / 2], 4096, sequence).factor(32.0);

@@ -22,8 +22,8 @@ fn kept<E: Bits>(logits: &[E], config: SamplerConfig) -> Vec<u32> {
     config.validate().unwrap().distribution(logits, None, Draw::default()).unwrap().tokens().to_vec()
 }
 
-/// Checks that the smaller of two adjacent f32 logits has no larger mass than the other. With a larger mass, top-p
-/// would keep all three tokens of this row instead of two.
+/// Checks that the smaller of two adjacent f32 logits does not get the larger mass. Otherwise, top-p would keep all
+/// three tokens of this row instead of two.
 #[test]
 fn a_larger_logit_is_not_passed_over() {
     let logits = [8.451358f32, 0.0036263466, 0.0036263464];

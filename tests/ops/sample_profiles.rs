@@ -436,8 +436,8 @@ fn top_choices_are_excluded_as_often_as_asked() {
     }
 }
 
-/// Checks the repetitions that DRY counts after the tokens 3 5 1 2 3 7 1 2 3. The token 7 would extend the repetition 1
-/// 2 3, which has three tokens. The token 5 would extend the repetition of a single 3, which is too short.
+/// Checks the repetitions that DRY counts after the tokens `3 5 1 2 3 7 1 2 3`. The token 7 would extend the repetition
+/// of the three tokens `1 2 3`. The token 5 would extend the repetition of a single 3, which is too short.
 #[test]
 fn dry_counts_repetitions() {
     let near =

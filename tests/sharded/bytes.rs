@@ -10,7 +10,7 @@ use std::ops::Range;
 
 type Op<E> = fn(Sharded<'_, crate::sharded_rows::Comm>, Rows<'_, E>) -> Result<Vec<E>>;
 
-/// Checks the number of calls and the bytes sent and received by each rank.
+/// Checks how many collective calls each rank makes, and how many bytes it sends and receives.
 #[track_caller]
 fn assert_exchanged<E: Bits>(
     what: &str,
@@ -120,8 +120,8 @@ fn gradients_gather_tiles() {
     }
 }
 
-/// Expected communication of a norm. `calls` is the number of calls after the first. For each row, the ranks merge
-/// `merged` bytes by maxima. For each tile of a row, they gather `sums` numbers.
+/// Expected communication of a norm. `calls` is the number of collective calls after the first. For each row, the ranks
+/// exchange `merged` bytes in max-reductions. For each tile of a row, they gather `sums` numbers.
 struct Norm {
     calls: usize,
     merged: usize,

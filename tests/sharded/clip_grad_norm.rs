@@ -109,8 +109,8 @@ fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &Clip
     }
 }
 
-/// Generates gradients as data, tensor and expert parallelism distribute them, and as combinations of two of these do.
-/// The cuts are uneven.
+/// Generates gradients in the distributions of data, tensor and expert parallelism, and of combinations of two of
+/// these. The cuts are uneven.
 fn dealt<E: Bits>(
     rng: &mut SmallRng,
     ranks: usize,

@@ -160,7 +160,8 @@ fn every_option<E: Bits>() {
     }
 }
 
-/// Checks rows in which one exponential is nearly the whole sum. It belongs to the target class or to another class.
+/// Checks rows in which one exponential is nearly the whole sum. This exponential belongs to the target class or to
+/// another class.
 fn peaked_rows<E: Bits>() {
     let mut rng = generate::rng("peaked losses in shards");
     let all = 600;

@@ -119,7 +119,7 @@ fn masked_rows<E: Bits>() {
     }
 }
 
-/// Checks that `report` counts NaN and infinite gradients of sharded rows like those of whole rows.
+/// Checks that `report` counts NaN and infinite gradients in sharded rows as in whole rows.
 #[test]
 fn broken_gradients_of_logsumexp_are_reported_as_without_shards() {
     let (x, dy, options) = ([1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], [f32::NAN, f32::INFINITY, 1.0], Softmax::default());

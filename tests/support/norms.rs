@@ -91,7 +91,7 @@ fn larger(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble {
 }
 
 /// Returns a magnitude that covers the rounding error of the mean. The bounds of layer_norm and group_norm are in ULP
-/// of the largest of several terms. One of them is this magnitude times the magnitude of the weight.
+/// of the largest of several terms. One of these terms is this magnitude times the magnitude of the weight.
 pub fn mean_term<E: Element>(sum_is_exact: bool, cols: usize) -> f64 {
     let long = (cols as f64 * 2f64.powi(-18)).max(1.0);
     match E::DTYPE {

@@ -67,7 +67,7 @@ void* captured_stream = nullptr;
 
 bool is_captured(void* stream) { return recording && stream == captured_stream; }
 
-// Runs an operation on memory, or returns an error if its stream is captured. The library captures launches alone.
+// Runs an operation on memory, or returns an error if its stream is captured. The library captures only launches.
 template <class F>
 Status unless_captured(void* stream, F operation) {
     if (is_captured(stream)) {
@@ -143,7 +143,7 @@ Status cuStreamIsCapturing(void* stream, int* status) {
     *status = is_captured(stream);
     return SUCCESS;
 }
-// One stream at a time can be captured, and not the default stream.
+// Only one stream at a time can be captured. The default stream cannot be captured.
 Status cuStreamBeginCapture_v2(void* stream, int) {
     if (!stream || recording) {
         return CAPTURE_UNSUPPORTED;

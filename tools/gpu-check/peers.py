@@ -1,4 +1,4 @@
-"""Measures the speed of other libraries on a device. Shapes and method are those of `gpu-check time`.
+"""Measures the speed of other libraries on a device. Uses the shapes and the method of `gpu-check time`.
 
 Calls run in batches between two events, after copies that keep the device busy while the calls are queued.
 Successive calls use different buffers. Together, the buffers are larger than the device's caches.

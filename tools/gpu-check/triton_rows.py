@@ -1,4 +1,4 @@
-"""One-pass kernels for rows that fit in a block, like those of Triton's tutorials.
+"""One-pass kernels for rows that fit in a block, like the kernels in Triton's tutorials.
 
 Their times show the speed of kernels that users write by hand.
 """

@@ -82,8 +82,7 @@ fn activations() -> Result<()> {
     each_type!(check)
 }
 
-/// Returns the cosines and the sines of a table as two tensors of shape `[positions, half]`, with the bits of the
-/// table.
+/// Returns the cosines and the sines that a table stores, bit for bit, as two tensors of shape `[positions, half]`.
 pub fn cos_sin(table: &RopeTable, positions: usize, half: usize) -> Result<[Tensor; 2]> {
     // Rotating the pair (1, 0) gives (cos, sin).
     let ones: Vec<f64> = (0..positions * 2 * half).map(|i| f64::from(u8::from(i % (2 * half) < half))).collect();

@@ -1,9 +1,9 @@
-//! Tensors and comparisons for tests that run with any candle.
+//! Tensors and comparisons for tests that run with any version of candle.
 
 use super::candle::{Device, Result, Shape, Tensor, WithDType};
 use evenkeel::Element;
 
-/// Element type of a tensor that Evenkeel supports.
+/// Tensor element type that Evenkeel supports.
 pub trait Number: WithDType + Element {}
 impl<E: WithDType + Element> Number for E {}
 

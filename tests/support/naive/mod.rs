@@ -1,4 +1,5 @@
-//! Naive formulas with every step rounded to the storage type. Hostile inputs must make them fail.
+//! Naive formulas with every step rounded to the storage type. The tests check that these formulas fail on hostile
+//! inputs.
 
 mod derivatives;
 mod elements;

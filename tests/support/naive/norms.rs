@@ -35,7 +35,7 @@ pub fn rms_norm<E: Element>(x: &[E], eps: f64) -> Vec<E> {
     x.iter().map(|x| E::from_wide(x.widen() / root)).collect()
 }
 
-/// Multiplies the result of [`rms_norm`] with a matrix of one row.
+/// Multiplies the result of [`rms_norm`] by a matrix of one row.
 pub fn rms_norm_linear<E: Element>(x: &[E], matrix: &[E], eps: f64) -> Vec<E> {
     let products = rms_norm(x, eps).into_iter().zip(matrix).map(|(n, m)| round::<E>(n.widen() * m.widen()));
     vec![E::from_wide(products.fold(0.0, |sum, product| round::<E>(sum + product)))]

@@ -3,7 +3,8 @@
 use super::{round, sum};
 use evenkeel::Element;
 
-/// Rotates the halves (a, b) of a row to (a cos - b sin, a sin + b cos), where angle = position theta^(-2i/d).
+/// Rotates the halves (a, b) of a row to (a cos - b sin, a sin + b cos), where angle = position theta^(-2i/d) for pair
+/// i of a row of length d.
 pub fn rope<E: Element>(x: &[E], position: i64, theta: f64) -> Vec<E> {
     rotated(x, position, theta, 1.0)
 }

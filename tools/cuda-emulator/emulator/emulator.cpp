@@ -25,7 +25,7 @@ struct Fiber {
     bool started;
     State state;
     unsigned long long brought;
-    // Value that lane `from` brought. It is set once all lanes of the warp have arrived.
+    // Value that lane `from` passed to the exchange. It is set once all lanes of the warp have arrived.
     unsigned long long published;
     unsigned from;
 };
@@ -200,7 +200,7 @@ unsigned narrow_f16(float v) {
     return bits;
 }
 
-// Returns a number from -1 to 1 that depends on the bits of x only. Two thirds of the numbers are -1 or 1.
+// Returns a number from -1 to 1 that depends only on the bits of x. Two thirds of the numbers are -1 or 1.
 static double disturbance(float x) {
     uint64_t bits = __float_as_uint(x) * 0x9e3779b97f4a7c15ull;
     bits = (bits ^ bits >> 29) * 0xbf58476d1ce4e5b9ull;

@@ -31,15 +31,14 @@ impl Plan<'_> {
     }
 }
 
-/// Time limit of an op. If an op takes longer, one of its kernels never ends.
+/// Time limit of an op. An op that takes longer is assumed to have a kernel that never ends.
 const LONGEST: Duration = Duration::from_secs(40);
 /// Reason that is stored while a check runs. It remains in the file if the process ends during the check.
 const BEGUN: &str = "the program ended during this op";
 
 /// Runs the checks that are not in `checks` yet. Returns `Ok` if the device is still usable.
 ///
-/// # Errors
-/// The device's error, which is first written to the file.
+/// # Errors Returns the device's error, after writing it to the file.
 pub fn run(plan: &Plan, checks: &mut Checks) -> Result<()> {
     macro_rules! op {
         ($op:ty) => {
@@ -169,7 +168,7 @@ fn on_device<O: Op, E: Number>(stream: &Stream, case: &Case, read: &[Vec<E>]) ->
     Ok(results)
 }
 
-/// Returns whether the driver is the emulated one. Its amount of free memory changes with every allocation.
+/// Returns whether the driver is the emulated one. The emulated driver reports less free memory after every allocation.
 fn is_emulated(stream: &Stream) -> Result<bool> {
     Ok(stream.context().name()? == "Emulated")
 }

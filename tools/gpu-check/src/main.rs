@@ -35,18 +35,18 @@ enum What {
     Device,
     /// Write the digests of the CPU's results. Needs no device.
     Digest(Cases),
-    /// Compare each op's bits with the CPU's. Continues with the checks that the file lacks.
+    /// Compare each op's bits with the CPU's. Skips the checks that the file already has.
     Check {
         #[command(flatten)]
         cases: Cases,
         /// Check only calls with this number of blocks of 2^20 elements; 4097 blocks exceed 2^32 elements.
         #[arg(long, default_value_t = 0)]
         blocks: usize,
-        /// Check only the ops of the K-th of N processes. Each process needs its own file.
+        /// Check only the K-th of N shares of the ops, for N processes in parallel. Each process needs its own file.
         #[arg(long, value_name = "K/N", default_value = "1/1", value_parser = share)]
         share: (usize, usize),
     },
-    /// Measure the time of each op. Continues with the timings that the file lacks.
+    /// Measure the time of each op. Skips the timings that the file already has.
     Time {
         /// File for the timings.
         #[arg(long)]

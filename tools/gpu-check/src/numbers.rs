@@ -26,7 +26,7 @@ const RANDOM: usize = 60;
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub shape: Shape,
-    /// Number of elements by which the first element of each operand lies behind an aligned address.
+    /// Offset of each operand's first element from an aligned address, in elements.
     pub shift: usize,
     /// Index of the form of the call, in `Op::WAYS`.
     pub way: usize,

@@ -48,7 +48,8 @@ fn read(folder: &Path, date: &str) -> Result<Run> {
     Ok(Run { date: date.to_string(), device, checks, digests, timings, peers, steps })
 }
 
-/// Reads the files named `check*.json`, and puts their checks in the order of the ops. Returns `None` without a file.
+/// Reads the files named `check*.json`, and puts their checks in the order of the ops. Returns `None` if there is no
+/// such file.
 fn checks(folder: &Path) -> Result<Option<Checks>> {
     let describe = |error| Error::File(folder.to_path_buf(), error);
     let mut all: Option<Checks> = None;

@@ -54,8 +54,8 @@ const BATCH: f64 = 2.0;
 /// Number of copies that keep the device busy before a batch.
 const BUSY_COPIES: usize = 8;
 const MOST_CALLS: usize = 200;
-/// Time limit of an op, including its allocations and its batches. If an op takes longer, one of its kernels never
-/// ends.
+/// Time limit of an op, including its allocations and its batches. An op that takes longer is assumed to have a kernel
+/// that never ends.
 const LONGEST: Duration = Duration::from_secs(40);
 
 /// Calls `$then!` for each timed op, with its type, the index of the form of the call in `Op::WAYS`, the shapes and
@@ -131,8 +131,7 @@ pub fn names() -> Vec<&'static str> {
 
 /// Measures the duration of each planned op that is not in `timings` yet.
 ///
-/// # Errors
-/// The device's error, which is first written to the file.
+/// # Errors Returns the device's error, after writing it to the file.
 pub fn run(plan: &Plan, timings: &mut Timings) -> Result<()> {
     let mut clock = Clock::new(plan)?;
     macro_rules! op {

@@ -101,8 +101,8 @@ impl Spaces<'_> {
         Ok(())
     }
 
-    /// Starts copies. They take place when the threads wait for them, so a thread that does not wait reads shared
-    /// memory that was not written.
+    /// Starts asynchronous copies. A copy takes place only when its thread waits for it. A thread that does not wait
+    /// therefore reads shared memory that was not written.
     pub fn start_copy(&mut self, w: &mut Warp, i: &Inst, access: Access, lanes: u32) -> OfLane<()> {
         for lane in lanes_of(lanes) {
             let (to, from) = (address(w, i, access, lane), w.wides[i.r[0] as usize][lane]);
@@ -177,7 +177,7 @@ fn read_only(from: &[u8], start: u64, address: u64, bytes: usize, space: Space) 
     Ok(u128::from_le_bytes(value))
 }
 
-/// Names the space that an address outside of global memory belongs to.
+/// Replaces [`Problem::Outside`] with [`Problem::OtherSpace`] if the address belongs to shared or constant memory.
 #[cold]
 fn explain(problem: Problem, address: u64) -> Problem {
     match (&problem, is_of_space(address)) {

@@ -1,11 +1,11 @@
 //! Functions that `tools/gpu-check/driver.cpp`, a replacement for CUDA's driver, calls to run kernels.
 //!
 //! If the variable `EVENKEEL_PTX_FAULT` is set, a fault is planted in one kernel. The variable holds three lines: the
-//! kernel, the number of a line, which is 0 for the kernel's first line, and the text that replaces this line.
+//! kernel's name, the number of a line (0 is the kernel's first line), and the text that replaces that line.
 //!
-//! If the variable `EVENKEEL_PTX_COUNTS` is set, each launch appends a line to the file that it names. The line holds
-//! the kernel, the numbers of blocks and threads, and `line:count` for each line of the module's PTX that was executed.
-//! `scripts/cuda-model` reads these lines.
+//! If the variable `EVENKEEL_PTX_COUNTS` is set, each launch appends a line to the file with this path. The line holds
+//! the kernel's name, the numbers of blocks and threads, and `line:count` for each line of the module's PTX that was
+//! executed. `scripts/cuda-model` reads these lines.
 
 use crate::{Grid, Kernel, Memory, Module, Order};
 use std::borrow::Cow;

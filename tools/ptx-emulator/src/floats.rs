@@ -278,8 +278,8 @@ fn approximate(root: Root, a: u32) -> u32 {
         Root::ApproxRsqrt => (1.0 / x.sqrt(), -22.9),
         _ => (x.sqrt(), -23.0),
     };
-    // NVIDIA's bounds include the error of rounding to f32. This function rounds at its end, so it subtracts that
-    // error.
+    // NVIDIA's bounds include the error of rounding to f32. This function rounds its result to f32 at the end, so it
+    // subtracts the rounding error from the bound.
     let bound = relative.exp2() - 2f64.powi(-24);
     let noise = a.wrapping_mul(0x9e37_79b9);
     let noise = (noise ^ noise >> 15).wrapping_mul(0x85eb_ca6b) >> 8;

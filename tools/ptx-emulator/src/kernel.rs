@@ -105,7 +105,7 @@ impl Module {
         for (parameter, _, offset) in &entry.parameters {
             decoder.symbol(parameter, Space::Param, *offset as u64);
         }
-        // Shared variables of the module belong to each kernel that names them.
+        // Each kernel that names one of the module's shared variables reserves memory for it.
         let body = &self.text[entry.body.clone()];
         for variable in &self.variables {
             if variable.space == Space::Shared && variable.bytes > 0 && body.contains(&variable.name) {
@@ -143,7 +143,8 @@ pub enum Special {
     LaneId,
     /// Multiprocessor of the block.
     Smid,
-    /// Mask of the lanes before or after a lane, with or without the lane itself.
+    /// Mask of the lanes before a lane if the first flag is set, otherwise of the lanes after it. If the second flag is
+    /// set, the mask includes the lane itself.
     LaneMask(bool, bool),
     /// A constant, such as the index 0 of a dimension that is not used.
     Always(u32),

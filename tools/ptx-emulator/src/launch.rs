@@ -29,10 +29,11 @@ pub struct Grid {
     pub order: Order,
 }
 
-/// Number of instructions after which a block counts as endless. An instruction of a warp counts once.
+/// Number of instructions after which a block counts as endless. An instruction that a warp executes counts once, not
+/// once per lane.
 pub const MOST_INSTRUCTIONS: u64 = 1 << 26;
 
-/// Why a warp stopped.
+/// Reason why a warp stopped.
 enum Stop {
     Ended,
     /// The running lanes wait at a barrier or at an operation of the warp.

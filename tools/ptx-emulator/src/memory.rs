@@ -5,7 +5,7 @@ use crate::problem::Problem;
 /// Ranges of host memory that kernels may read, or read and write.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// Sorted by their start. They do not overlap.
+    /// Ranges sorted by their start, without overlaps.
     ranges: Vec<Range>,
 }
 

@@ -1,4 +1,4 @@
-//! Shared memory of a block. It detects races between the block's threads.
+//! Shared memory of a block, which detects races between the block's threads.
 
 use crate::kernel::SHARED_START;
 use crate::problem::Problem;

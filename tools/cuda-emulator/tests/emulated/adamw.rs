@@ -1,4 +1,5 @@
-//! Steps of AdamW have the CPU's bits for any length, alignment, numbers, settings and thread order.
+//! Checks that steps of AdamW give the same bits as on the CPU for any length, alignment, inputs, settings and thread
+//! order.
 
 use crate::support::adamw::{Steps, case};
 use crate::support::elementwise::{hostile, numbers};
@@ -99,7 +100,7 @@ fn adamw_of_hostile_numbers() {
     hostile_numbers::<bf16, f32>();
 }
 
-/// Tests the factors for many numbers of steps and decay factors.
+/// Tests many numbers of earlier steps and many values of beta1 and beta2, on which the bias corrections depend.
 #[test]
 fn adamw_of_many_steps() {
     let mut rng = StdRng::seed_from_u64(3);

@@ -1,4 +1,4 @@
-//! The gradient kernels of softmax, log_softmax and logsumexp give the CPU's bits.
+//! Checks that the gradient kernels of softmax, log_softmax and logsumexp give the same bits as the CPU.
 
 use crate::support::backward::{case, sums_that_cancel};
 use crate::support::masked::Op;

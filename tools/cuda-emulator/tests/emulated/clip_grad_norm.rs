@@ -1,4 +1,5 @@
-//! Clipping by the norm gives the CPU's bits for any tensors, alignments, numbers and thread orders.
+//! Checks that clipping by the norm gives the same bits as on the CPU for any tensors, alignment, inputs and thread
+//! order.
 
 use crate::support::clip_grad_norm::{Gradient, case};
 use crate::support::{COLS, How, KINDS, Kind, Shapes, row};

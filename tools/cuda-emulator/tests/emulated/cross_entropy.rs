@@ -1,4 +1,4 @@
-//! The kernels of the cross-entropy and its gradient give the CPU's bits.
+//! Checks that the kernels of the cross-entropy and its gradient give the same bits as the CPU.
 
 use crate::support::cross_entropy::{Call, case, sums};
 use crate::support::norm::{Operand, operand};

@@ -1,4 +1,5 @@
-//! The elementwise kernels give the CPU's bits for any length, alignment, numbers and thread order.
+//! Checks that the elementwise kernels give the same bits as the CPU for any length, alignment, inputs and thread
+//! order.
 
 use crate::support::elementwise::{Inputs, case, functions, hostile, numbers};
 use crate::support::{COLS, How, Shapes};

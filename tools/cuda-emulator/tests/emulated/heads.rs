@@ -1,4 +1,5 @@
-//! The kernels that rotate attention heads by the positions of tokens give the CPU's bits, for any strides.
+//! Checks the kernels that rotate attention heads by the positions of tokens. They must give the same bits as the CPU
+//! for any strides.
 
 use crate::support::{Guarded, How, KINDS, Shapes, row};
 use evenkeel::cuda::heads::{HeadLayout, PositionIds, Rotation};

@@ -1,4 +1,4 @@
-//! LayerNorm's kernels give the CPU's bits for any shape, alignment, numbers and thread order.
+//! Checks that LayerNorm's kernels give the same bits as the CPU for any shape, alignment, inputs and thread order.
 
 use crate::support::layer_norm::{at_limits, case, limits};
 use crate::support::norm::{ROWS, RowKind, operand, row_of};
@@ -49,7 +49,8 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// Tests rows with more tiles than a block adds at a time, and results and operands of other alignments.
+/// Tests rows with more tiles than a block adds at a time. The alignment of weights and biases differs from the
+/// alignment of the rows.
 #[test]
 fn rows_of_many_tiles() {
     let (seed, emulator) = (3, Emulator::linked());

@@ -1,4 +1,5 @@
-//! The kernels of log_softmax and logsumexp give the CPU's bits for any shape, alignment, numbers and thread order.
+//! Checks that the kernels of log_softmax and logsumexp give the same bits as the CPU for any shape, alignment, inputs
+//! and thread order.
 
 use crate::support::log_softmax::{case, case_of_sums};
 use crate::support::{COLS, How, KINDS, Kind, Shapes, peaked_row, row};

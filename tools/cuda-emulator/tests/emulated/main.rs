@@ -1,4 +1,4 @@
-//! The kernels give the CPU's bits for any shape, alignment, numbers and thread order.
+//! Checks that the kernels give the same bits as the CPU for any shape, alignment, inputs and thread order.
 
 mod adamw;
 mod attention_decode;

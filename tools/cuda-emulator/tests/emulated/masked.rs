@@ -1,4 +1,5 @@
-//! The kernels of softmax, log_softmax and logsumexp with masks, scale and softcap give the CPU's bits.
+//! Checks that the kernels of softmax, log_softmax and logsumexp with masks, scale and softcap give the same bits as
+//! the CPU.
 
 use crate::support::masked::{Beside, Op, SHAPES, beside, cancelling, case, each_hostile, scores, shape};
 use crate::support::{How, Shapes};

@@ -1,4 +1,5 @@
-//! The gradient kernels of softmax, log_softmax and logsumexp with masks, scale and softcap give the CPU's bits.
+//! Checks that the gradient kernels of softmax, log_softmax and logsumexp with masks, scale and softcap give the same
+//! bits as the CPU.
 
 use crate::support::backward::{masked_case, steep, window_of_a_long_row};
 use crate::support::masked::{Beside, Op, SHAPES, beside, each_hostile, scores, shape};
@@ -111,8 +112,8 @@ fn derivatives_of_softcaps() {
         let how = How { shift: i % 2, one_block: true, order: Order::ALL[i] };
         let (x, beside) = steep(&[2, cols]);
         every_op([&x, &gradients(&mut rng, 0, &[2, cols])], &beside, how);
-        // The softcap computes tanh(x / 30). For the smallest of these inputs, it rounds to x / 30. For the largest of
-        // them, it rounds to 1.
+        // The softcap computes tanh(x / 30). For the smallest of these inputs, the result rounds to x / 30. For the
+        // largest, it rounds to 1.
         let x: Vec<f32> = (0..2 * cols).map(|i| 10f32.powf(i as f32 * 20.0 / cols as f32 - 18.0)).collect();
         let beside = Beside { softcap: Some(30.0), ..Beside::nothing(&[2, cols]) };
         every_op([&x, &gradients(&mut rng, 0, &[2, cols])], &beside, how);

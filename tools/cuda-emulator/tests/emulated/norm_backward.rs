@@ -1,4 +1,5 @@
-//! The gradient kernels of the norms give the CPU's bits for any shape, alignment, numbers and thread order.
+//! Checks that the gradient kernels of the norms give the same bits as the CPU for any shape, alignment, inputs and
+//! thread order.
 
 use crate::support::norm::{ROWS, RowKind, operand, row_of};
 use crate::support::norm_backward::{Norm, case};

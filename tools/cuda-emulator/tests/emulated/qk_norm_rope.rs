@@ -1,4 +1,4 @@
-//! The fused kernels of RMSNorm and rope give the same bits as the CPU's two ops.
+//! Checks that the fused kernels of RMSNorm and rope give the same bits as the two separate ops on the CPU.
 
 use crate::support::norm::{ROWS, operand, row_of};
 use crate::support::qk_norm_rope::case;

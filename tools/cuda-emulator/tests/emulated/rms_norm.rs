@@ -1,4 +1,4 @@
-//! RMSNorm's kernels give the CPU's bits for any shape, alignment, numbers and thread order.
+//! Checks that RMSNorm's kernels give the same bits as the CPU for any shape, alignment, inputs and thread order.
 
 use crate::support::norm::{ROWS, RowKind, operand, row_of};
 use crate::support::rms_norm::{at_limits, case, limits};

@@ -1,4 +1,4 @@
-//! Rope's kernels give the CPU's bits for any shape, alignment, numbers and thread order.
+//! Checks that rope's kernels give the same bits as the CPU for any shape, alignment, inputs and thread order.
 
 use crate::support::rope::{Table, case};
 use crate::support::{How, KINDS, Shapes, row};

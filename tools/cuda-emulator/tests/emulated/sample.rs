@@ -1,5 +1,5 @@
-//! The sampler's kernels draw the CPU's tokens, keep as many tokens as the CPU, and refuse the requests that the CPU
-//! refuses.
+//! Checks that the sampler's kernels draw the same tokens as the CPU, keep as many tokens as the CPU, and reject the
+//! requests that the CPU rejects.
 
 use crate::support::sample::{Asked, LOGITS, case, config, logits, with_penalties};
 use crate::support::{How, Shapes};

@@ -1,4 +1,4 @@
-//! Softmax's kernels give the CPU's bits for any shape, alignment, numbers and thread order.
+//! Checks that softmax's kernels give the same bits as the CPU for any shape, alignment, inputs and thread order.
 
 use crate::support::softmax::case;
 use crate::support::{COLS, How, KINDS, Kind, Shapes, row};

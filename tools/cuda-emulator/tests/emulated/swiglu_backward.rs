@@ -1,4 +1,5 @@
-//! The gradients of swiglu have the CPU's bits for any length, alignment, numbers and thread order.
+//! Checks that the gradients of swiglu have the same bits as on the CPU for any length, alignment, inputs and thread
+//! order.
 
 use crate::support::elementwise::{hostile, numbers};
 use crate::support::swiglu_backward::{Inputs, case};
@@ -58,7 +59,7 @@ fn every_gate<E: DeviceElement>() {
     for factor in [40_503, 25_173, 13_849] {
         check(&Inputs { gate: &all(1), up: &all(factor), dy: &all(factor * 3 % (1 << 16)), shifts: [0; 3] }, HOW);
     }
-    // Gradients and factors of moderate size, which the approximations serve.
+    // Tests gradients and factors of moderate size, for which the kernel uses its approximations.
     let mut rng = StdRng::seed_from_u64(2);
     let near = numbers::<E>(&mut rng, 1 << 17);
     let near: Vec<E> = near.into_iter().filter(|v| (1e-3..100.0).contains(&v.widen().abs())).collect();

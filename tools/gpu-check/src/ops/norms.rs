@@ -1,4 +1,4 @@
-//! RMSNorm, with a residual and without, LayerNorm, and their gradients.
+//! RMSNorm with and without a residual, LayerNorm, and their gradients.
 
 use super::{Extent, Number, Op, Ready, Results, Shape, rows};
 use crate::error::Result;

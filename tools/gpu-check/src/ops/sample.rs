@@ -85,7 +85,7 @@ struct Drawing {
     adjusted: Option<CudaSlice<f32>>,
     logprobs: Option<CudaSlice<Logprob>>,
     is_of_unchanged: bool,
-    /// Lists whose addresses are in the requests.
+    /// Token history or bitmask whose address is in the requests. This field keeps the memory allocated.
     _lists: CudaSlice<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! Softmax, log_softmax and logsumexp and their gradients, with masks and without.
+//! Softmax, log_softmax, logsumexp and their gradients, with and without masks.
 
 use super::{Extent, Number, Op, Ready, Results, Shape, rows};
 use crate::error::Result;

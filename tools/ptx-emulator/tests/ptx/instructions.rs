@@ -221,7 +221,8 @@ fn shuffles_votes_and_reductions() {
     assert_eq!(sums("shfl.sync.down.b32 %r3|%p1, %r2, 5, 31, -1;"), expected(&|l| if l + 5 < 32 { l + 5 } else { l }));
     assert_eq!(sums("shfl.sync.up.b32 %r3, %r2, 5, 0, -1;"), expected(&|lane| if lane >= 5 { lane - 5 } else { lane }));
     assert_eq!(sums("shfl.sync.idx.b32 %r3, %r2, 3, 31, -1;"), expected(&|_| 3));
-    // The last operand but one divides the warp into segments of eight lanes. Each lane receives from its own segment.
+    // The second-to-last operand divides the warp into segments of eight lanes. Each lane receives from its own
+    // segment.
     assert_eq!(sums("shfl.sync.idx.b32 %r3, %r2, 3, 0x181f, -1;"), expected(&|lane| lane & !7 | 3));
     assert_eq!(sums("redux.sync.add.u32 %r3, %r2, -1;"), expected(&|_| 496));
     assert_eq!(sums("sub.s32 %r4, %r2, 7;\nredux.sync.min.s32 %r3, %r4, -1;"), expected(&|_| 0xffff_fff9));

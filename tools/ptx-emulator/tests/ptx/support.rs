@@ -3,7 +3,7 @@
 use evenkeel_ptx_emulator::{Grid, LaunchError, Memory, Module, ModuleError, Order, Problem};
 
 /// Returns the text of a kernel `k` with these statements. Its parameter is the address of the output, which is in
-/// `%rd1`. It has 64 bytes of dynamic shared memory.
+/// `%rd1`. The kernel has 64 bytes of dynamic shared memory.
 pub fn text(statements: &str) -> String {
     format!(
         ".version 7.0\n.target sm_80\n.address_size 64\n\

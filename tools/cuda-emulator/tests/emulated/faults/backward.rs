@@ -140,7 +140,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Outcome {
         }
     }
     // About one in a thousand f16 gradients is so close to a tie that a kernel cannot round it from f32. A block holds
-    // only its first rows in registers, so each row has its own block. The gradients are large enough to be normal
+    // only its first rows in registers, so each row runs in its own block. The gradients are large enough to be normal
     // numbers.
     let [x, dy] = [1.0, 1000.0].map(|scale| {
         let numbers: Vec<f64> = row(&mut rng, KINDS[0], 96 * 1024);

@@ -115,8 +115,8 @@ fn inputs<E: DeviceElement>(mut each: impl FnMut(&[E], (usize, usize), FullyMask
 /// Checks rows of log_softmax in a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     inputs::<E>(|x, shape, policy, how| case(emulator, x, shape, &Softmax::default().fully_masked(policy), how))?;
-    // The results of a fully masked row are -ln(cols). With this length, rounding them to f32 first changes their
-    // rounding to `E`.
+    // The results of a fully masked row are -ln(cols). With this length, rounding a result to f32 first gives another
+    // `E` than rounding it directly.
     let how = How { shift: 1, one_block: true, order: Order::Forward };
     let cols = (1..300_000usize).find(|&cols| is_rounded_twice::<E>(-(cols as f64).ln()));
     if let Some(cols) = cols {
@@ -148,7 +148,7 @@ fn look_at_sums_of<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     inputs::<E>(case)?;
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     case(&[], (3, 0), FullyMasked::Zeros, how)?;
-    // For these rows, rounding the log-sum-exp to f32 first changes its rounding to `E`.
+    // For these rows, rounding the log-sum-exp to f32 first gives another `E` than rounding it directly.
     let mut rng = StdRng::seed_from_u64(7);
     let rows = (0..600_000).map(|_| [(); 2].map(|()| E::from_wide(rng.random_range(-3.0..3.0))));
     let sum = |row: &[E; 2]| row.iter().map(|z| z.widen().exp()).sum::<f64>().ln();

@@ -73,9 +73,10 @@ fn compile(kernels: &str, fault: &Fault, folder: &Path) -> PathBuf {
     library
 }
 
-/// Environment variable with the path of the compiled faulty kernels. If it is set, a test only looks at these kernels.
+/// Environment variable with the path of the compiled faulty kernels. If it is set, a test only runs these kernels, and
+/// prints the first difference from the CPU.
 const PLANTED: &str = "EVENKEEL_PLANTED_FAULT";
-/// Begins the line that names the first difference.
+/// Start of the printed line that describes the first difference.
 const FOUND: &str = "found: ";
 
 /// Runs a test in another process, on faulty kernels.

@@ -105,8 +105,9 @@ impl Case {
         }
     }
 
-    /// Creates a case of two long sequences. Each has more than 32 blocks of keys. A thread has one block's maximum, so
-    /// the largest of the maxima before a block depends on several warps.
+    /// Creates a case of two long sequences. Each has more than 32 blocks of keys. Each thread of the merging kernel
+    /// holds the maximum of one block of keys. The largest maximum of all earlier blocks therefore depends on several
+    /// warps.
     pub fn of_long(rng: &mut StdRng) -> Self {
         Case { lengths: vec![12_000, 9_000], key_heads: 1, group: 5, ..Case::of_many(rng) }
     }

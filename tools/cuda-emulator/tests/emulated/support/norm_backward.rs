@@ -89,7 +89,7 @@ fn case_as<E: DeviceElement, G: Element>(
     };
     run(addresses)?;
     dx_at.compare(&dx)?;
-    // Without gradients of operands, dx may replace dy.
+    // If no gradients of weight and bias are computed, dx may overwrite dy.
     if !has_operands {
         run([addresses[0], addresses[1], addresses[1]])?;
         dy_at.compare(&dx).map_err(|found| format!("at the address of dy, {found}"))?;

@@ -19,7 +19,7 @@ pub enum Logits {
     Peaked,
     /// A few values, each many times.
     Grid,
-    /// Values that only differ in the last digits.
+    /// Values that differ only in the last digits.
     Flat,
     /// Zeros of both signs, which are equal.
     Zeros,
@@ -95,8 +95,8 @@ pub struct Asked {
     pub output: Vec<u32>,
 }
 
-/// Runs one case. Fails if its results differ from the CPU's. Compares log-probabilities if there is an emulator for
-/// their kernels.
+/// Runs one case. Fails if its results differ from the CPU's. Also compares log-probabilities if `of_logprobs` holds an
+/// emulator for their kernels.
 pub fn case<E: DeviceElement>(
     (emulator, of_logprobs): (&Emulator, Option<&Emulator>),
     x: &[E],
@@ -195,7 +195,7 @@ pub fn case<E: DeviceElement>(
     Ok(())
 }
 
-/// Runs the kernel for log-probabilities. The addresses are those of logits, requests, outcomes and kept tokens.
+/// Runs the kernel for log-probabilities. The addresses point to the logits, requests, outcomes and kept tokens.
 fn logprobs(
     emulator: &Emulator,
     how: How,
