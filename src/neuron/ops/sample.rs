@@ -30,7 +30,7 @@ pub const MAX_CANDIDATES: usize = 256;
 /// | inputs, in order | | outputs, in order | |
 /// |---|---|---|---|
 /// | logits | `[rows, cols]` | logits of the candidates | `[rows, candidates]`, F32 |
-/// | keep flags, if any | `[rows, cols]`, U8 | tokens of the candidates, padded with `cols` | `[rows, candidates]`, S32 |
+/// | keep flags, if any | `[rows, cols]`, U8 | candidates' tokens, padded with `cols` | `[rows, candidates]`, S32 |
 /// | | | number of logits that equal the last candidate's without being candidates | `[rows]`, S32 |
 /// | | | status | `[rows]`, S32 |
 ///
