@@ -68,8 +68,8 @@ impl BackendChoice {
     /// that opens the device and loads everything needed.
     ///
     /// # Errors
-    /// Returns the first error of `make` that does not skip a backend. Only [`Error::Unavailable`] skips a backend, and
-    /// only if another backend is left to try. For example, a device that is out of memory is not skipped.
+    /// An [`Error::Unavailable`] from `make` skips the backend if another backend is left to try. Any other error of
+    /// `make` is returned, for example if a device is out of memory.
     pub fn set_up<T>(self, mut make: impl FnMut(Backend) -> Result<T>) -> Result<Chosen<T>> {
         let (before, last): (&[Backend], _) = match self.only {
             Some(only) => (&[], only),

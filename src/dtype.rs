@@ -65,8 +65,8 @@ pub struct Limits {
     pub min_subnormal: f64,
     /// Distance from 1 to the next larger value.
     pub epsilon: f64,
-    /// Default lower bound for the magnitude of a guarded divisor: the smallest positive normal value, whose reciprocal
-    /// is finite in every type.
+    /// Default lower bound for the magnitude of a guarded divisor: the type's smallest positive normal value, whose
+    /// reciprocal is finite in the same type.
     pub div_eps: f64,
     /// Largest value of this type whose exp rounds to a finite value.
     pub exp_max: f64,

@@ -27,7 +27,7 @@ use std::ops::Range;
 /// ```
 /// use evenkeel::{RmsNorm, Rows, rms_norm};
 /// use half::bf16;
-/// let weight = [bf16::ONE; 2]; // The rows have another type.
+/// let weight = [bf16::ONE; 2]; // The rows are f32.
 /// let y = rms_norm(Rows::new(&[3.0f32, 4.0], 1, 2)?, &RmsNorm::default().weight(&weight))?;
 /// assert_eq!(y.len(), 2);
 /// # Ok::<(), evenkeel::Error>(())

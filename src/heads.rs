@@ -29,9 +29,9 @@ impl<'a, E: Element> Heads<'a, E> {
     /// Creates a view of `data`, which holds exactly the elements of the shape, without gaps.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if `data` has another number of elements than the shape. [`Error::InvalidArgument`] if
-    /// the shape has no features but more than 2^21 positions. Positions without features take no memory, so nothing
-    /// else limits their number.
+    /// [`Error::ShapeMismatch`] if the number of elements of `data` does not match the shape.
+    /// [`Error::InvalidArgument`] if the shape has no features but more than 2^21 positions. Positions without features
+    /// take no memory, so nothing else limits their number.
     pub fn new(data: &'a [E], shape: [usize; 4]) -> Result<Self> {
         let product = || shape.iter().try_fold(1usize, |all, &count| all.checked_mul(count));
         let elements = if shape.contains(&0) { Some(0) } else { product() };

@@ -61,7 +61,7 @@
 //! | feature | default | description |
 //! |---|---|---|
 //! | `ops` | yes | All ops: enables the next three features. |
-//! | `inference` | by `ops` | Attention, softmax, norms, rotary embeddings, and functions of one and two elements with their gradients. |
+//! | `inference` | by `ops` | Attention, softmax, norms, rotary embeddings, and elementwise functions of one or two tensors, with their gradients. |
 //! | `sample` | by `ops` | The sampler. |
 //! | `train` | by `ops` | Gradients, losses, clipping, loss scaling, optimizers, [`inspect()`], and [`mod@trace`]. Enables `inference`. |
 //! | `partial` | no | Partial results of a row's shards, which merge into the result of the row: `SoftmaxPartial`, `NormPartial`, `CrossEntropyPartial`, `AttentionPartial`. Enables `train`. |
@@ -114,7 +114,7 @@
 // Public enums and structs are `non_exhaustive`, because they may get more members later. Exceptions have an `allow`
 // attribute with a reason.
 #![deny(clippy::exhaustive_enums, clippy::exhaustive_structs)]
-// With only some of the features, code shared by the ops is partly unused.
+// If some of these features are disabled, part of the code that the ops share is unused.
 #![cfg_attr(
     not(all(feature = "inference", feature = "sample", feature = "train")),
     allow(dead_code, unused_imports, unused_macros, unused_macro_rules)
@@ -147,10 +147,10 @@ pub mod math;
 pub mod neuron;
 mod ops;
 mod options;
-#[allow(clippy::disallowed_methods, reason = "the numbers serve references only, which have no promised bits")]
+#[allow(clippy::disallowed_methods, reason = "only references use these numbers, and their bits are not promised")]
 mod real;
 #[cfg(any(feature = "reference", doc))]
-#[allow(clippy::disallowed_methods, reason = "references have error bounds, and no promised bits")]
+#[allow(clippy::disallowed_methods, reason = "references have error bounds, but their bits are not promised")]
 pub mod reference;
 pub mod registry;
 pub mod report;

@@ -22,8 +22,7 @@ pub enum Rounding {
     /// Rounds once, when results are stored, as torch, Gemma and gpt-oss do.
     #[default]
     Once,
-    /// Rounds twice: before the multiplication by the weight, and when results are stored. vLLM does this, and so do
-    /// the Llama, Qwen and Mistral modules of Hugging Face transformers. Rows of f64 are rounded only when results are
-    /// stored.
+    /// Rounds twice: before the multiplication by the weight, and when results are stored. vLLM and the Llama, Qwen and
+    /// Mistral modules of Hugging Face transformers do this. Rows of f64 are rounded only when results are stored.
     BeforeWeight,
 }

@@ -60,7 +60,7 @@ pub enum Kind {
     Tensors,
 }
 
-/// An op, with its kind, and the backends and storage types that support it.
+/// An op, with its kind, its backends, and the storage types that each backend supports.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Op {
@@ -68,7 +68,7 @@ pub struct Op {
     pub name: &'static str,
     /// Kind of the op, by its operands and results.
     pub kind: Kind,
-    /// Backends that support the op, each with the storage types it supports.
+    /// Backends that support the op, each with its supported storage types.
     pub support: &'static [(Backend, &'static [DType])],
 }
 

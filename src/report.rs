@@ -20,8 +20,8 @@ pub struct Counts {
     pub fully_masked: u64,
     /// Number of rows that hold a NaN.
     pub nan: u64,
-    /// Number of rows that hold an infinity other than a masked -inf. Their output is NaN, except in logsumexp and the
-    /// sampler.
+    /// Number of rows that hold an infinity. A logit of -inf is masked and does not count. The output of these rows is
+    /// NaN, except in logsumexp and the sampler.
     pub infinite: u64,
 }
 

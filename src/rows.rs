@@ -144,7 +144,7 @@ impl Geometry {
         Ok(Geometry { shape, axis, stride })
     }
 
-    /// Returns the geometry without the axes after the lane axis. Masks that do not depend on those axes have this
+    /// Returns the geometry of the axes up to the lane axis. A mask that does not depend on later axes has this
     /// geometry.
     pub fn up_to_axis(&self) -> Result<Self> {
         Geometry::shaped(&self.shape.dims()[..=self.axis], -1)

@@ -24,7 +24,7 @@ impl Finite {
 }
 
 /// Statistics that [`inspect`](crate::inspect()) returns. All except the counts are computed from the finite elements.
-/// Zero results are +0.
+/// A statistic that is zero is +0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {

@@ -1,9 +1,9 @@
 //! Trace points, which find the first non-finite value of a model.
 //!
-//! An engine passes named tensors of its model to [`point`]. Within a [`scope`] each tensor is checked, and the first
-//! one that holds a NaN or an infinity is reported, with the value's position and statistics of the point's inputs.
-//! Outside a scope a point only reads a thread-local flag, so it can remain in the engine. With the feature `tracing`,
-//! non-finite points are also emitted as events.
+//! An engine passes named tensors of its model to [`point`]. Within a [`scope`] each tensor is checked. The first
+//! tensor that holds a NaN or an infinity is reported, with the position of the value and with statistics of the
+//! point's inputs. Outside a scope a point only reads a thread-local flag, so it can remain in the engine. With the
+//! feature `tracing`, non-finite points are also emitted as events.
 //!
 //! ```
 //! use evenkeel::trace;
@@ -82,7 +82,8 @@ impl Point {
         self.is_first
     }
 
-    /// Adds an input of the point. Its statistics are computed only if the point is the first that is not finite.
+    /// Adds an input of the point. The statistics of the input are computed only if the point is the scope's first
+    /// non-finite point.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the requested instruction set is unavailable.

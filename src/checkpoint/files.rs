@@ -23,7 +23,7 @@ pub(crate) fn open(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
     if is_index { of_index(path) } else { of_files(vec![path.into()]) }
 }
 
-/// Returns the files of a folder without an index: all safetensors files, or the only GGUF file.
+/// Returns the files of a folder without an index: all safetensors files or, if there are none, the only GGUF file.
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::read(folder, "the folder cannot be listed", e);
     let entries = std::fs::read_dir(folder).map_err(failed)?;
@@ -37,7 +37,7 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
         (shards, _) if !shards.is_empty() => Ok(shards),
         (_, one) if one.len() == 1 => Ok(one),
         (_, none) if none.is_empty() => Err(Error::format(folder, "the folder has no .safetensors and no .gguf file")),
-        (_, many) => Err(Error::format(folder, format!("the folder has {} .gguf files; name one of them", many.len()))),
+        (_, many) => Err(Error::format(folder, format!("the folder has {} .gguf files; open one of them", many.len()))),
     }
 }
 

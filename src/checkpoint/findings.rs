@@ -96,8 +96,8 @@ impl Thresholds {
             return;
         }
         let zero = stats.max_abs == 0.0;
-        // Only a matrix of zeros gets a warning. Biases and norms are often initialised to a constant, but matrices are
-        // not.
+        // A matrix of zeros gets a warning. Every other constant tensor gets only a note, because biases and norms are
+        // often initialised to a constant.
         let level = if zero && inspected.shape.len() > 1 { Level::Warning } else { Level::Note };
         let message = if zero { "all elements are 0".into() } else { format!("all elements are {}", short(stats.min)) };
         about.finds(level, "constant", elements, self.constant, message);

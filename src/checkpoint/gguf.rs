@@ -62,7 +62,7 @@ struct Header<'a> {
 type Listed = (Tensor, u64);
 
 impl Header<'_> {
-    /// Checks that the header has this many bytes left.
+    /// Checks that at least `bytes` bytes of the header are left.
     fn has(&self, bytes: u64, what: &str) -> Result<()> {
         if bytes <= self.end - self.at {
             return Ok(());
@@ -213,7 +213,7 @@ impl Header<'_> {
         let row = shape.last().copied().unwrap_or(1);
         if !row.is_multiple_of(kind.block) {
             let limit = format!("a multiple of {}, the block size of {}", kind.block, kind.name);
-            return Err(Error::tensor(self.path, &name, "the innermost axis", row, limit));
+            return Err(Error::tensor(self.path, &name, "the length of the innermost axis", row, limit));
         }
         let (elements, bytes) = size(self.path, &name, kind, &shape)?;
         let offset = self.u64("the offset of a tensor")?;

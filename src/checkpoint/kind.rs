@@ -68,7 +68,7 @@ fn e5m2(bits: u8) -> f64 {
     f16::from_bits(u16::from(bits) << 8).to_f64()
 }
 
-/// Types of safetensors.
+/// Element types of the safetensors format.
 static SAFETENSORS: [Kind; 22] = [
     kind("F64", 1, 8, Some(Decode::F64)),
     kind("F32", 1, 4, Some(Decode::F32)),
@@ -94,7 +94,7 @@ static SAFETENSORS: [Kind; 22] = [
     kind("U64", 1, 8, None),
 ];
 
-/// Types of GGUF, with their numbers in the format.
+/// Element types of the GGUF format, each with its number in a file.
 static GGUF: [(u32, Kind); 32] = [
     (0, kind("F32", 1, 4, Some(Decode::F32))),
     (1, kind("F16", 1, 2, F16)),

@@ -108,7 +108,7 @@ impl Checkpoint {
     /// `model.safetensors.index.json` if it exists, else all safetensors files, else the only GGUF file.
     ///
     /// # Errors
-    /// [`Error`] for files that cannot be read; for headers that are truncated, too long or not headers at all; and for
+    /// [`Error`] for files that cannot be read; for headers that are truncated, too long or in another format; and for
     /// tensors that are duplicated, extend past the end of the file, overlap, have gaps between them, or have a size
     /// that does not match their shape and type.
     ///

@@ -1,4 +1,4 @@
-//! Mean and standard deviation of part of a tensor. The values of two parts can be merged.
+//! Mean and standard deviation of a part of a tensor. The moments of two parts can be merged.
 
 /// Number of elements, mean and population standard deviation. Sums are not stored, because they could overflow in f64.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,8 +2,8 @@
 
 use crate::math::bins::power_of_two;
 
-/// A 16-bit or 8-bit float type, with the magnitude above which a number overflows and the magnitude up to which it
-/// becomes 0. Rounding is to nearest, with ties to even.
+/// A 16-bit or 8-bit float type, with the limits beyond which a number overflows or becomes 0 when it is rounded to the
+/// type. Rounding is to nearest, with ties to even.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Narrow {

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Number of bytes that a thread takes at a time. It is so large that merging the counts takes far less time than
+/// Number of bytes that a thread takes at a time. Large enough that merging the counts takes far less time than
 /// counting.
 const SPAN: u64 = 8 << 20;
 /// Number of bytes that are read at a time. They stay in the L2 cache until they are counted.

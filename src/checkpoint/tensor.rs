@@ -45,7 +45,7 @@ impl Tensor {
         self.bytes
     }
 
-    /// Returns whether the tensor is analysed: whether its type is a float type that can be decoded.
+    /// Returns whether the tensor is analysed, which is the case if its type is a float type that can be decoded.
     pub fn is_analysed(&self) -> bool {
         self.kind.decode.is_some()
     }

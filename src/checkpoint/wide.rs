@@ -204,7 +204,7 @@ fn count<T: Wide>(x: &[T], is: impl Fn(T) -> bool) -> u64 {
 }
 
 /// Applies `value` to each element of a block, and returns the best result. `better` returns whether its first argument
-/// is better than its second.
+/// is better than its second. `value` must be idempotent, because it is applied to intermediate results too.
 #[inline(always)]
 fn best<T: Wide>(x: &[T], value: impl Fn(T) -> T, better: impl Fn(T, T) -> bool) -> T {
     let choose = |best: T, x: T| if better(value(x), best) { value(x) } else { best };

@@ -79,7 +79,7 @@ impl Cache {
     }
 }
 
-/// Returns the name of an entry. It differs for different programs, compilers or flags.
+/// Returns the name of an entry. Different programs, compilers or flags give different names.
 fn key(compiler: &Compiler, program: &Program, target: Target) -> String {
     let flags = compiler.flags(target);
     let parts = [compiler.form().of(program), compiler.version().as_bytes(), &[target.logical_cores()]];

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::report::{self, Counts};
 use crate::rows::Rows;
 
-/// Executor of programs: a device or a replacement for one.
+/// Executor of programs, such as a session on a device or the interpreter on the CPU.
 pub trait Execute {
     /// Runs a program once. Inputs and outputs are in the program's order, row-major and little-endian.
     ///

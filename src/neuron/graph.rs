@@ -220,7 +220,8 @@ impl Graph {
         self.convert(value, ElementType::F32)
     }
 
-    /// Adds a node for the column index of each element as f32, which is exact for all possible indices.
+    /// Adds a node for the column index of each element as f32, which is exact because a program has at most 2^21
+    /// columns.
     pub fn columns(&mut self, rows: usize, cols: usize) -> Value {
         let columns = self.push(Operator::Iota(1), &[], Type::Of(ElementType::S32), &[rows, cols]);
         self.in_f32(columns)
@@ -402,7 +403,7 @@ impl Graph {
     }
 
     /// Returns a copy of the graph whose only output is a list of flags: one for each computed f32 value, in node
-    /// order. The flag is 0 if all elements are finite, 1 if some are infinite, and 2 if some are NaN.
+    /// order. The flag is 0 if all elements are finite, 1 if some are infinite but none is NaN, and 2 if some are NaN.
     pub fn instrumented(&self) -> Self {
         let mut graph = Graph { outputs: Vec::new(), ..self.clone() };
         let flags: Vec<Value> = self

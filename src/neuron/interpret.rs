@@ -12,7 +12,7 @@ use half::{bf16, f16};
 /// Executor on the CPU. It rejects operations that programs must avoid on devices: arithmetic with a NaN operand or
 /// result, and logarithms, roots or divisions of numbers outside the range that devices support.
 ///
-/// Functions of one element are correctly rounded, sums are pairwise, and subnormal f32 numbers are flushed to 0.
+/// Elementwise functions are correctly rounded, sums are pairwise, and subnormal f32 numbers are flushed to 0.
 ///
 /// ```
 /// use evenkeel::neuron::{self, Interpreter};

@@ -20,8 +20,8 @@ pub(super) fn looks_like_one(bytes: &[u8]) -> Result<(), String> {
 }
 
 /// Checks that a NEFF is complete and compiled for this number of physical cores in a logical core. Returns the reason
-/// if it is not. The caller then compiles the program again, and reports no error. The check may be wrong, because
-/// Neuron does not document that the header states the size of the file.
+/// if it is not. The caller then compiles the program again and reports no error, because the check itself may be
+/// wrong: Neuron does not document that the header states the size of the file.
 pub(super) fn is_whole(bytes: &[u8], logical_cores: u8) -> Result<(), String> {
     looks_like_one(bytes)?;
     let data = u64_at(bytes, 16).unwrap_or_default();

@@ -18,9 +18,9 @@ pub enum ElementType {
     F16,
     /// The upper half of an [`F32`](ElementType::F32).
     BF16,
-    /// Bytes, used for masks.
+    /// Unsigned 8-bit integers, used for keep flags.
     U8,
-    /// Integers, used for indices and flags.
+    /// Signed 32-bit integers, used for class and token indices and for row statuses.
     S32,
 }
 
@@ -102,8 +102,8 @@ impl Program {
     }
 
     /// Returns a copy of the program whose outputs are replaced by one f32 output of shape `[1, n]`. This output has
-    /// one flag for each f32 value that the program computes: 0 if all elements are finite, 1 if some are infinite, and
-    /// 2 if some are NaN.
+    /// one flag for each f32 value that the program computes: 0 if all elements are finite, 1 if some are infinite but
+    /// none is NaN, and 2 if some are NaN.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for a program created by [`Program::from_parts`].

@@ -1,5 +1,5 @@
-//! Environment variables that this backend reads. It does not set variables, because that is not safe in a process with
-//! threads.
+//! Environment variables that this backend reads. The backend sets none, because setting a variable is not safe in a
+//! process with threads.
 
 #![forbid(unsafe_code)]
 

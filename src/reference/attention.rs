@@ -7,7 +7,8 @@ use super::softmax::softmax_of;
 /// Returns the unrounded result of [`attention`](crate::attention()) for a query with these logits, and the query's
 /// log-sum-exp. Returns `None` if no logit, including the sink, is above -inf.
 ///
-/// A key whose logit is -inf is masked, and its value is not read. The sink is a logit without a value.
+/// A key whose logit is -inf is masked, and its value is not read. The sink is an additional logit that has no value
+/// vector.
 ///
 /// ```
 /// use evenkeel::reference::attention_of;

@@ -56,8 +56,7 @@ pub fn focal_loss_backward<E: Element>(x: E, target: f64, gamma: f64, alpha: Opt
     let [miss, hit] = bce_with_logits_backward(x, target, 1.0);
     let (p, rest) = (sigmoid_of(real(x.widen())), sigmoid_of(real(-x.widen())));
     let y = real(target);
-    // Computes p (1 - p) / q. Both sides of the fraction are divided by the larger of p and 1 - p, to prevent
-    // underflow.
+    // Computes p (1 - p) / q. Numerator and denominator are divided by the larger of p and 1 - p, to prevent underflow.
     let share =
         if p > rest { rest / (y * (rest / p) + (real(1.0) - y)) } else { p / (y + (real(1.0) - y) * (p / rest)) };
     let share = if p > rest && target == 1.0 {

@@ -6,7 +6,7 @@ use crate::element::Element;
 use crate::ops::cross_entropy::CrossEntropy;
 
 /// Returns the two terms of a row's [`cross_entropy`](crate::cross_entropy()), before the reduction: the weighted and
-/// smoothed entropy, and the z-loss. A target equal to `ignore_index` is not ignored.
+/// smoothed entropy, and the z-loss. The option `ignore_index` has no effect here.
 ///
 /// `target` must be a class of the row, and must have a weight if the options have weights.
 ///

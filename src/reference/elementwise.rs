@@ -44,7 +44,7 @@ pub fn erf<E: Element>(x: E) -> E::Exact {
 
 /// Returns the unrounded derivative of [`erf`], 2/sqrt(pi) e^(-x^2).
 ///
-/// [`erf_backward`](crate::erf_backward()) multiplies gradients by it.
+/// [`erf_backward`](crate::erf_backward()) multiplies gradients by this derivative.
 pub fn erf_derivative<E: Element>(x: E) -> E::Exact {
     let x = E::Exact::from(x.widen());
     let two = E::Exact::from(2.0);
@@ -64,7 +64,7 @@ pub fn exp<E: Element>(x: E) -> E::Exact {
 
 /// Returns the unrounded derivative of [`exp`], e^x.
 ///
-/// [`exp_backward`](crate::exp_backward()) multiplies gradients by it.
+/// [`exp_backward`](crate::exp_backward()) multiplies gradients by this derivative.
 pub fn exp_derivative<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).exp()
 }
@@ -80,7 +80,7 @@ pub fn exp2<E: Element>(x: E) -> E::Exact {
 
 /// Returns the unrounded derivative of [`exp2`], 2^x ln 2.
 ///
-/// [`exp2_backward`](crate::exp2_backward()) multiplies gradients by it.
+/// [`exp2_backward`](crate::exp2_backward()) multiplies gradients by this derivative.
 pub fn exp2_derivative<E: Element>(x: E) -> E::Exact {
     exp2(x) * E::Exact::from(2.0).ln()
 }
@@ -96,7 +96,7 @@ pub fn expm1<E: Element>(x: E) -> E::Exact {
 
 /// Returns the unrounded derivative of [`expm1`], e^x.
 ///
-/// [`expm1_backward`](crate::expm1_backward()) multiplies gradients by it.
+/// [`expm1_backward`](crate::expm1_backward()) multiplies gradients by this derivative.
 pub fn expm1_derivative<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).exp()
 }
@@ -118,7 +118,7 @@ pub fn gelu<E: Element>(x: E) -> E::Exact {
 /// Returns the unrounded derivative of [`gelu`]: the cumulative distribution function of the standard normal
 /// distribution, plus x times the density.
 ///
-/// [`gelu_backward`](crate::gelu_backward()) multiplies gradients by it.
+/// [`gelu_backward`](crate::gelu_backward()) multiplies gradients by this derivative.
 pub fn gelu_derivative<E: Element>(x: E) -> E::Exact {
     // At infinities, a product below would be an infinity times 0, which is NaN. The derivative tends to 0 at -inf and
     // to 1 at +inf.
@@ -148,7 +148,7 @@ pub fn gelu_tanh<E: Element>(x: E) -> E::Exact {
 /// Returns the unrounded derivative of [`gelu_tanh`], s + x z' s (1 - s) with s = 1 / (1 + e^-z), z = 2 sqrt(2/pi)
 /// (x + 0.044715 x^3), and z' the derivative of z.
 ///
-/// [`gelu_tanh_backward`](crate::gelu_tanh_backward()) multiplies gradients by it.
+/// [`gelu_tanh_backward`](crate::gelu_tanh_backward()) multiplies gradients by this derivative.
 pub fn gelu_tanh_derivative<E: Element>(x: E) -> E::Exact {
     if x.widen().is_infinite() {
         return E::Exact::from(if x.widen() > 0.0 { 1.0 } else { 0.0 });
@@ -172,7 +172,7 @@ pub fn log<E: Element>(x: E) -> E::Exact {
 
 /// Returns the unrounded derivative of [`log`], 1 / x.
 ///
-/// [`log_backward`](crate::log_backward()) multiplies gradients by it.
+/// [`log_backward`](crate::log_backward()) multiplies gradients by this derivative.
 pub fn log_derivative<E: Element>(x: E) -> E::Exact {
     // At +0 and -0, returns the limit for x from above.
     match x.widen() {
@@ -193,7 +193,7 @@ pub fn log1p<E: Element>(x: E) -> E::Exact {
 
 /// Returns the unrounded derivative of [`log1p`], 1 / (1 + x).
 ///
-/// [`log1p_backward`](crate::log1p_backward()) multiplies gradients by it.
+/// [`log1p_backward`](crate::log1p_backward()) multiplies gradients by this derivative.
 pub fn log1p_derivative<E: Element>(x: E) -> E::Exact {
     let d = E::Exact::from(1.0) + E::Exact::from(x.widen());
     if d < E::Exact::from(0.0) { E::Exact::from(f64::NAN) } else { E::Exact::from(1.0) / d }
@@ -210,7 +210,7 @@ pub fn log2<E: Element>(x: E) -> E::Exact {
 
 /// Returns the unrounded derivative of [`log2`], 1 / (x ln 2).
 ///
-/// [`log2_backward`](crate::log2_backward()) multiplies gradients by it.
+/// [`log2_backward`](crate::log2_backward()) multiplies gradients by this derivative.
 pub fn log2_derivative<E: Element>(x: E) -> E::Exact {
     // At +0 and -0, returns the limit for x from above.
     match x.widen() {
@@ -236,7 +236,7 @@ pub fn log_sigmoid_of<R: Real>(x: R) -> R {
 
 /// Returns the unrounded derivative of [`log_sigmoid`], 1 / (1 + e^x).
 ///
-/// [`log_sigmoid_backward`](crate::log_sigmoid_backward()) multiplies gradients by it.
+/// [`log_sigmoid_backward`](crate::log_sigmoid_backward()) multiplies gradients by this derivative.
 pub fn log_sigmoid_derivative<E: Element>(x: E) -> E::Exact {
     sigmoid_of(-E::Exact::from(x.widen()))
 }
@@ -252,7 +252,7 @@ pub fn reciprocal<E: Element>(x: E) -> E::Exact {
 
 /// Returns the unrounded derivative of [`reciprocal`], -1 / x^2.
 ///
-/// [`reciprocal_backward`](crate::reciprocal_backward()) multiplies gradients by it.
+/// [`reciprocal_backward`](crate::reciprocal_backward()) multiplies gradients by this derivative.
 pub fn reciprocal_derivative<E: Element>(x: E) -> E::Exact {
     let x = E::Exact::from(x.widen());
     E::Exact::from(-1.0) / (x * x)
@@ -269,7 +269,7 @@ pub fn rsqrt<E: Element>(x: E) -> E::Exact {
 
 /// Returns the unrounded derivative of [`rsqrt`], -1/2 x^(-3/2).
 ///
-/// [`rsqrt_backward`](crate::rsqrt_backward()) multiplies gradients by it.
+/// [`rsqrt_backward`](crate::rsqrt_backward()) multiplies gradients by this derivative.
 pub fn rsqrt_derivative<E: Element>(x: E) -> E::Exact {
     let x = E::Exact::from(x.widen());
     E::Exact::from(-0.5) / (x * x.sqrt())
@@ -294,7 +294,7 @@ pub fn sigmoid_of<R: Real>(x: R) -> R {
 
 /// Returns the unrounded derivative of [`sigmoid`], s (1 - s) with s = 1 / (1 + e^-x).
 ///
-/// [`sigmoid_backward`](crate::sigmoid_backward()) multiplies gradients by it.
+/// [`sigmoid_backward`](crate::sigmoid_backward()) multiplies gradients by this derivative.
 pub fn sigmoid_derivative<E: Element>(x: E) -> E::Exact {
     let x = E::Exact::from(x.widen());
     sigmoid_of(x) * sigmoid_of(-x)
@@ -320,7 +320,7 @@ pub fn silu_of<R: Real>(x: R) -> R {
 
 /// Returns the unrounded derivative of [`silu`], s + x s (1 - s) with s = 1 / (1 + e^-x).
 ///
-/// [`silu_backward`](crate::silu_backward()) multiplies gradients by it.
+/// [`silu_backward`](crate::silu_backward()) multiplies gradients by this derivative.
 pub fn silu_derivative<E: Element>(x: E) -> E::Exact {
     // At infinities, a product below would be an infinity times 0, which is NaN. The derivative tends to 0 at -inf and
     // to 1 at +inf.
@@ -349,7 +349,7 @@ pub fn softplus_of<R: Real>(x: R) -> R {
 
 /// Returns the unrounded derivative of [`softplus`], 1 / (1 + e^-x).
 ///
-/// [`softplus_backward`](crate::softplus_backward()) multiplies gradients by it.
+/// [`softplus_backward`](crate::softplus_backward()) multiplies gradients by this derivative.
 pub fn softplus_derivative<E: Element>(x: E) -> E::Exact {
     sigmoid_of(E::Exact::from(x.widen()))
 }
@@ -365,7 +365,7 @@ pub fn sqrt<E: Element>(x: E) -> E::Exact {
 
 /// Returns the unrounded derivative of [`sqrt`], 1 / (2 sqrt x).
 ///
-/// [`sqrt_backward`](crate::sqrt_backward()) multiplies gradients by it.
+/// [`sqrt_backward`](crate::sqrt_backward()) multiplies gradients by this derivative.
 pub fn sqrt_derivative<E: Element>(x: E) -> E::Exact {
     // At +0 and -0, returns the limit for x from above.
     match x.widen() {
@@ -385,7 +385,7 @@ pub fn tanh<E: Element>(x: E) -> E::Exact {
 
 /// Returns the unrounded derivative of [`tanh`], 1 - tanh(x)^2.
 ///
-/// [`tanh_backward`](crate::tanh_backward()) multiplies gradients by it.
+/// [`tanh_backward`](crate::tanh_backward()) multiplies gradients by this derivative.
 pub fn tanh_derivative<E: Element>(x: E) -> E::Exact {
     // 1 - tanh^2 = 4 / (e^x + e^-x)^2, computed from e^-|x|, which cannot overflow.
     let t = (-E::Exact::from(x.widen()).abs()).exp();

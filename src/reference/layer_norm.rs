@@ -26,8 +26,8 @@ pub fn layer_norm<E: Element>(x: &[E], weight: Option<&[f64]>, bias: Option<&[f6
 
 /// Returns x - mean for each element, and sqrt(variance + eps).
 ///
-/// First subtracts the mean rounded to f64, then subtracts the mean of the differences. Each returned difference is
-/// therefore off by only 2^-100 of the average deviation, even if the mean is much larger.
+/// First subtracts the mean rounded to f64, then subtracts the mean of the differences. The error of each returned
+/// difference is therefore only 2^-100 times the average deviation, even if the mean is much larger.
 pub(super) fn deviations<E: Element>(x: &[E], eps: f64) -> (Vec<DoubleDouble>, DoubleDouble) {
     let n = DoubleDouble::from(x.len() as f64);
     let mean_of = |v: &[DoubleDouble]| v.iter().fold(DoubleDouble::from(0.0), |sum, &v| sum + v) / n;

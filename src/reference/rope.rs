@@ -40,7 +40,8 @@ pub(super) fn rope_sin_cos<R: Real>(position: i64, i: usize, cols: usize, option
 /// and then multiplied by the position in f64.
 pub fn rope_angle(position: i64, i: usize, cols: usize, options: &Rope<'_>) -> f64 {
     let frequency = frequency(i, cols, options).to_f64().min(f64::MAX);
-    // An angle beyond the range of f64 is clamped to this range. The rotation by so large an angle is arbitrary anyway.
+    // An angle beyond the range of f64 is clamped to this range. So large an f64 angle does not determine a rotation
+    // anyway, because adjacent angles differ by many turns.
     (position as f64 * frequency).clamp(f64::MIN, f64::MAX)
 }
 

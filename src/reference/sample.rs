@@ -33,8 +33,9 @@ pub struct Support {
 /// token.
 ///
 /// The configuration is not checked. In profiles with XTC, an `xtc_probability` above 0 counts as 1, so XTC is applied
-/// without a random draw. Penalties are not applied, because they need a sequence. Mirostat and adaptive-p have the
-/// state of a sequence's first step; see [`sample_with_feedback`].
+/// without a random draw. Penalties are not applied, because they depend on the previous tokens of a sequence. Mirostat
+/// and adaptive-p start from the state of a sequence's first step; [`sample_with_feedback`] takes the state of a later
+/// step.
 ///
 /// # Errors
 /// [`Error::EmptyInput`] for no logits, [`Error::NonFiniteInput`] for a NaN, [`Error::EmptySupport`] if all logits are
@@ -60,7 +61,7 @@ pub fn sample<E: Element>(logits: &[E], config: &SamplerConfig) -> Result<Suppor
 ///
 /// # Source
 /// Mirostat: Basu et al., "Mirostat: a neural text decoding algorithm that directly controls perplexity", 2021, as
-/// implemented in llama.cpp's `llama-sampler.cpp`. The same file defines version 2 and adaptive-p.
+/// implemented in llama.cpp's `llama-sampler.cpp`. The same file defines mirostat version 2 and adaptive-p.
 pub fn sample_with_feedback<E: Element>(
     logits: &[E],
     config: &SamplerConfig,

@@ -10,7 +10,7 @@ use std::ops::Range;
 /// Value that a rank sends if an error prevents its call. A rank without an error sends the digest of its call.
 const REFUSES: u64 = 0;
 
-/// Values that ranks exchanged while they checked that all make the same call.
+/// Values that the ranks exchanged during the agreement check.
 #[derive(Debug)]
 pub(super) struct Agreed {
     /// Column range of each rank.

@@ -27,7 +27,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// | each query, per block of 256 keys with a visible key | 8 (2 + features of values) |
     /// | each query, per other block | 8 |
     ///
-    /// If an f64 result is not finite, all but the first 24 bytes are sent once more.
+    /// If an f64 result is not finite, everything except the 24 bytes of the check is sent once more.
     ///
     /// # Errors
     /// The errors of [`attention`](crate::attention()); [`Error::InvalidArgument`] for

@@ -6,7 +6,7 @@ use crate::mask::Mask;
 /// Digest of a sequence of words. Different sequences have the same digest only by chance.
 #[derive(Clone, Copy)]
 pub(super) struct Digest {
-    /// Accumulators. Words are added to them in turn, which hides the latency of the multiplication.
+    /// Accumulators. Each word is added to the next accumulator in turn, which hides the latency of the multiplication.
     lanes: [u64; 4],
     count: usize,
 }

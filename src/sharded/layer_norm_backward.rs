@@ -42,7 +42,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         in_default(|| {
             let text = layer_norm::text(OP, self.all, &x, options);
             let norm = options.resolve(OP, self.all).map(Norm::from);
-            // An operand shorter than this rank's rows cannot cover all columns. It gets no gradient here, and is
+            // A weight or bias shorter than this rank's rows cannot cover all columns. It gets no gradient here, and is
             // rejected later.
             let [mut dweight, mut dbias] = [options.weight, options.bias]
                 .map(|operand| operand.filter(|values| values.len() >= x.cols()).map(|_| vec![E::ZERO; x.cols()]));

@@ -34,8 +34,9 @@
 //! # Why results are bit-identical
 //!
 //! Exchanged values are merged by maxima, by sums of integers, or by concatenation. No float sum depends on the order
-//! of a network. [`SoftmaxPartial`](crate::SoftmaxPartial) and [`NormPartial`](crate::NormPartial) describe the
-//! exchanged values of each op; `docs/sharding.md` gives the number of bytes.
+//! in which the network delivers values. [`SoftmaxPartial`](crate::SoftmaxPartial) and
+//! [`NormPartial`](crate::NormPartial) describe the exchanged values of each op; `docs/sharding.md` gives the number of
+//! bytes.
 //!
 //! [`Sharded::attention`] gathers the [`AttentionPartial`](crate::AttentionPartial) of each block of 256 keys. In
 //! attention, the sharded columns are keys.

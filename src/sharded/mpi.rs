@@ -1,7 +1,7 @@
 //! Ranks that are MPI processes.
 
-// Exchanges use unsafe calls, because buffers must be left to MPI after a timeout. The safe requests of the crate `mpi`
-// would abort the process instead.
+// Exchanges call MPI's unsafe functions, so that the buffers of a pending exchange can be leaked after a timeout. The
+// safe requests of the crate `mpi` would abort the process instead.
 #![allow(unsafe_code)]
 
 use super::collective::Collective;
@@ -151,8 +151,8 @@ impl<C: Communicator> Collective for Mpi<C> {
     fn gather(&self, words: &[u64]) -> Result<Vec<u64>> {
         let comm = self.comm.as_raw();
         // If ranks passed different numbers of words, MPI would write beyond the buffers. The code therefore checks
-        // first that the largest number equals the smallest one. The smallest number is the complement of the maximum
-        // of all `!own`.
+        // first that the largest number equals the smallest one. The smallest number is the bitwise complement of the
+        // maximum of all `!own`.
         let own = words.len() as u64;
         let mut most = [own, !own];
         self.max(&mut most)?;

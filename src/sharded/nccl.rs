@@ -1,6 +1,7 @@
 //! Ranks that each use one CUDA device, connected by NCCL.
 
-// The probe for the library is unsafe code. It is needed because `cudarc` panics if the library is missing.
+// Checking that the NCCL library can be loaded is unsafe code. The check is needed because `cudarc` panics if the
+// library is missing.
 #![allow(unsafe_code)]
 
 use super::collective::Collective;

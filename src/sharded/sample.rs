@@ -23,9 +23,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// columns. Requests must be the same on every rank; their tokens are indices into the whole vocabulary.
     ///
     /// Greedy sampling, top-k, top-p, min-p and epsilon cutoffs use candidates and sums of histograms. Dynamic
-    /// temperature, typical, top-n-sigma, eta and XTC need sums over the remaining tokens in order. In the profile's
-    /// order, a top-k filter must precede these filters. They run on the candidates of that top-k. Mirostat and
-    /// adaptive-p are rejected.
+    /// temperature, typical, top-n-sigma, eta and XTC need all remaining tokens on one rank. In the profile's order of
+    /// filters, a top-k must therefore come before these filters. They then run on the candidates that the top-k keeps.
+    /// Mirostat and adaptive-p are rejected.
     ///
     /// # Exchange
     /// Each rank sends these numbers of bytes:
@@ -45,7 +45,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     ///
     /// # Errors
     /// The errors of [`sample_rows`](crate::sample_rows), the same on every rank; [`Error::InvalidArgument`] in the
-    /// result of a row with mirostat, with adaptive-p, or with a filter that needs a top-k before it and has none;
+    /// result of a row with mirostat, with adaptive-p, or with a filter that needs a preceding top-k and has none;
     /// [`Error::Collective`] if another rank rejects its arguments, makes another call, or does not join.
     pub fn sample<E: Element>(
         &self,

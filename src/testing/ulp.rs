@@ -62,8 +62,8 @@ pub fn error<E: Element, X: Expected>(got: E, exact: X) -> f64 {
 /// Returns the error of a stored value in ULPs at the magnitude `at`.
 ///
 /// A stored infinity is correct for every exact value that rounds to it. If the exact value exceeds the largest finite
-/// number, but does not round to the infinity, the infinity counts as the number one ULP above the largest finite
-/// number. Its error is then above 0.5. For all other exact values, the error of a stored infinity is infinite. NaN is
+/// number, but does not round to the infinity, the infinity is measured as if it were the largest finite number plus 1
+/// ULP, which gives an error above 0.5. For all other exact values, the error of a stored infinity is infinite. NaN is
 /// correct only for NaN; otherwise the error is infinite. If `at` and the exact value are zero, only zero is correct.
 pub fn error_at<E: Element, X: Expected>(got: E, exact: X, at: f64) -> f64 {
     error_of::<E, X::Wide>(got.widen(), exact.wide(), at)

@@ -6,12 +6,12 @@ use crate::element::Element;
 use approx::{AbsDiffEq, RelativeEq, UlpsEq};
 use std::fmt;
 
-/// Wrapper of a value for the macros of [`approx`](https://docs.rs/approx). It also supports f16 and bf16, which approx
-/// itself does not.
+/// Wrapper of a value for the macros of [`approx`](https://docs.rs/approx). It supports f16 and bf16 too, unlike approx
+/// itself.
 ///
 /// ULPs are counted in the storage type. The only tolerance is the given one. In contrast, approx's comparison of `f32`
-/// also accepts a difference of one epsilon, so that every small result equals zero. As in approx, NaN is not equal to
-/// anything.
+/// also accepts an absolute difference of up to epsilon, so every result below epsilon equals zero. As in approx, NaN
+/// is not equal to anything.
 ///
 /// ```
 /// use approx::{assert_abs_diff_ne, assert_relative_eq, assert_ulps_eq, assert_ulps_ne};

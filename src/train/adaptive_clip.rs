@@ -17,7 +17,7 @@ const OP: &str = "adaptive_clip";
 ///
 /// # Shapes
 /// Weights have the shapes of PyTorch, whose axis 0 has the outputs. A tensor with two or more axes has one unit per
-/// output; any other tensor is a single unit. The stem and the last layer of a model are better left unclipped.
+/// output; any other tensor is a single unit. It is better not to clip the first and the last layer of a model.
 ///
 /// # Special values
 /// | gradient of a unit | result |

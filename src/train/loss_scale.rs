@@ -38,9 +38,10 @@ pub struct LossScale {
     /// Minimum of the scale; 1 by default.
     ///
     /// If the gradients of a step are not finite at this scale, [`LossScaler::update`](super::LossScaler::update)
-    /// returns an error, unless [`LossScale::backoff`] is 1. The error shows that a model's gradients are NaN at every
-    /// scale. PyTorch's scaler has no minimum, and its scale shrinks to 0 silently. The setting closest to PyTorch is a
-    /// power of two near [`f32::MIN_POSITIVE`], because the scale must have a finite reciprocal.
+    /// returns an error, unless [`LossScale::backoff`] is 1. The error reveals a model whose gradients are NaN at every
+    /// scale. PyTorch's scaler has no minimum, and its scale shrinks to 0 silently. To come closest to PyTorch, set a
+    /// power of two near [`f32::MIN_POSITIVE`]. A minimum of 0 is not possible, because the scale must have a finite
+    /// reciprocal.
     pub min_scale: f32,
 }
 

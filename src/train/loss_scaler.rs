@@ -66,7 +66,7 @@ pub struct LossScaler {
 
 /// Complete state of a [`LossScaler`] between two steps, which can be saved and restored exactly.
 ///
-/// With the feature `serde`, it can be serialised and deserialised, with its fields by name.
+/// With the feature `serde`, the state can be serialised and deserialised, with its fields by name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[non_exhaustive]

@@ -12,11 +12,11 @@ use crate::simd::in_default;
 
 /// An optimiser. Its settings are a [`Rule`]: [`AdamW`](super::AdamW) or [`Sgd`](super::Sgd).
 ///
-/// Parameters of f16 and bf16 are the rounded values of master weights in f32. Parameters of f32 and f64 have no master
-/// weights. The optimiser's state, such as moments, is f64 for f64 parameters and f32 for all other parameters. Each
-/// step is computed in f64, and the new state is rounded once. If a 16-bit parameter was overwritten between two steps,
-/// its new value replaces the master weight. With [`Optimizer::stochastic_rounding`], 16-bit parameters have no master
-/// weights.
+/// Parameters of f16 and bf16 hold the rounded values of f32 master weights, which the optimiser keeps. Parameters of
+/// f32 and f64 have no master weights. The optimiser's state, such as moments, is f64 for f64 parameters and f32 for
+/// all other parameters. Each step is computed in f64, and the new state is rounded once. If a 16-bit parameter was
+/// overwritten between two steps, its new value replaces the master weight. With [`Optimizer::stochastic_rounding`],
+/// 16-bit parameters have no master weights.
 ///
 /// # Errors
 /// Errors are returned before anything changes:
@@ -70,7 +70,7 @@ pub enum Numbers {
 
 /// Complete state of an optimiser for one parameter, which can be saved and restored exactly.
 ///
-/// With the feature `serde`, it can be serialised and deserialised, with its fields by name.
+/// With the feature `serde`, the state can be serialised and deserialised, with its fields by name.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[non_exhaustive]

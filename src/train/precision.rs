@@ -46,7 +46,7 @@ const fn part(name: &'static str, stored: Width, computed: Width, reason: &'stat
 /// assert_eq!((loss.stored, loss.computed), (Width::F32, Width::F32));
 /// ```
 pub const PARTS: &[PartPrecision] = &[
-    part("parameters, activations", Width::Model, Width::Model, "16 bits are meant to save their memory"),
+    part("parameters, activations", Width::Model, Width::Model, "16-bit models save the memory of these tensors"),
     part(
         "matrix products",
         Width::Model,
@@ -59,19 +59,24 @@ pub const PARTS: &[PartPrecision] = &[
         Width::F32,
         "squares overflow f16 beyond 255, and an eps of 1e-8 is 0 in f16",
     ),
-    part("rope", Width::Model, Width::F64, "16 bits have no digits left for the angles of far positions"),
+    part("rope", Width::Model, Width::F64, "the angle of a far position needs more digits than 16 bits have"),
     part("activation functions", Width::Model, Width::F32, "exp overflows f16 beyond 11.08"),
     part("residual sums", Width::Model, Width::F32, "each sum is rounded once"),
-    part("logits", Width::F32, Width::F32, "bf16 has 8 bits for the difference between two tokens"),
+    part("logits", Width::F32, Width::F32, "8 significant bits of bf16 are too few to tell close logits apart"),
     part("loss", Width::F32, Width::F32, "a scaled loss overflows f16, because the usual first scale is 65536"),
-    part("gradients", Width::Model, Width::F32, "as their activations; loss scaling keeps small gradients in range"),
+    part(
+        "gradients",
+        Width::Model,
+        Width::F32,
+        "stored like their activations; loss scaling keeps small gradients in range",
+    ),
     part(
         "norm of all gradients",
         Width::F64,
         Width::F64,
         "squares of f16 overflow, and squares of f32 overflow beyond 1.8e19",
     ),
-    part("master weights", Width::F32, Width::F64, "bf16 rounds away a step of 1e-4 of a weight"),
+    part("master weights", Width::F32, Width::F64, "bf16 rounds away a change of 1e-4 of a weight"),
     part("moments", Width::F32, Width::F64, "squares of gradients below 2.4e-4 are 0 in f16"),
 ];
 

@@ -55,10 +55,10 @@ impl LossScaler {
     /// [`Accumulator`](super::Accumulator).
     ///
     /// # Special values
-    /// Special values are handled as in [`clip_grad_norm`](crate::clip_grad_norm), except for NaN and infinities. These
-    /// are never an error, even if [`ClipGradNorm::error_if_nonfinite`] is set. If a gradient has a NaN or an infinity,
-    /// nothing is changed, and the step must be skipped. With a scale below 1, a gradient may exceed its type and
-    /// become infinite, unless it is clipped.
+    /// Special values are handled as in [`clip_grad_norm`](crate::clip_grad_norm), except for NaN and infinities. A NaN
+    /// or an infinity never makes this method fail, even if [`ClipGradNorm::error_if_nonfinite`] is set. Instead, it
+    /// returns [`Unscaled::Skip`], nothing is changed, and the step must be skipped. With a scale below 1, a gradient
+    /// may exceed its type and become infinite, unless it is clipped.
     ///
     /// # Accuracy
     /// The same as for [`clip_grad_norm`](crate::clip_grad_norm).

@@ -105,7 +105,10 @@ fn tensors() {
     };
     refused(&with(&|file| file.tensors[0].1 = 99), &["tensor `a`: the type is 99"]);
     refused(&with(&|file| file.tensors[0].1 = 4), &["tensor `a`: the type is 4"]);
-    refused(&with(&|file| file.tensors[0].1 = 2), &["tensor `a`: the innermost axis is 4", "a multiple of 32"]);
+    refused(
+        &with(&|file| file.tensors[0].1 = 2),
+        &["tensor `a`: the length of the innermost axis is 4", "a multiple of 32"],
+    );
     refused(&with(&|file| file.tensors[0].0.shape = vec![1; 5]), &["tensor `a`: the number of axes is 5", "at most 4"]);
     refused(&with(&|file| file.tensors[1].0.shape = vec![1 << 40, 1 << 40]), &["tensor `b`: shape is", "2^64"]);
     refused(&with(&|file| file.tensors[1].0.shape = vec![1 << 61]), &["tensor `b`: the end offset"]);

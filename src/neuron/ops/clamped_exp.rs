@@ -41,10 +41,10 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &ClampedExp) -> 
     Program::new(OP, of.name(OP), g)
 }
 
-/// Computes [`clamped_exp`](crate::clamped_exp()) with its program.
+/// Computes [`clamped_exp`](crate::clamped_exp()) on a device, except for the rows that the device leaves to the host.
 ///
 /// # Errors
-/// The errors of the program, the op and the device.
+/// The errors of [`program`], the op and the device.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &ClampedExp) -> Result<Vec<E>> {
     if scores::is_empty(&x) {
         return crate::clamped_exp(&[], options);

@@ -57,10 +57,10 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &ClampedLog) -> 
     Program::new(OP, of.name(OP), g)
 }
 
-/// Computes [`clamped_log`](crate::clamped_log()) with its program.
+/// Computes [`clamped_log`](crate::clamped_log()) on a device, except for the rows that the device leaves to the host.
 ///
 /// # Errors
-/// The errors of the program, the op and the device.
+/// The errors of [`program`], the op and the device.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &ClampedLog) -> Result<Vec<E>> {
     if scores::is_empty(&x) {
         return crate::clamped_log(&[], options);

@@ -82,10 +82,11 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &CrossEntropy<'_
     Program::new(OP, of.name(OP), g)
 }
 
-/// Computes [`cross_entropy`](crate::cross_entropy()) with its program.
+/// Computes [`cross_entropy`](crate::cross_entropy()) on a device, except for the rows that the device leaves to the
+/// host.
 ///
 /// # Errors
-/// The errors of the program, the op and the device; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a
+/// The errors of [`program`], the op and the device; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a
 /// weight that is not finite.
 pub fn run<E: Element>(
     device: &impl Execute,

@@ -75,10 +75,10 @@ fn centre(g: &mut Graph, x: Value, cols: usize) -> Value {
     g.subtract(x, mean)
 }
 
-/// Computes [`layer_norm`](crate::layer_norm()) with its program.
+/// Computes [`layer_norm`](crate::layer_norm()) on a device, except for the rows that the device leaves to the host.
 ///
 /// # Errors
-/// The errors of the program, the op and the device; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a
+/// The errors of [`program`], the op and the device; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a
 /// weight or bias that is not finite.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &LayerNorm<'_>) -> Result<Vec<E>> {
     if scores::is_empty(&x) {

@@ -19,8 +19,8 @@ const OP: &str = "log_softmax";
 /// Returns the program of [`log_softmax`](crate::log_softmax()). Inputs, outputs and errors are as for
 /// [`softmax`](super::softmax::program).
 ///
-/// The last operation multiplies by 2. For a masked element, the product overflows to -inf, which is the correct
-/// result.
+/// The program computes half of each result, so that nothing overflows, and doubles it last. For a masked element, the
+/// half is the lowest finite f32 number, which doubles to -inf, the correct result.
 pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) -> Result<Program> {
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let mut g = Graph::default();
@@ -41,10 +41,10 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) ->
     Program::new(OP, of.name(OP), g)
 }
 
-/// Computes [`log_softmax`](crate::log_softmax()) with its program.
+/// Computes [`log_softmax`](crate::log_softmax()) on a device, except for the rows that the device leaves to the host.
 ///
 /// # Errors
-/// The errors of the program, the op and the device.
+/// The errors of [`program`], the op and the device.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>> {
     if scores::is_empty(&x) {
         return crate::log_softmax(x, options);

@@ -30,10 +30,10 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) ->
     Program::new(OP, of.name(OP), g)
 }
 
-/// Computes [`logsumexp`](crate::logsumexp()) with its program.
+/// Computes [`logsumexp`](crate::logsumexp()) on a device, except for the rows that the device leaves to the host.
 ///
 /// # Errors
-/// The errors of the program, the op and the device.
+/// The errors of [`program`], the op and the device.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>> {
     if scores::is_empty(&x) {
         return crate::logsumexp(x, options);

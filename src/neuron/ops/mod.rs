@@ -1,8 +1,10 @@
-//! Programs of each op, and functions that run them on a device and compute the remaining rows on the host.
+//! The program of each op, and a function that runs the program on a device and computes the remaining rows on the
+//! host.
 //!
 //! The last output of every program is a status for each row ([`Status`](super::Status)). Comparisons detect non-finite
 //! numbers, which are replaced before any computation. A device therefore never computes with a NaN, so it does not
-//! matter how a device's maximum treats NaN. The host computes the rows that contain non-finite numbers.
+//! matter how a device's maximum treats NaN. The host computes the rows whose non-finite numbers the program does not
+//! support.
 
 #![forbid(unsafe_code)]
 

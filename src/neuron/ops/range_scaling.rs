@@ -23,7 +23,7 @@ pub fn factor(largest: f32) -> f32 {
     power(rung.map_or(LOWEST, |(_, factor)| *factor))
 }
 
-/// Computes [`factor`] of each row in a graph.
+/// Adds nodes that compute the [`factor`] of each row.
 pub fn factors(g: &mut Graph, largest: Value) -> Value {
     let lowest = g.f32(power(LOWEST));
     RUNGS.iter().rev().fold(lowest, |below, (from, factor)| {
@@ -33,7 +33,7 @@ pub fn factors(g: &mut Graph, largest: Value) -> Value {
     })
 }
 
-/// Computes the largest magnitude of each row.
+/// Adds nodes that compute the largest magnitude of each row.
 pub fn largest(g: &mut Graph, x: Value) -> Value {
     let magnitude = g.abs(x);
     g.largest(magnitude)
@@ -46,11 +46,12 @@ pub fn root_eps(op: &'static str, eps: f64) -> Result<f32> {
     if root < f64::from(f32::MIN_POSITIVE) { Ok(0.0) } else { narrow(op, "eps", root) }
 }
 
-/// Computes `x / sqrt(mean(x^2) + root_eps^2)` of finite rows. `root_eps` is a scalar or one value for each row.
+/// Adds nodes that compute `x / sqrt(mean(x^2) + root_eps^2)` of finite rows. `root_eps` is a scalar or one value for
+/// each row.
 pub fn normalise(g: &mut Graph, x: Value, root_eps: Value, cols: usize) -> Value {
     let largest = largest(g, x);
-    // One factor scales the row and `root_eps`. The larger of `largest` and `root_eps` determines this factor, so no
-    // square overflows. The squares of the smaller one may underflow, but are then negligible.
+    // The same factor scales the row and `root_eps`. It is chosen for the larger of `largest` and `root_eps`, so no
+    // square overflows. The squares of the other operand may underflow, but are then negligible.
     let larger = g.maximum(largest, root_eps);
     let factor = factors(g, larger);
     let y = g.multiply(x, factor);

@@ -43,7 +43,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &RmsNorm<'_>) ->
 }
 
 /// Returns the program of [`rms_norm_residual`](crate::rms_norm_residual()). It differs from [`program`] in two ways:
-/// the second input is the residual, with the shape of x, and the second output is the sum.
+/// the second input is the residual, with the shape of x, and the second output is the sum of x and the residual.
 ///
 /// # Errors
 /// The errors of [`program`].
@@ -102,10 +102,10 @@ fn norm(g: &mut Graph, x: Value, of: Matrix, options: &RmsNorm<'_>) -> Result<Va
     Ok(g.convert(y, of.dtype))
 }
 
-/// Computes [`rms_norm`](crate::rms_norm()) with its program.
+/// Computes [`rms_norm`](crate::rms_norm()) on a device, except for the rows that the device leaves to the host.
 ///
 /// # Errors
-/// The errors of the program, the op and the device; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a
+/// The errors of [`program`], the op and the device; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a
 /// weight that is not finite.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &RmsNorm<'_>) -> Result<Vec<E>> {
     if scores::is_empty(&x) {
@@ -126,7 +126,8 @@ pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &RmsNorm<
     Ok(y)
 }
 
-/// Computes [`rms_norm_residual`](crate::rms_norm_residual()) with its program.
+/// Computes [`rms_norm_residual`](crate::rms_norm_residual()) on a device, except for the rows that the device leaves
+/// to the host.
 ///
 /// # Errors
 /// The errors of [`run`]; [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if the residual does not have the shape

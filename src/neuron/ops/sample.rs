@@ -22,15 +22,16 @@ pub const MAX_CANDIDATES: usize = 256;
 
 /// Returns the program that finds the top candidates of each row of logits, ordered by logit and then by index.
 ///
-/// The program does not apply a temperature, because a temperature does not reorder logits. A temperature may make some
-/// logits equal, but the host has the candidates' original logits. To find the candidates, the program repeatedly
-/// computes the maximum and excludes it, so that the device does not need to sort.
+/// The program does not apply a temperature, because a temperature does not reorder logits. The host divides by the
+/// temperature when it draws. The division may make distinct logits equal, but the candidates were found with the
+/// original logits. To find the candidates, the program repeatedly computes the maximum and excludes it, so that the
+/// device does not need to sort.
 ///
 /// | inputs, in order | | outputs, in order | |
 /// |---|---|---|---|
 /// | logits | `[rows, cols]` | logits of the candidates | `[rows, candidates]`, F32 |
-/// | keep flags, if the mask has any | `[rows, cols]`, U8 | their tokens, padded with `cols` | as above, S32 |
-/// | | | number of other logits equal to the last candidate's | `[rows]`, S32 |
+/// | keep flags, if any | `[rows, cols]`, U8 | candidates' tokens, padded with `cols` | `[rows, candidates]`, S32 |
+/// | | | number of logits that equal the last candidate's without being candidates | `[rows]`, S32 |
 /// | | | status | `[rows]`, S32 |
 ///
 /// # Errors
@@ -114,7 +115,7 @@ impl<'a> Candidates<'a> {
 
     /// Returns the token that would be drawn from the whole row, or `None` if the candidates do not suffice. The
     /// candidates do not suffice if the request may keep a token that is not a candidate, depends on the probabilities
-    /// of such tokens, or changes logits.
+    /// of such tokens, or adjusts logits, for example by a penalty.
     ///
     /// # Errors
     /// The errors of [`Sampler::sample`](crate::Sampler::sample).
@@ -155,11 +156,11 @@ impl<'a> Candidates<'a> {
 }
 
 /// Computes [`sample_rows`](crate::sample_rows()). The program finds the `candidates` largest logits of each row. If
-/// these determine the token, for example under top-k with a k of at most `candidates`, the host draws from them.
-/// Otherwise it draws from the whole row.
+/// these logits determine the token, for example under top-k with a k of at most `candidates`, the host draws from
+/// them. Otherwise the host draws from the whole row.
 ///
 /// # Errors
-/// The errors of the program, the op and the device. The error of a single row is in that row's result.
+/// The errors of [`program`], the op and the device. The error of a single row is in that row's result.
 pub fn run<E: Element>(
     device: &impl Execute,
     logits: Rows<'_, E>,

@@ -12,8 +12,8 @@ use crate::neuron::program::{ElementType, Matrix, Program};
 use crate::ops::softmax::Softmax;
 use crate::rows::Rows;
 
-/// Lower limit of (logit - maximum) / 2. Below this limit, the exponential is less than half of the smallest positive
-/// f32 number.
+/// Lower limit of (logit - maximum) / 2. Below this limit, e^(logit - maximum) is less than half of the smallest
+/// positive f32 number, so it rounds to 0.
 const FAR: f32 = -52.0;
 
 /// Options of the softmax family, as its programs use them.

@@ -27,9 +27,9 @@ pub enum SquaredNorm {
     },
 }
 
-/// Returns the program that checks and sums a tensor. Its input is x. It has three outputs for each row: the largest
-/// magnitude and a scaled sum of squares, both in f32, and a status. Before its elements are squared, a row is
-/// multiplied by a power of two that depends on its largest magnitude.
+/// Returns the program that checks whether a tensor is finite and sums its squares. Its input is x. It has three
+/// outputs for each row: the largest magnitude and a scaled sum of squares, both in f32, and a status. Before its
+/// elements are squared, a row is multiplied by a power of two that depends on its largest magnitude.
 ///
 /// # Errors
 /// The errors of [`softmax`](super::softmax::program).
@@ -53,11 +53,11 @@ pub fn program(dtype: DType, rows: usize, cols: usize) -> Result<Program> {
     Program::new(OP, of.name(OP), g)
 }
 
-/// Computes the sum of squares of a tensor with its program, if the tensor is finite. The host adds the sums of the
-/// rows in f64.
+/// Checks on a device whether a tensor is finite and, if so, computes the sum of its squares. The host adds the sums of
+/// the rows in f64.
 ///
 /// # Errors
-/// The errors of the program and the device.
+/// The errors of [`program`] and the device.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>) -> Result<SquaredNorm> {
     if scores::is_empty(&x) {
         return Ok(SquaredNorm::Finite(0.0));

@@ -17,7 +17,7 @@ pub const ON_DEVICE: c_int = 0;
 pub const INPUT: u32 = 0;
 /// `nrt_tensor_usage_t` for an output.
 pub const OUTPUT: u32 = 1;
-/// Upper bound for the rank of a tensor.
+/// Largest rank that is accepted in the description of a tensor.
 pub const MAX_RANK: u32 = 32;
 
 /// `nrt_model_t`, an opaque handle.

@@ -28,7 +28,7 @@ struct Runtime {
     worker: Worker,
     about: About,
     compiler: OnceLock<Result<Compiler>>,
-    /// Status that broke the device; the status of success if the device is usable.
+    /// Code of the status that broke the device, or the code of success while the device is usable.
     broken: AtomicI32,
 }
 

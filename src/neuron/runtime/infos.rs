@@ -102,10 +102,7 @@ unsafe fn check(
         return Err((format!("of shape {shape:?}"), format!("{:?}", spec.shape)));
     }
     if info.size != spec.bytes() || info.size == 0 {
-        return Err((
-            format!("of {} bytes", info.size),
-            format!("{} bytes. A tensor must have at least one element", spec.bytes()),
-        ));
+        return Err((format!("of {} bytes", info.size), format!("{} bytes, with at least one element", spec.bytes())));
     }
     Ok(())
 }

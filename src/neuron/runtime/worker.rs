@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
-/// Size of the stack in bytes. Unused pages only take address space.
+/// Size of the stack in bytes. Pages that are never used take only address space, not memory.
 const STACK: usize = 128 << 20;
 
 type Job = Box<dyn FnOnce() + Send>;

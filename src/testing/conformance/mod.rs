@@ -33,7 +33,7 @@
 //! conformance::layer_norm(ours).assert_clean();
 //! ```
 //!
-//! Closures are also called with empty input, without rows or without columns. They may return a `Result`; each suite
+//! Closures are also called with empty input, which has no rows or no columns. They may return a `Result`; each suite
 //! documents which inputs may be rejected with an error. A panic is caught and is a finding; its message goes to stderr
 //! as usual.
 

@@ -84,8 +84,8 @@ fn usual<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Ex
         let x = plain_row::<E>(n, 1);
         suite.row(defect, &format!("{n} numbers between -8 and 8"), &x, &exact(&x), 1.0);
     }
-    // A norm divides by a square root, whose relative rounding error is largest just above a power of two. The scales
-    // move the root over a factor of two in small steps, so the root of one row is just above a power of two.
+    // A norm divides by a square root, whose relative rounding error is largest just above a power of two. Over all
+    // scales, the root grows by almost a factor of two in small steps, so in one row it is just above a power of two.
     let term = if E::LIMITS.digits < 24 { 1e-3 } else { 1.0 };
     for k in 0..16 {
         let scale = 1.0 + f64::from(k) / 16.0;

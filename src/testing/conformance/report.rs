@@ -92,7 +92,7 @@ impl Defect {
             ),
             Defect::MaskedPosition => (
                 "masked position",
-                "A score of -inf must have a probability of exactly 0, and must not change the others.",
+                "A score of -inf must have a probability of exactly 0, and must not change the other probabilities.",
             ),
             Defect::HidesNan => (
                 "hidden NaN",
@@ -126,7 +126,7 @@ impl Defect {
             ),
             Defect::TargetOutOfRange => (
                 "target out of range",
-                "A target that is not below the number of classes has no loss. Return an error that names it.",
+                "A target that is not below the number of classes has no loss. Return an error that names the target.",
             ),
             Defect::UnrenormalisedCut => (
                 "cut that is not renormalised",
@@ -158,7 +158,7 @@ impl Defect {
                 "inaccurate",
                 "On an ordinary row, the result has fewer correct digits than straightforward arithmetic gives.",
             ),
-            Defect::Refuses => ("refuses", "The input is valid and has a finite result, so return that."),
+            Defect::Refuses => ("refuses", "The input is valid and its result is finite. Return the result."),
             Defect::WrongLength => ("wrong length", "Return one result for each element."),
             Defect::Panics => ("panic", "A server must survive any input. Return an error instead."),
         }

@@ -55,8 +55,8 @@ pub fn sampler<E: Element, R: Outcome<u32>>(
     let far = E::LIMITS.max.min(1e30);
     let masked = f64::NEG_INFINITY;
 
-    // Twelve tokens that are not sorted, with similar probabilities: 4 % to 15 % at temperature 1. So a token that is
-    // wrongly kept or removed is noticed.
+    // Twelve unsorted tokens with similar probabilities: 4 % to 15 % at temperature 1. A wrongly kept or removed token
+    // therefore changes the counts noticeably.
     let flat = row(&[0.25, 0.5, 0.125, 0.375, 0.0, 0.625, -0.125, 0.75, -0.25, 0.875, -0.375, 1.0]);
     let peaked = row(&[-2.0, 3.0, 0.5, 1.0, masked, 2.0, -1.0, 0.0]);
     let mut cuts = vec![("temperature 1", plain), ("temperature 0.5", plain.temperature(0.5)), ("greedy", greedy)];

@@ -33,8 +33,8 @@ impl<T, X: Display> Outcome<T> for Result<T, X> {
     }
 }
 
-/// Returns the largest error in ULP that a suite accepts. Straightforward arithmetic stays below this error. It uses
-/// f32 for 16-bit types, and the type itself for f32 and f64.
+/// Returns the largest error in ULP that a suite accepts. Straightforward arithmetic stays below this error if it
+/// computes in f32 for 16-bit types, and in the type itself for f32 and f64.
 pub fn allowed<E: Element>() -> f64 {
     if E::LIMITS.digits < 24 { 1.0 } else { 1024.0 }
 }

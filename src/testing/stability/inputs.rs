@@ -29,7 +29,7 @@ impl Inputs {
         }
     }
 
-    /// Returns extreme inputs with their names. Their numbers are at most `magnitude` in magnitude.
+    /// Returns extreme inputs with their names. Each number in an input has a magnitude of at most `magnitude`.
     pub fn hostile(&self, magnitude: f64, dtype: DType) -> Result<Vec<(&'static str, Tensor)>> {
         let (shape, kinds): (&Shape, [Kind<'_>; 5]) = match self {
             Inputs::Numbers(shape) => (

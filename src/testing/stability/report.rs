@@ -13,7 +13,7 @@ pub enum Check {
     HostileInput,
     /// Gradients of all parameters.
     GradientFlow,
-    /// Output and loss in 16 bits, with the same parameters.
+    /// Output and loss in 16 bits, with the parameters of the f32 module rounded to 16 bits.
     HalfPrecision,
     /// Several training steps.
     Training,

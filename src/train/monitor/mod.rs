@@ -33,7 +33,7 @@ pub use tracing::Tracing;
 use crate::error::{Error, Result, Source};
 use crate::simd::in_default;
 
-/// Monitor of a training run. It checks the record of each step, adds warnings to the record, and writes the record to
+/// Monitor of a training run. It checks the values of each step, adds warnings, and writes the record of the step to
 /// the sinks.
 ///
 /// ```

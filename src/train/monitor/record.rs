@@ -75,8 +75,8 @@ impl Step {
 
 /// A step with its layers and warnings.
 ///
-/// With the feature `serde`, it is serialised as one flat map. Values that JSON cannot represent as a number are
-/// strings: `"NaN"`, `"inf"`, `"-inf"`.
+/// With the feature `serde`, the record is serialised as one flat map. Values that JSON cannot represent as a number
+/// are strings: `"NaN"`, `"inf"`, `"-inf"`.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
