@@ -330,12 +330,12 @@ fn dense_or_initialised<E>(data: &Output<'_, E>, geometry: &Geometry) -> Result<
     if data.is_initialised() || (geometry.is_dense() && data.len() == geometry.span()) {
         return Ok(());
     }
-    Err(Error::shape(
-        "view",
-        "a view of uninitialised memory",
-        format!("a stride of {}", geometry.stride),
-        "a stride equal to the number of columns",
-    ))
+    let (got, expected) = if geometry.is_dense() {
+        (format!("{} elements", data.len()), format!("{}, the number of elements of the view", geometry.span()))
+    } else {
+        (format!("a stride of {}", geometry.stride), "a stride equal to the number of columns".to_string())
+    };
+    Err(Error::shape("view", "a view of uninitialised memory", got, expected))
 }
 
 impl<'a, E: Element> Rows<'a, E> {
