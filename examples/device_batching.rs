@@ -1,5 +1,5 @@
 //! Continuous batching for an engine on a CUDA device. Requests of different lengths join and leave a running batch.
-//! Each request gets the same tokens as alone.
+//! Each request gets the same tokens as if it ran alone.
 //!
 //! A step reads one token in each slot of the batch and draws the next one. The step is captured once, in a CUDA graph
 //! on one stream. Between replays, the host only writes the state of slots: pages, positions, lengths and the sampler's
@@ -327,7 +327,7 @@ impl Engine {
                     continue;
                 }
                 if job.penalises {
-                    // The sampler's request contains the length of the history, which grows with each token.
+                    // The sampler's request contains the length of the history, which grows with each drawn token.
                     self.request(slot, job, &of_slot)?;
                 }
                 *state = Some(of_slot);
