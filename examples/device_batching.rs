@@ -1,5 +1,5 @@
 //! Continuous batching for an engine on a CUDA device. Requests of different lengths join and leave a running batch.
-//! Each request gets the same tokens as alone.
+//! Each request gets the same tokens as if it ran alone.
 //!
 //! A step reads one token in each slot of the batch and draws the next one. The step is captured once, in a CUDA graph
 //! on one stream. Between replays, the host only writes the state of slots: pages, positions, lengths and the sampler's
@@ -25,31 +25,31 @@ use std::collections::VecDeque;
 use std::slice;
 use std::sync::Arc;
 
-/// Requests that run at the same time.
+/// Number of requests that can run at the same time.
 const SLOTS: usize = 3;
 const HEADS: usize = 8;
 const KEY_HEADS: usize = 2;
 const FEATURES: usize = 64;
-/// Length of a row of queries, keys and values.
+/// Number of elements in the queries, keys and values of a token.
 const ROW: usize = (HEADS + 2 * KEY_HEADS) * FEATURES;
-/// Length of the keys and the values of a position.
+/// Number of elements in the keys and values of a position.
 const POSITION: usize = 2 * KEY_HEADS * FEATURES;
-/// Each result of the attention is a logit.
+/// Vocabulary size. Each element of the attention's result becomes one logit.
 const VOCABULARY: usize = HEADS * FEATURES;
-/// Positions of a page.
+/// Number of positions in a page.
 const PAGE: usize = 4;
-/// Pages of the cache. They are fewer than all slots could use.
+/// Number of pages in the cache. The slots together could use up to SLOTS * SLOT_PAGES pages, which is more.
 const PAGES: usize = 16;
 const SLOT_PAGES: usize = 8;
 /// Maximum length of a sequence.
 const SLOT_TOKENS: usize = SLOT_PAGES * PAGE;
-/// Elements that a thread of the engine's kernels copies: 16 bytes.
+/// Number of elements that one thread of the engine's kernels copies: 16 bytes.
 const PIECE: usize = 16 / size_of::<bf16>();
 
 /// A request to the engine.
 struct Job {
     name: &'static str,
-    /// Number of the step before which the request arrives.
+    /// First step in which the request may run.
     arrival: usize,
     prompt: Vec<u32>,
     /// Number of tokens to draw.
@@ -73,7 +73,7 @@ struct Running {
     /// Index of the job.
     job: usize,
     pages: Vec<u32>,
-    /// Number of the engine's steps when the request joined.
+    /// Number of steps that the engine had run when the request joined.
     joined: u64,
     /// Number of the sequence's tokens that the engine has read so far. Each step reads one.
     read: usize,
@@ -198,8 +198,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Launches a step, which does not wait. A slot without a request has no keys, so its attention is zero. The
-    /// sampler draws a token for it, which the kernel `next` ignores.
+    /// Launches a step, and does not wait for its results. A slot without a request has no keys, so its attention is
+    /// zero. The sampler still draws a token for such a slot, but the kernel `next` ignores this token.
     fn step(&mut self) -> anyhow::Result<()> {
         let (stream, slots) = (&self.stream, self.slots);
         self.launch(&self.embed, slots, ROW / PIECE)?;
@@ -236,7 +236,8 @@ impl Engine {
         self.launch(&self.next, 1, slots)
     }
 
-    /// Captures a step. It first runs once, without requests, so that kernels are compiled and workspace is allocated.
+    /// Captures a step in a CUDA graph. First runs a step without requests, so that the kernels are compiled and the
+    /// workspace is allocated before the capture.
     fn capture(&mut self) -> anyhow::Result<CudaGraph> {
         self.step()?;
         self.steps += 1;
@@ -247,7 +248,7 @@ impl Engine {
         graph.context("the graph of a step is empty")
     }
 
-    /// Writes the state of a slot, whose next step reads the first token of the job's prompt.
+    /// Assigns a job to a slot, and writes the slot's state. The next step reads the first token of the job's prompt.
     fn join(&mut self, slot: usize, jobs: &[Job], job: usize) -> anyhow::Result<Running> {
         let Job { prompt, allowed, .. } = &jobs[job];
         let count = jobs[job].pages();
@@ -267,9 +268,10 @@ impl Engine {
         Ok(running)
     }
 
-    /// Writes the sampler's request of a slot.
+    /// Writes the request that the sampler reads for a slot.
     fn request(&mut self, slot: usize, job: &Job, running: &Running) -> anyhow::Result<()> {
-        // The device adds the number of the step. The sum wraps, so the first step of the request has number 0.
+        // The device adds its step counter to `draw`. The sum wraps, so the draw has number 0 in the first step of the
+        // request.
         let draw = Draw { seed: 42, row: 0, draw: 0u64.wrapping_sub(running.joined) };
         let tokens = self.arguments.tokens + (slot * SLOT_TOKENS * size_of::<u32>()) as u64;
         let output = tokens + size_of_val(job.prompt.as_slice()) as u64;
@@ -319,13 +321,13 @@ impl Engine {
                 }
                 if tokens[of_slot.job].len() == job.tokens {
                     report(format!("step {step}: {} leaves slot {slot}", job.name));
-                    // A slot without keys is empty. Its other state stays valid, and has no effect.
+                    // A length of 0 marks the slot as empty. The rest of its state stays valid, and has no effect.
                     write(&self.stream, &mut self.lengths, slot, &[0])?;
                     self.free_pages.extend(of_slot.pages);
                     continue;
                 }
                 if job.penalises {
-                    // The length of the history is a part of the request.
+                    // The sampler's request contains the length of the history, which grows with each drawn token.
                     self.request(slot, job, &of_slot)?;
                 }
                 *state = Some(of_slot);
@@ -369,7 +371,7 @@ fn jobs() -> anyhow::Result<Vec<Job>> {
         job("min_p", (3, &[500, 2], 5), config().temperature(1.5).min_p(0.05))?,
         job("frequency", (4, &[9, 9, 9, 9], 24), config().temperature(0.0).frequency_penalty(1.5))?,
         job("even tokens", (9, &[100, 200, 300, 400, 500], 8), config().top_k(50).top_p(0.95))?,
-        // Gets pages of a request whose slot is empty by then.
+        // Gets pages that a finished request has freed.
         job("temperature", (36, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], 9), config())?,
     ];
     jobs[5].allowed = Some([0x5555_5555; VOCABULARY / 32]);
@@ -390,7 +392,7 @@ fn main() -> anyhow::Result<()> {
     for (job, batched) in jobs.iter().zip(&batched) {
         let alone = &engine.run(&graph, slice::from_ref(job), |_| {})?[0];
         println!("{}: {batched:?}", job.name);
-        ensure!(alone == batched, "{} has other tokens alone: {alone:?}", job.name);
+        ensure!(alone == batched, "{}: the tokens without other requests must be the same, got {alone:?}", job.name);
     }
     println!("Each request has the same tokens alone as in the batch.");
     Ok(())

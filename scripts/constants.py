@@ -131,10 +131,10 @@ def monotone_poly(c):
         m[0] = below(m[0])
     print("  MONOTONE_POLY  0.5 pinned,", [bits32(v) for v in m])
     print("    gap %.4f, errors %.4f, in 2^-28" % (gap(m) * 2**28, errors * 2**28))
-    # `before` bounds the relative error before the last rounding. The two printed errors are for results with |r| near
-    # ln2/16, whose significands are between e^(ln2/16) and 2 e^(-ln2/16). The first error is in ULP, and is largest for
-    # the largest significand. The second is relative, and is largest for the smallest significand, because the last
-    # rounding then has its largest relative error.
+    # `before` bounds the relative error before the last rounding. If |r| is near ln2/16, the significand of the result
+    # is between e^(ln2/16) and 2 e^(-ln2/16). Two errors of such results are printed. The first is in ULP, and is
+    # largest for the largest significand. The second is relative to the result. It is largest for the smallest
+    # significand, because the last rounding has its largest relative error there.
     before = errors / 2 + max(abs(relative(m, half * i / 1000)) for i in range(-1000, 1001))
     print("    error %.4f ULP, %.4f 2^-24 of the result" % (mpf(1) / 2 + before * 2 * exp(-half) * 2**23, (exp(-half) + before * 2**24)))
 

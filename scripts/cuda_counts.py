@@ -1,10 +1,10 @@
 """Counts the instructions that the kernels of a call execute, for each architecture.
 
 `gpu-check time` calls each op on the interpreter of PTX, which counts how often a warp executes each line of the PTX.
-NVIDIA's assembler records the line of the PTX that each machine instruction comes from. A basic block of the machine
-code runs as often as its arithmetic, its loads and its stores, which have one machine instruction for one line. If a
-line has several machine instructions, because the assembler unrolled a loop, each gets an equal share of the line's
-count.
+NVIDIA's assembler records the line of the PTX that each machine instruction comes from. The script derives how often a
+basic block of the machine code runs from the block's arithmetic, loads and stores, because a line with one of these
+normally gives one machine instruction. If a line gives several, because the assembler unrolled a loop, each of them
+gets an equal share of the line's count.
 """
 
 import json
@@ -22,15 +22,16 @@ import cuda_sass
 
 # sm_89 has the instructions of sm_86.
 ARCHITECTURES = ["sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
-# Largest numbers of elements of the two calls that are counted. A call on a device has more, so the counts are
-# extrapolated along a line.
+# Each op is counted in two calls, with at most these numbers of elements. A call on a device has more elements, so its
+# counts are extrapolated linearly from the two calls.
 ELEMENTS = (1 << 17, 1 << 18)
 # Ops that are left out, because the work of a row depends on the number of rows: softmax with a causal mask, attention
 # and the sampler.
 LEFT_OUT = re.compile(r"softmax masked|attention_decode.*|sample.*")
-# Number of columns of the calls that are counted, if an op is timed with this number.
+# Preferred number of columns of the counted calls. An op that was not timed with this number is counted with another.
 COLUMNS = 4096
-# PTX that has one machine instruction of the same kind.
+# Kinds of PTX lines that normally give exactly one machine instruction: a pattern for the PTX, and a pattern for the
+# machine instruction.
 SAME = [
     (r"(fma|mul|add|sub)\.rn\.f32", r"FFMA|FMUL|FADD"),
     (r"(fma|mul|add|sub)\.rn\.f64", r"DFMA|DMUL|DADD"),
@@ -59,7 +60,7 @@ FIELDS = ["op", "type", "rows", "columns", "bytes", "moved bytes", "kernel", "ar
 
 
 def lanes(kind, name):
-    """Returns the number of slots of its unit that an instruction takes."""
+    """Returns the number of slots that an instruction takes in the unit that executes it."""
     if kind != "shared":
         return 1
     if name.startswith("REDUX"):
@@ -107,7 +108,8 @@ def executed(blocks, text, counts):
     total = Counter()
     for block in blocks:
         times = [counts[line] / copies[line] for line, name in block if same.get(line) and same[line].match(name)]
-        # Without such an instruction, the lines' counts are the only hint.
+        # If the block has no such instruction, each line's count is divided equally among the blocks that contain the
+        # line.
         times = times or [counts.get(line, 0) / holders[line] for line, _ in block]
         often = statistics.median(times)
         for _, name in block:
@@ -116,7 +118,7 @@ def executed(blocks, text, counts):
 
 
 def wanted_of(measured):
-    """Returns the timing of the shape to count, by op and type."""
+    """Returns one timing for each op and type: that of a shape with `COLUMNS` columns, or else the first one."""
     wanted = {}
     for timing in measured["timings"]:
         key = timing["op"], timing["dtype"]
@@ -169,7 +171,7 @@ def parsed(counts):
 
 
 def cases_of(program, library, measured):
-    """Returns the timing of each case, and the kernels of a call with the counts of their lines.
+    """Returns for each case its timing and the kernels of one call, each with the counts of its PTX lines.
 
     The counts are those of the call on the device, extrapolated from two calls with fewer rows.
     """
@@ -179,8 +181,8 @@ def cases_of(program, library, measured):
         (least, smaller), (most, larger) = fewer[key], more[key]
         names = [[launch[0] for launch in call] for call in (smaller, larger)]
         if least >= most or names[0] != names[1]:
-            raise SystemExit(f"{key}: two calls must launch the same kernels on more and more elements, "
-                             f"but launch {names[0]} on {least} and {names[1]} on {most}")
+            raise SystemExit(f"{key}: two calls must launch the same kernels, and the second must have more elements, "
+                             f"but they launch {names[0]} on {least} and {names[1]} on {most} elements")
         left = timing["rows"] * timing["cols"] - most
         call = []
         for (kernel, _, _, before), (_, _, _, counts) in zip(smaller, larger):
@@ -198,7 +200,7 @@ def global_bytes(text, counts):
     """
     total = 0
     for line, count in counts.items():
-        # An access without a space has an address that a kernel read from memory.
+        # An access that names no state space counts as global. Its address is one that the kernel read from memory.
         if access := GLOBAL.search(text[line - 1]):
             total += 32 * count * int(access[1] or 1) * int(access[2]) // 8
     return total
@@ -206,7 +208,7 @@ def global_bytes(text, counts):
 
 def assembled(text, kernels, architecture, programs):
     """Returns the basic blocks of the named kernels of a module."""
-    # Other kernels become empty lines, so that the numbers of lines stay the same.
+    # Replaces other kernels by empty lines, so that the line numbers stay the same.
     head, *entries = text.split(cuda_ptx.ENTRY)
     kept = [cuda_ptx.ENTRY + entry if entry.split("(")[0] in kernels else "\n" * entry.count("\n")
             for entry in entries]
@@ -235,7 +237,8 @@ def rows(cases, texts, programs):
     for timing, call in cases:
         elements = timing["rows"] * timing["cols"]
         call = [(kernel, modules[module_of[kernel]].split("\n"), counts) for kernel, counts in call]
-        # Each kernel reads its inputs once from memory, and again from a cache.
+        # If a kernel reads an input again, the second read is from a cache. So a kernel moves at most `timing["bytes"]`
+        # bytes from and to memory.
         moved = [min(global_bytes(text, counts), timing["bytes"]) for _, text, counts in call]
         largest = moved.index(max(moved))
         moved[largest] += max(0, timing["bytes"] - sum(moved))

@@ -84,8 +84,8 @@ def scalar_vectors(rng):
             yield name, "", [x], [function(mpf(x))]
 
 
-# These functions have a random generator of their own. So their arguments do not change the arguments of the functions
-# above.
+# These functions were added later. They have a random generator of their own, so that the arguments of the functions
+# above stay the same.
 LATER = {
     "exp_m1": mp.expm1,
     "softplus": lambda x: mp.log(1 + mp.exp(x)),
@@ -222,7 +222,7 @@ def scaling_vectors(rng):
         (1e6, "yarn", [4.0, 32768.0, 32.0, 1.0, 1.0, 0.0, 0.0], yarn(4.0, 32768, 32.0, 1.0), mscale(4.0)),
         (1e6, "yarn", [40.0, 100.0, 2.5, 1.75, 1.0, 0.0, 0.0, 0.9], yarn(40.0, 100, 2.5, 1.75), mpf(0.9)),
         (10000.0, "yarn", [8.0, 3.0, 4.0, 2.0, 1.0, 0.0, 0.0, 1.0], yarn(8.0, 3, 4.0, 2.0), 1),
-        # Tests the parameters of gpt-oss, and the two scales that DeepSeek-V2 and V3 set.
+        # Tests the parameters of gpt-oss, then the parameters `mscale` and `mscale_all_dim` of DeepSeek-V2 and V3.
         (150000.0, "yarn", [32.0, 4096.0, 32.0, 1.0, 0.0, 0.0, 0.0], yarn(32.0, 4096, 32.0, 1.0, False), mscale(32.0)),
         (10000.0, "yarn", [40.0, 4096.0, 32.0, 1.0, 1.0, 1.0, 0.707], yarn(40.0, 4096, 32.0, 1.0), mscale(40.0) / mscale(40.0, 0.707)),
         (10000.0, "yarn", [40.0, 4096.0, 32.0, 1.0, 1.0, 1.0, 1.0], yarn(40.0, 4096, 32.0, 1.0), 1),
@@ -268,8 +268,7 @@ def write_reference():
 
 
 # The crate's three kinds of sums, computed in exact arithmetic. `rule_o` is the tiled sum, `rule_q` the fixed-point
-# sum, and `rule_b` the binned sum. `unit` gives the pseudorandom integer from which a term is made, as a function of
-# the term's index.
+# sum, and `rule_b` the binned sum. `unit(i)` returns a pseudorandom integer, from which term i of a sum is made.
 
 
 def unit(i):
@@ -334,7 +333,8 @@ def write_sums():
 def write_dry():
     """Writes penalties of repetitions: multiplier * base^exponent.
 
-    For bases above 1.000001, the exponent is limited to 88.7228391 / ln(base), rounded down.
+    For bases above 1.000001, the exponent is limited to 88.7228391 / ln(base), rounded down. 88.7228391 is the
+    logarithm of the largest f32.
     """
     rng = random.Random(5)
     cases = [(1.0, 2.0, 0), (0.5, 2.0, 127), (0.5, 2.0, 128), (0.8, 1.75, 158), (0.8, 1.75, 159), (1.0, 10.0, 400), (3.0, 1.000001, 700), (3.0, 1.0000011, 999), (0.1, 1.0, 50), (1e-30, 1e30, 2)]

@@ -237,8 +237,8 @@ impl<'a> Call<'a> {
     pub fn whole(&self, attr: &str, range: RangeInclusive<i128>) -> Result<Option<i128>> {
         let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
         let exact = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));
-        // An integral f64 below 2^65 converts to i128 exactly. Larger values are rejected: every attribute must be
-        // below 2^64.
+        // Accepts integral f64 below 2^65, which convert to i128 exactly. No attribute may be 2^64 or larger, so this
+        // excludes no valid value.
         let float = value.as_f64().filter(|v| v.fract() == 0.0 && v.abs() < 2f64.powi(65)).map(|v| v as i128);
         let expected = || format!("a whole number in {} ..= {}", range.start(), range.end());
         match exact.or(float).filter(|v| range.contains(v)) {

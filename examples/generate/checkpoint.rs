@@ -203,7 +203,7 @@ impl Pretrained for Checkpoint {
     }
 }
 
-/// Runs candle's reader, which panics on some invalid files. This function then returns an error.
+/// Runs candle's reader, and returns an error if the reader panics, as it does on some invalid files.
 fn without_panic<T>(read: impl FnOnce() -> candle_core::Result<T>) -> Result<T> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));

@@ -6,7 +6,7 @@ use evenkeel::sharded::{Collective, Exchanged, Sharded};
 use evenkeel::{Element, Result, Rows};
 use std::ops::Range;
 
-/// Bits of a part of a result, such as a row. Every NaN is replaced by one NaN, so that all are equal.
+/// Bits of a part of a result, such as a row. All NaNs have the same bits here, so that they compare as equal.
 pub type Bits = Vec<u64>;
 
 pub fn bits<E: Element>(x: &[E]) -> Bits {
@@ -122,7 +122,7 @@ impl Line<'_, '_> {
         sum.got += exchanged.got;
         let mut differ: Vec<u64> = match (&ours, &whole) {
             (Ok(ours), Ok(whole)) => (0..whole.len()).map(|i| (ours.get(i) != whole.get(i)).into()).collect(),
-            // If both ops return the same error, they agree. If only the sharded op fails, all elements differ.
+            // If both ops return the same error, they agree. If only the sharded op fails, every case differs.
             (ours, Ok(whole)) => vec![ours.is_err().into(); whole.len()],
             (ours, whole) => vec![(ours != whole).into()],
         };

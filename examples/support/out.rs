@@ -12,9 +12,9 @@ pub struct Out {
 }
 
 impl Out {
-    /// Fails before any work is done if `path` can't be replaced by a file.
+    /// Checks that a file can be written at `path`. Programs call this before their work, so that they fail early.
     pub fn new(path: &Path) -> Result<Self> {
-        // A rename would replace a device or a pipe.
+        // Renaming a file to the path of a device or a pipe would replace the device or the pipe.
         if path.exists() && !path.is_file() {
             bail!("can't write {}: it exists and is not a regular file", path.display());
         }

@@ -33,7 +33,8 @@ pub struct Arguments {
     /// Train with the committed seed, and compare the result with the committed weights.
     #[arg(long)]
     pub check: bool,
-    /// Print the current training text; the committed one is examples/train/corpus.txt.
+    /// Collect the training text from the current documentation, and print it; the committed text is
+    /// examples/train/corpus.txt.
     #[arg(long)]
     pub collect: bool,
     /// Seed of the initial weights and of the batches; the same seed makes the same model.

@@ -155,7 +155,7 @@ fn like_x(call: &Call<'_>, name: &str, x: &Input) -> Result<Option<Input>> {
     }
 }
 
-/// Returns the elements of an input, whose type [`like_x`] has already compared with the type of x.
+/// Returns the elements of an input as `T`, the element type of x. [`like_x`] has already checked the input's type.
 pub(super) fn same<'a, T: 'static>(input: &'a Input, _: &[T]) -> Result<&'a [T]> {
     input.values.of().ok_or_else(|| Failure::dtype("every input must have the element type of x"))
 }

@@ -1,5 +1,5 @@
-//! Sampling from rows of logits: the distributions, and draws that depend only on the seed, the row and the draw's
-//! number.
+//! Sampling from rows of logits: returns the distributions, and draws tokens. A draw depends only on the distribution,
+//! the seed, the row and the number of the draw.
 
 use crate::answer::Failure;
 use crate::call::{Call, Result, Results};

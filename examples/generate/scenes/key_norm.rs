@@ -62,8 +62,8 @@ fn key_norm(stage: &mut Stage, layer: usize, weight: &[f32], generator: &mut Gen
     ])
 }
 
-/// Runs a six-layer model once with each of four sets of ops. The model has the weights `key_norms`, and one channel
-/// with very large values.
+/// Runs a six-layer model once with each of four sets of ops. The layers take turns using the key-norm weights
+/// `key_norms`. One channel of the model has very large values.
 fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     stage.say(&format!(
         "A model of {LAYERS} such layers has memorised a sentence. One channel is {MASSIVE_VALUE:.0}, as in some trained models; \
@@ -165,7 +165,7 @@ fn rms_norm_by_f16_sum(x: &Tensor, weight: &Tensor, eps: f64, limit: fn(f16) -> 
 }
 
 /// Shows the softmax of huge logits, like those of the failing model, under two masks. Each mask adds f32's lowest
-/// number to every logit, so naive arithmetic turns all logits into -inf.
+/// number to every logit. In naive arithmetic, the second addition overflows, so all logits become -inf.
 fn huge_scores(stage: &mut Stage) -> Result<()> {
     let scores = [1e29f32, -1e29, 2e29, 5e28];
     let bias = [f32::MIN; 4];

@@ -47,7 +47,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Returns statistics of the times of single calls, in nanoseconds per element.
+    /// Returns the minimum and the median of these times per call, in nanoseconds per element.
     pub fn of(calls: &[crate::clock::Time], elements: usize) -> Option<Self> {
         let sorted = |part: fn(&crate::clock::Time) -> f64| {
             let mut all: Vec<f64> = calls.iter().map(|call| part(call) / elements as f64).collect();

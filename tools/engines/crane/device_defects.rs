@@ -31,7 +31,7 @@ fn a_top_p_without_top_k_keeps_its_share_on_a_device() {
     });
     let kept = 1 + sums.take_while(|sum| *sum < 0.95 * total).count();
     let tokens = complete(FALLING, 2000, json!({ "seed": 1, "temperature": 1.0, "top_k": 0, "top_p": 0.95 })).unwrap();
-    // On average, 94 % of the tokens that top-p keeps are drawn.
+    // The 2000 draws are expected to yield 94 % of the tokens that top-p keeps. The test requires only 80 %.
     let drawn = distinct(&tokens);
     assert!(
         drawn.len() > kept * 4 / 5 && drawn[drawn.len() - 1] < kept,

@@ -74,7 +74,7 @@ pub fn l2_norm(x: &Tensor, eps: f64) -> Result<Tensor> {
     Ok(guarded::rms_norm(x, Some(&weight), &RmsNorm::default().eps(eps / n as f64))?)
 }
 
-/// Returns half of the lowest number. Added to a score, it masks the score, and the sum does not overflow.
+/// Returns half of the lowest finite number of the type. Adding it to a score masks the score without an overflow.
 pub fn masked(dtype: DType) -> f32 {
     let limits = match dtype {
         DType::F16 => evenkeel::DType::F16.limits(),

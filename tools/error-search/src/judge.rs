@@ -101,8 +101,8 @@ pub fn worst_besides<E: Element, R: Real>(
     (0..got.len()).map(verdict).reduce(|worst, next| worst.worse(Some(next)))
 }
 
-/// Returns the magnitude that replaces smaller normalised elements in the unit of error of a centred norm. It accounts
-/// for the error of the mean.
+/// Returns a lower limit for the magnitude of normalised elements, for the unit of error of a centred norm. The unit is
+/// computed as if no element were smaller. The limit accounts for the error of the mean.
 pub fn mean_term<E: Element>(row: &[E]) -> f64 {
     match E::DTYPE {
         DType::F64 => 1.0,

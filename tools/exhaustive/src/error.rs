@@ -29,7 +29,7 @@ pub enum Error {
     },
     /// A stored walk used another version of the library or of the references.
     #[error(
-        "{path} has results of {begun}, but this program has {now}; remove the file, or start over with `--restart`"
+        "{path} has results of {begun}, but this program uses {now}; remove the file, or start over with `--restart`"
     )]
     Stale {
         /// Path of the progress file.

@@ -30,8 +30,8 @@ const GUARD: u32 = 32;
 const BITS: [u32; 2] = [128, 4096];
 
 /// Returns the nearest f32, ties to even. The number is first rounded to f64 by round-to-odd, so that the second
-/// rounding still sees on which side of a midpoint the number lies. This version of rug has a conversion to f32 that
-/// rounds subnormal numbers twice, so it is not used.
+/// rounding still sees on which side of a midpoint the number lies. rug's own conversion to f32 is not used, because in
+/// this version it rounds subnormal numbers twice.
 fn nearest(number: &Float) -> f32 {
     let toward_zero = number.to_f64_round(Round::Zero);
     let is_exact = *number == toward_zero;

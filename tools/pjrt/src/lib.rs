@@ -144,7 +144,7 @@ impl Plugin {
         Err(failed(reason))
     }
 
-    /// Calls one of the two functions that return nothing.
+    /// Calls a function on an error: one that reads its message, or one that frees it. Both return nothing.
     fn call_for_error(&self, function: usize, error: u64) -> Arguments {
         let mut arguments = Arguments::new(&[(16, error)]);
         // SAFETY: these functions take their arguments and return nothing.

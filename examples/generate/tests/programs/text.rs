@@ -47,7 +47,8 @@ fn a_seed_makes_the_text() {
         stderr.contains("guards reported: rms_norm: none · rope: none · attention: none"),
         "expected stderr to show that the guards report `none`, got: {stderr}"
     );
-    // Incomplete characters are held back, and bytes that never form a character do not end the text.
+    // The text is valid UTF-8, because bytes are held back until they form a complete character. Bytes that never form
+    // a character do not end the text.
     assert!(String::from_utf8(text).is_ok());
     // Greedy decoding draws nothing, so the seed has no effect.
     assert_eq!(run(&["--temperature", "0", "--seed", "1"]).0, run(&["--temperature", "0", "--seed", "2"]).0);

@@ -1,4 +1,4 @@
-//! Arguments of calls from the comparison program to this library. Both of them compile this file.
+//! Arguments of calls from the comparison program to this library. The program and the library both compile this file.
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;

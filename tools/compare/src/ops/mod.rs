@@ -78,7 +78,7 @@ pub trait Op {
     /// Computes one row of exact results. For [`Results::One`], computes the single result of all rows.
     fn exact<E: Float>(problem: &Problem<E>, row: usize) -> Vec<f64>;
 
-    /// Returns the implementations in this program. `rten` is `None` on a machine without it.
+    /// Returns the implementations in this program. `rten` is `None` if its library was not built.
     fn contenders<'a, E: Float>(problem: &'a Problem<E>, rten: Option<&'a Rten>) -> Result<Vec<Contender<'a, E>>>;
 }
 

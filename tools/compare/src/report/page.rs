@@ -66,8 +66,8 @@ pub fn page(levels: &[Level]) -> String {
     text
 }
 
-/// Writes the facts about the machine and the software. A fact that differs between levels is written for each level,
-/// with the level's name.
+/// Writes the facts about the machine and the software. If the runs with different instruction sets differ in a fact,
+/// each value is written with the name of its instruction set.
 fn facts(text: &mut String, levels: &[Level]) {
     text.push_str("\nMachine and versions:\n\n");
     for name in different(levels.iter().flat_map(|level| level.facts.keys())) {

@@ -33,7 +33,7 @@ fn cumulative(row: &[f32]) -> Vec<f32> {
     row.iter().map(|p| (sum += p, sum).1).collect()
 }
 
-/// Computes tokens and their probabilities for each row.
+/// Runs the vendor's sampler up to the draw. Returns the candidates of each row with their probabilities.
 fn vendor(rows: &[&[f32]], of: Parameters) -> Vec<Vec<(usize, f32)>> {
     let first = |row: &[f32]| {
         let mut order: Vec<usize> = (0..row.len()).collect();
@@ -49,7 +49,7 @@ fn vendor(rows: &[&[f32]], of: Parameters) -> Vec<Vec<(usize, f32)>> {
         })
         .collect();
     let sums: Vec<Vec<f32>> = scaled.iter().map(|row| cumulative(&softmax(row))).collect();
-    // Smallest cumulative sum in the whole batch.
+    // The vendor computes the smallest cumulative sum over the whole batch, not for each row.
     let least = sums.iter().flatten().copied().fold(f32::INFINITY, f32::min);
     let threshold = least.max(of.top_p);
     (scaled.iter().zip(&sums).zip(orders))
