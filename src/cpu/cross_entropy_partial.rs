@@ -180,7 +180,7 @@ impl<E: Element> OfRow<E> for Summing<'_> {
     }
 }
 
-/// Returns the logarithm of each row's sum; 0 if the row is not [`Row::Live`].
+/// Returns the logarithm of each row's sum of exponentials; 0 if the row is not [`Row::Live`].
 pub fn logs<E: Element>(all: usize, found: &[ShardStats], sums: &[Sums]) -> Result<Vec<f64>> {
     let no_columns = Rows::<E>::shaped(&[], &[found.len(), 0])?;
     each_row(no_columns, 0.0, Logs { all, found, sums })

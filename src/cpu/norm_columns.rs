@@ -261,8 +261,8 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         }
     }
 
-    /// Sums a block of columns over the rows to which `moments` belongs. For the row with a given index, `at` returns
-    /// the blocks of x and dy.
+    /// Sums a block of columns over several rows. `moments` has the moments of these rows. `at(i)` returns the blocks
+    /// of x and dy for the i-th of these rows.
     #[inline(always)]
     fn block<'b>(&mut self, b: usize, moments: &[Moments], at: impl Fn(usize) -> [&'b [E; BLOCK]; 2]) -> [I::F64; 2] {
         let isa = self.isa;

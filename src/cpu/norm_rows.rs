@@ -213,7 +213,7 @@ impl<I: Isa, N: Norm> NarrowRow<'_, I, N> {
     }
 }
 
-/// Moments of a row and, if it is computed in f32, its factors.
+/// Moments of a row, and the factors for computing the row in f32. There are no factors if the row is computed in f64.
 #[derive(Clone, Copy, Default)]
 pub struct Plan {
     moments: Moments,

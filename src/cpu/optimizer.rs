@@ -272,7 +272,7 @@ impl<S: Element> Kernel for Update<'_, Descent, S> {
 pub struct Momentum {
     pub descent: Descent,
     pub momentum: f64,
-    /// Factor of the gradient when it is added to the momentum.
+    /// Factor of the sum of gradient and weight decay, before this sum is added to the momentum.
     pub fresh: f64,
     pub nesterov: bool,
 }

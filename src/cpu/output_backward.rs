@@ -137,7 +137,7 @@ fn is_f16<E: Element>() -> bool {
     E::LIMITS.max < power(16)
 }
 
-/// Sum of a lane's terms, compiled as a separate function. It is not finite if a term is not.
+/// Sum of a lane's terms, compiled as a separate function. The sum is not finite if a term is not finite.
 struct Sum<'a, E, F> {
     formula: PhantomData<F>,
     y: &'a [E],
@@ -240,8 +240,8 @@ const fn power(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
-/// The next lane of `y`, and the next lanes of the source and the destination. The second pass prefetches them if `far`
-/// is set.
+/// The next lane of `y`, and the next lanes of the source and the destination. The second pass prefetches these lanes
+/// if `far` is set.
 #[derive(Clone, Copy)]
 struct Next<E> {
     y: PrefetchRow<E>,

@@ -86,7 +86,7 @@ struct Sums {
 }
 
 impl Sums {
-    /// Appends zeros until the next term is the one with this index.
+    /// Appends zeros until the next term to append has this index.
     fn reach(&mut self, index: usize) {
         while self.tiles.len() * TILE + self.open.len() < index {
             let rest = index - self.tiles.len() * TILE;
