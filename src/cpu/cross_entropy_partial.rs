@@ -1,6 +1,6 @@
-//! Cross-entropy and its gradient for rows split into parts. First the exponentials of each part are summed relative to
-//! the maximum of the full row, then the loss is computed, then the gradient of the part's columns. Each step does
-//! the same arithmetic as for a full row, so the results have the same bits.
+//! Cross-entropy and its gradient for rows split into parts. The first step sums the exponentials of each part relative
+//! to the maximum of the full row. The next steps compute the loss, and the gradient of the part's columns. Each step
+//! does the same arithmetic as for a full row, so the results have the same bits.
 
 use super::cross_entropy::{CrossEntropy, Distance, RowLoss};
 use super::cross_entropy_backward::{Gradient, Parts};

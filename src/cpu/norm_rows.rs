@@ -23,7 +23,7 @@ pub trait Norm: Copy {
     /// Returns the result for the element `v`, in f64.
     fn value<I: Isa, E: Element>(&self, isa: I, moments: &Moments, v: I::F64, weight: I::F64, bias: I::F64) -> I::F64;
 
-    /// Returns how many short rows are written together.
+    /// Returns the number of short rows that are written together, as a group.
     fn together<E: Element>(&self) -> usize;
     /// Returns whether the operands allow rows of this type to be computed in f32.
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool;

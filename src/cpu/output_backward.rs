@@ -344,7 +344,8 @@ fn spoil<'d, E: Element>(
     to
 }
 
-/// Counts a fully masked lane. The sum of such a lane is 0.
+/// Counts the lane if it is fully masked. The sum of a fully masked lane is 0, so lanes with another sum are not
+/// checked.
 #[inline(always)]
 fn count_masked<E: Element>(y: &[E], sum: f64, masked: f64, guards: &mut GuardCounts) {
     if sum == 0.0 {

@@ -28,7 +28,7 @@ const TOGETHER: usize = 64;
 #[derive(Clone, Copy)]
 pub struct RmsNormLinear<'a, E> {
     pub norm: RmsNorm<'a>,
-    /// Whether normalised rows are rounded to their type.
+    /// Whether normalised rows are rounded to their storage type before the products.
     pub rounded: bool,
     /// Matrix with one row for each result.
     pub matrix: Rows<'a, E>,

@@ -12,7 +12,7 @@ use crate::math::fixed_point::units_to_f64;
 use crate::simd::{Float, Isa, Kernel, NotNan, PrefetchSpan, Span, Storage, Written};
 use std::ops::Range;
 
-/// Kernel of softmax. [`LogitTransform`] holds all options of softmax.
+/// Kernel of softmax. The transform of the logits holds all of its options.
 impl<E: Element> LaneKernel<E> for LogitTransform<'_> {
     #[inline(always)]
     fn lanes<'w, I: Isa>(

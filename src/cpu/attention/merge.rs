@@ -123,7 +123,7 @@ impl<S: Storage> Kernel for Merge<'_, S> {
     }
 }
 
-/// Returns e^x for x <= 0.
+/// Returns e^x for x <= 0, and 0 for x < -700.
 #[inline(always)]
 pub fn weight<I: Isa>(isa: I, x: f64) -> f64 {
     isa.array_f64(term(isa, isa.f64(x)))[0]

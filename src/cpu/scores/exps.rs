@@ -289,7 +289,7 @@ fn exp_run<'d, I: Isa, S: Storage, D: Storage>(
     }
 }
 
-/// [`Live::exps`] compiled as a separate function, which three ops share.
+/// [`Live::exps`] compiled as a separate function, which many ops share.
 struct Exponentials<'a, 's, E> {
     live: &'a Live<'a>,
     x: &'a [E],
