@@ -1,9 +1,10 @@
 //! Gradients of weights and biases: for each column a sum over all rows, by the tiled sum.
 //!
-//! A first pass computes the moments of every row. A second pass sums a group of columns at a time over all rows. Each
-//! lane of the tiled sum adds rows that are 64 apart in a tile. The lanes are computed in order and added in pairs, so
-//! at most seven sums wait to be paired. A new lane is added to the waiting sums while the lane is in registers. Tiles
-//! are combined in the same way. Groups of columns are independent, so threads can split them for any number of rows.
+//! A first pass computes the moments of every row. A second pass sums a group of columns at a time over all rows. Row r
+//! of a tile belongs to lane r mod 64 of the tiled sum. The lanes are computed in order and added in pairs, so at most
+//! seven partial sums are stored at a time. A new lane is added to the stored sums while the lane is in registers. The
+//! sums of the tiles are added in the same way. Groups of columns are independent, so they are split over threads,
+//! whatever the number of rows.
 
 use super::moments::{Moments, unit_for};
 use super::norm_backward::Norm;

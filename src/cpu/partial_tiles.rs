@@ -4,7 +4,7 @@
 use crate::math::sum::{TILE, sum_o, sum_of_tiles, tiled_sum};
 use crate::simd::{Isa, load_wide};
 
-/// Consecutive terms of a row.
+/// Piece of a row: consecutive terms. Each complete tile is stored as its sum.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PartialTiles {
     /// Index of the first term.

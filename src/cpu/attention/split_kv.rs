@@ -9,13 +9,13 @@ use crate::error::Result;
 use crate::simd::{self, Isa, Work, filled};
 use std::ops::Range;
 
-/// Results of consecutive blocks of keys, for all rows of a call.
+/// Partial results of consecutive blocks of keys, for all rows of a call.
 #[derive(Clone, Debug)]
 pub struct Parts {
     blocks: Range<usize>,
     shape: Shape,
-    /// Maximum and sum for each tile, block and row. A maximum of -inf means that the row has no unmasked key in the
-    /// block. A maximum of NaN or +inf means that a logit has this value.
+    /// Largest logit and sum of exponentials, for each tile, block and row. A maximum of -inf means that the row has no
+    /// unmasked key in the block. A maximum of NaN or +inf means that a logit has this value.
     ends: Vec<End>,
     values: Vec<f64>,
 }
