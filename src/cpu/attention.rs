@@ -101,13 +101,13 @@ impl<E: Element> Attention<'_, E> {
         Sight { scores: self.scores, first: keys.start, end: keys.end }
     }
 
-    /// Returns a range of keys; all keys outside it are masked for this row.
+    /// Returns a range that contains all unmasked keys of this row.
     #[inline(always)]
     pub fn bounds(&self, row: usize) -> Range<usize> {
         self.sight().bounds(row)
     }
 
-    /// Returns a range of key blocks; all blocks outside it are masked for these rows.
+    /// Returns a range that contains all key blocks with unmasked keys of these rows.
     #[inline(always)]
     fn blocks(&self, rows: Range<usize>) -> Range<usize> {
         let low = rows.clone().map(|row| self.bounds(row).start).min().unwrap_or(0);
@@ -152,7 +152,7 @@ pub struct Sight<'a> {
 }
 
 impl Sight<'_> {
-    /// Returns a range of keys; all keys outside it are masked for this row.
+    /// Returns a range that contains all unmasked keys of this row.
     #[inline(always)]
     pub fn bounds(&self, row: usize) -> Range<usize> {
         match &self.scores.mask {
@@ -176,8 +176,8 @@ impl Sight<'_> {
 }
 
 /// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` is given, it holds the
-/// partial results of all blocks. The function then merges these results in order, and does not read keys. It reads
-/// values only for fully masked rows under `FullyMasked::Uniform`.
+/// partial results of all blocks. The function then only merges these results in order. It reads no keys, and values
+/// only for fully masked rows under `FullyMasked::Uniform`.
 pub fn apply<'a, E: Element>(
     call: Attention<'_, E>,
     parts: Option<&[Parts]>,
@@ -367,7 +367,7 @@ fn each_part<I: Isa, E: Element>(
     (narrow, wide, scratch): (&mut narrow::Buffers, &mut wide::Buffers, &mut Scratch),
     mut each: impl FnMut(usize, usize, BlockResult<'_>),
 ) {
-    // The constant stands in each condition, because rustc then compiles no f32 kernel for f64.
+    // Each condition tests the constant `E::IS_F64`, so rustc compiles no f32 kernel for f64 tensors.
     if !E::IS_F64 {
         narrow.start(isa, call, rows.clone());
     }

@@ -2,10 +2,10 @@
 //!
 //! All arithmetic is f64. A first pass over a head's keys computes each row's largest logit, the sum of its
 //! exponentials and the weighted mean of its products dy v. The results of the blocks are merged as in the forward
-//! pass. A second pass recomputes the weights and adds up the gradients. Sums are cut into chains of 32 terms. Chains
-//! over keys are counted from the start of each block of 256 keys, and chains over queries from the first query of the
-//! key head. The chain sums are added in order. Key heads share no sums, so the number of threads does not affect the
-//! bits.
+//! pass. A second pass recomputes the weights and adds up the gradients. Sums are cut into chains of 32 terms. A sum
+//! over keys starts a new chain at each block of 256 keys. The chains of a sum over queries are counted from the first
+//! query of the key head. The chain sums are added in order. Key heads share no sums, so the number of threads does not
+//! affect the bits.
 
 mod panels;
 mod product;

@@ -59,7 +59,7 @@ impl Kernel for OneRow<'_, '_> {
                 let y = targets.block(isa, range.clone(), i);
                 let weight = or_one(isa, *weight, range.clone(), i);
                 let factor = if each { load_wide(isa, &upstream.dloss[range.clone()], i, 0.0) } else { factor };
-                // `miss` multiplies the loss of a positive logit, and `hit` the loss of a negative logit.
+                // The loss is `miss` ln(1 + e^x) + `hit` ln(1 + e^-x).
                 let (miss, hit) = (one - y, y * or_one(isa, *pos_weight, 0..cols, i));
                 let far = x.abs();
                 let t = exp::<I, f64>(isa, zero - far).round::<f64>(isa);

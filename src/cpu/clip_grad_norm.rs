@@ -36,8 +36,8 @@ pub fn part<E: Element>(x: &[E], norm_type: NormType) -> Result<TensorNorm> {
 pub struct Tiles {
     /// Sum of each tile. There are no sums for the norm of infinite order, which is the largest magnitude.
     pub sums: Vec<f64>,
-    /// Largest magnitude of all tiles. For [`NormType::Infinity`], it is NaN if an element is NaN. For other norms, it
-    /// ignores NaN and is used only for f64.
+    /// Largest magnitude of all tiles. For [`NormType::Infinity`], a NaN element makes this magnitude NaN. For other
+    /// norms, NaN elements are ignored, and only f64 tensors use this magnitude.
     pub largest: f64,
 }
 

@@ -1,5 +1,5 @@
-//! Cross-entropy of rows, plus label smoothing and z-loss. With the target's logit z_t, the largest logit max and the
-//! sum of all e^(z - max), the loss is (max - z_t) + ln(sum), which has no cancellation.
+//! Cross-entropy of rows, plus label smoothing and z-loss. The cross-entropy is (max - z_t) + ln(sum), which has no
+//! cancellation. Here z_t is the target's logit, max is the largest logit, and sum is the sum of all e^(z - max).
 
 use super::lanes::GuardCounts;
 use super::scores::{Live, LogitTransform, Logits, Row};

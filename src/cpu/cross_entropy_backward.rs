@@ -149,8 +149,8 @@ impl Gradient<'_> {
     pub fn factors(&self, index: usize, target: usize, cols: usize, lse: f64) -> Factors {
         let CrossEntropy { label_smoothing, weight_sum, z_loss, .. } = self.forward;
         let dloss = self.dloss[if self.dloss.len() == 1 { 0 } else { index }];
-        // If a factor overflows, it is clamped to the largest f64, so that its product with a p of 0 is 0. If dloss is
-        // not finite, the factor is not clamped.
+        // A factor that overflows is clamped to the largest f64. The product of the factor and a probability of 0 is
+        // then 0 instead of NaN. If dloss is not finite, the factor is not clamped.
         let finite = |factor: f64| if dloss.is_finite() { factor.clamp(f64::MIN, f64::MAX) } else { factor };
         let [entropy, z] = self.divisors.map(|divisor| divisor.map_or(0.0, |divisor| finite(dloss / divisor)));
         let share = label_smoothing / cols as f64;

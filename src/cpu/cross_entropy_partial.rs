@@ -1,6 +1,6 @@
-//! Cross-entropy and its gradient for rows split into parts. First the exponentials of each part are summed relative to
-//! the maximum of the full row, then the loss is computed, then the gradient of the part's columns. Each step does
-//! the same arithmetic as for a full row, so the results have the same bits.
+//! Cross-entropy and its gradient for rows split into parts. The first step sums the exponentials of each part relative
+//! to the maximum of the full row. The next steps compute the loss, and the gradient of the part's columns. Each step
+//! does the same arithmetic as for a full row, so the results have the same bits.
 
 use super::cross_entropy::{CrossEntropy, Distance, RowLoss};
 use super::cross_entropy_backward::{Gradient, Parts};
@@ -179,7 +179,7 @@ impl<E: Element> OfRow<E> for Summing<'_> {
     }
 }
 
-/// Returns the logarithm of each row's sum; 0 if the row is not [`Row::Live`].
+/// Returns the logarithm of each row's sum of exponentials; 0 if the row is not [`Row::Live`].
 pub fn logs<E: Element>(all: usize, found: &[ShardStats], sums: &[Sums]) -> Result<Vec<f64>> {
     let no_columns = Rows::<E>::shaped(&[], &[found.len(), 0])?;
     each_row(no_columns, 0.0, Logs { all, found, sums })

@@ -81,8 +81,7 @@ impl Function for ClampedExp {
 
     #[inline(always)]
     fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
-        // Rounds `min` and `max` to f32. If f32 cannot represent a limit, it is rounded towards the inside of the
-        // range.
+        // Rounds `min` and `max` to f32. A limit that f32 cannot represent is rounded towards the inside of the range.
         let (min, max) = (self.min as f32, self.max as f32);
         let min = if f64::from(min) < self.min { min.next_up() } else { min };
         let max = if f64::from(max) > self.max { max.next_down() } else { max };

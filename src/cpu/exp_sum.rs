@@ -202,8 +202,8 @@ pub fn units_for<E: Element>(is_for_logarithm: bool, row_len: usize) -> usize {
 
 #[cfg(feature = "sharded")]
 impl ExpSum {
-    /// Returns the sums of a part of a row as integers. The row has length `row_len`. If the integers of all its parts
-    /// are added, the totals are the integers of the whole row. [`units_for`] gives the number of integers used.
+    /// Returns the sums of a part of a row as integers. `row_len` is the length of the whole row. Adding the integers
+    /// of all parts of the row gives the integers of the whole row. [`units_for`] gives the number of integers used.
     ///
     /// There are two fixed-point sums: `units` has all terms, and `rest` has all but the largest. In long rows, each
     /// sum may exceed 64 bits, so each is split into a fraction and a whole number. A fraction's word has 16 spare

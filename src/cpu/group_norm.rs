@@ -132,11 +132,11 @@ const RUN: usize = 256;
 struct Channels<'a> {
     floats: Option<Floats<'a>>,
     run: [f64; RUN],
-    /// Next channel.
+    /// Index of the channel after the current one.
     channel: usize,
-    /// Value of the current channel.
+    /// Operand of the current channel.
     value: f64,
-    /// Number of remaining elements of the current channel.
+    /// Number of elements of the current channel that are still to be expanded.
     left: usize,
     inner: usize,
 }

@@ -136,7 +136,7 @@ impl KlDiv<'_> {
                 let p = load_wide(isa, p, i, 0.0);
                 let dloss = if each { load_wide(isa, &self.upstream.dloss[range.clone()], i, 0.0) } else { factor };
                 let term = I::F64::select(p.eq(zero), zero, p * (self.ln_p(isa, range.clone(), i, p) - x));
-                // A NaN stays NaN, even if its target is 0.
+                // If x is NaN, the loss and the gradient are NaN, even if the target is 0.
                 let number = x.eq(x);
                 [I::F64::select(number, term, x), I::F64::select(number, (zero - p) * dloss, x)]
             },
@@ -176,7 +176,7 @@ fn largest(x: &[f64]) -> (usize, f64) {
     found
 }
 
-/// Writes e^(x - max). The exponential also uses the rounding error of the difference.
+/// Writes e^(x - max). The exponential is corrected for the rounding error of the difference.
 #[inline(always)]
 fn exponentials<I: Isa>(isa: I, x: &[f64], max: f64, to: &mut [f64]) {
     let (minus_max, lowest, zero) = (isa.f64(-max), isa.f64(LOWEST), isa.f64(0.0));

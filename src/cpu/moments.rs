@@ -312,8 +312,7 @@ fn scale<E: Element>([square, square_low]: [f64; 2], eps: f64) -> [f64; 2] {
 }
 
 /// Returns the power of two by which a row of f64 is multiplied. `beside` counts as one more element of the row. The
-/// power is 1 unless the square of the largest magnitude would overflow or underflow. Squares of narrower types always
-/// fit f64.
+/// power is 1 unless the largest magnitude is below 2^-400 or at least 2^401. Squares of narrower types always fit f64.
 #[inline(always)]
 fn unit<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     if !E::IS_F64 {

@@ -25,7 +25,7 @@ pub struct Norm<'a> {
     pub eps: f64,
     /// Whether the mean is subtracted, as in LayerNorm.
     pub centred: bool,
-    /// Whether the normalised row is rounded to its storage type before the weight multiplies it.
+    /// Whether the normalised row is rounded to its storage type before the multiplication by the weight.
     pub rounded: bool,
 }
 
@@ -300,8 +300,8 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
         [Some(along), Some(sum)]
     }
 
-    /// Returns block `i` of the normalised row. It is padded with the first element, since a zero may normalise
-    /// to infinity.
+    /// Returns block `i` of the normalised row. Positions past the last element hold the row's first element, since a
+    /// zero may normalise to infinity.
     #[inline(always)]
     fn n(&self, i: usize) -> I::F64 {
         let pad = self.x.first().copied().unwrap_or(E::ZERO);

@@ -1,9 +1,10 @@
 //! Gradients of weights and biases: for each column a sum over all rows, by the tiled sum.
 //!
-//! A first pass computes the moments of every row. A second pass sums a group of columns at a time over all rows. Each
-//! lane of the tiled sum adds rows that are 64 apart in a tile. The lanes are computed in order and added in pairs, so
-//! at most seven sums wait to be paired. A new lane is added to the waiting sums while the lane is in registers. Tiles
-//! are combined in the same way. Groups of columns are independent, so threads can split them for any number of rows.
+//! A first pass computes the moments of every row. A second pass sums a group of columns at a time over all rows. Row r
+//! of a tile belongs to lane r mod 64 of the tiled sum. The lanes are computed in order and added in pairs, so at most
+//! seven partial sums are stored at a time. A new lane is added to the stored sums while the lane is in registers. The
+//! sums of the tiles are added in the same way. Groups of columns are independent, so they are split over threads,
+//! whatever the number of rows.
 
 use super::moments::{Moments, unit_for};
 use super::norm_backward::Norm;
@@ -261,8 +262,8 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         }
     }
 
-    /// Sums a block of columns over the rows to which `moments` belongs. For the row with a given index, `at` returns
-    /// the blocks of x and dy.
+    /// Sums a block of columns over several rows. `moments` has the moments of these rows. `at(i)` returns the blocks
+    /// of x and dy for the i-th of these rows.
     #[inline(always)]
     fn block<'b>(&mut self, b: usize, moments: &[Moments], at: impl Fn(usize) -> [&'b [E; BLOCK]; 2]) -> [I::F64; 2] {
         let isa = self.isa;

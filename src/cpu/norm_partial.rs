@@ -32,10 +32,10 @@ pub enum Known {
     /// The unit, a power of two that scales the elements, is known. The next round sums the elements, their squares or
     /// both, as the norm and the type require.
     Unit(f64),
-    /// A provisional f64 mean is known. The next round sums the deviations from it.
+    /// A provisional f64 mean is known. The next round sums the deviations from this mean.
     Mean { unit: f64, mean: f64 },
-    /// The mean is known, as a high and a low part. The next round sums the squared deviations from it and, for types
-    /// narrower than f64, the deviations.
+    /// The mean is known, as a high and a low part. The next round sums the squared deviations from the mean and, for
+    /// types narrower than f64, also the deviations.
     Centre { unit: f64, mean: [f64; 2] },
     /// All moments are known. No round follows.
     Moments(Moments),

@@ -23,7 +23,7 @@ pub trait Norm: Copy {
     /// Returns the result for the element `v`, in f64.
     fn value<I: Isa, E: Element>(&self, isa: I, moments: &Moments, v: I::F64, weight: I::F64, bias: I::F64) -> I::F64;
 
-    /// Returns how many short rows are written together.
+    /// Returns the number of short rows that are written together, as a group.
     fn together<E: Element>(&self) -> usize;
     /// Returns whether the operands allow rows of this type to be computed in f32.
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool;
@@ -212,7 +212,7 @@ impl<I: Isa, N: Norm> NarrowRow<'_, I, N> {
     }
 }
 
-/// Moments of a row and, if it is computed in f32, its factors.
+/// Moments of a row, and the factors for computing the row in f32. There are no factors if the row is computed in f64.
 #[derive(Clone, Copy, Default)]
 pub struct Plan {
     moments: Moments,

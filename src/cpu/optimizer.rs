@@ -179,8 +179,9 @@ struct Update<'a, R, S> {
     gradient: &'a [f64],
 }
 
-/// Adam with decoupled weight decay. The state is the mean gradient and the root of the mean square. The root is stored
-/// instead of the mean square, because only the root is sure to be within the range of the gradients.
+/// Adam with decoupled weight decay. The state is the moving average of the gradient, and the square root of the moving
+/// average of its square. The root is stored instead of the mean square, because only the root is sure to be within the
+/// range of the gradients.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
     pub beta1: f64,
@@ -272,7 +273,7 @@ impl<S: Element> Kernel for Update<'_, Descent, S> {
 pub struct Momentum {
     pub descent: Descent,
     pub momentum: f64,
-    /// Factor of the gradient when it is added to the momentum.
+    /// Factor of the sum of gradient and weight decay, before this sum is added to the momentum.
     pub fresh: f64,
     pub nesterov: bool,
 }

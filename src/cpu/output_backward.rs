@@ -132,7 +132,7 @@ fn is_f16<E: Element>() -> bool {
     E::LIMITS.max < power(16)
 }
 
-/// Sum of a lane's terms, compiled as a separate function. It is not finite if a term is not.
+/// Sum of a lane's terms, compiled as a separate function. The sum is not finite if a term is not finite.
 struct Sum<'a, E, F> {
     formula: PhantomData<F>,
     y: &'a [E],
@@ -235,8 +235,8 @@ const fn power(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
-/// The next lane of `y`, and the next lanes of the source and the destination. The second pass prefetches them if `far`
-/// is set.
+/// The next lane of `y`, and the next lanes of the source and the destination. The second pass prefetches these lanes
+/// if `far` is set.
 #[derive(Clone, Copy)]
 struct Next<E> {
     y: PrefetchRow<E>,
@@ -339,7 +339,8 @@ fn spoil<'d, E: Element>(
     to
 }
 
-/// Counts a fully masked lane. The sum of such a lane is 0.
+/// Counts the lane if it is fully masked. The sum of a fully masked lane is 0, so lanes with another sum are not
+/// checked.
 #[inline(always)]
 fn count_masked<E: Element>(y: &[E], sum: f64, masked: f64, guards: &mut GuardCounts) {
     if sum == 0.0 {

@@ -4,7 +4,7 @@
 use crate::math::sum::{TILE, sum_o, sum_of_tiles, tiled_sum};
 use crate::simd::{Isa, load_wide};
 
-/// Consecutive terms of a row.
+/// Piece of a row: consecutive terms. Each complete tile is stored as its sum.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PartialTiles {
     /// Index of the first term.
@@ -86,7 +86,7 @@ struct Sums {
 }
 
 impl Sums {
-    /// Appends zeros until the next term is the one with this index.
+    /// Appends zeros until the next term to append has this index.
     fn reach(&mut self, index: usize) {
         while self.tiles.len() * TILE + self.open.len() < index {
             let rest = index - self.tiles.len() * TILE;

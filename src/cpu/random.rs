@@ -127,12 +127,11 @@ fn normals<I: Isa>(isa: I, words: [[u32; 4]; BLOCK]) -> [f64; BLOCK] {
 }
 
 /// Draws truncated normal numbers by rejection of uniform numbers. If the limits are two standard deviations below and
-/// above the mean, a number takes 1.7 tries on average. If both limits are far above or far below the mean, it takes up
-/// to 42.
+/// above the mean, a number takes 1.7 tries on average. If both limits are far above or far below the mean, a number
+/// takes up to 42 tries on average.
 #[inline(always)]
 fn truncated<I: Isa>(isa: I, mut words: [[u32; 4]; BLOCK], seed: [u32; 2], [low, high]: [f64; 2]) -> [f64; BLOCK] {
-    // After this many tries, fewer than one number in 10^42 has no accepted value. Such a number becomes the most
-    // probable value.
+    // All of these tries fail for fewer than one number in 10^42. Such a number becomes the most probable value.
     const TRIES: usize = 4096;
     let nearest = 0f64.max(low).min(high);
     let (mut found, mut open) = ([nearest; BLOCK], [true; BLOCK]);

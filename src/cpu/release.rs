@@ -10,7 +10,7 @@ use std::thread::LocalKey;
 ///
 /// Each thread keeps up to 32 MiB for each of four kinds of buffers: those of rows, of the sampler, of attention, and
 /// of attention's gradient. An op frees buffers that exceed 32 MiB before it returns. Softmax and the sampler need less
-/// for rows of 131,072 logits. After this function, the next op allocates its buffers again.
+/// for rows of 131,072 logits. The next op after this call allocates its buffers again.
 ///
 /// ```
 /// evenkeel::softmax(evenkeel::Rows::new(&[1.0f32, 2.0], 1, 2)?, &Default::default())?;

@@ -53,7 +53,8 @@ impl Norm for RmsNorm<'_> {
     #[inline(always)]
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool {
         // f32 rows are computed in pairs of f32. These limits and the limit in `factors` make a nonzero product at
-        // least 2^-115. If its low part is subnormal, the product is off by a relative 2^-35.
+        // least 2^-115. If the low part of such a product is subnormal, the product has a relative error of at most
+        // 2^-35.
         let (least, most) = if E::IS_F32 { (power_of_two(-25), power_of_two(60) as f32) } else { (0.0, 256.0) };
         !E::IS_F64
             && self.weight_offset == 0.0

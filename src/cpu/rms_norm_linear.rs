@@ -28,7 +28,7 @@ const TOGETHER: usize = 64;
 #[derive(Clone, Copy)]
 pub struct RmsNormLinear<'a, E> {
     pub norm: RmsNorm<'a>,
-    /// Whether normalised rows are rounded to their type.
+    /// Whether normalised rows are rounded to their storage type before the products.
     pub rounded: bool,
     /// Matrix with one row for each result.
     pub matrix: Rows<'a, E>,
@@ -101,7 +101,7 @@ fn exponent_of(unit: f64) -> i32 {
     (unit.to_bits() >> 52) as i32 - 1023
 }
 
-/// Normalisation of rows in f64. Each row is multiplied by 2^exponent, with its own exponent. In `to`, zeros follow
+/// Normalisation of rows in f64. Each row has its own exponent, and is multiplied by 2^exponent. In `to`, zeros follow
 /// each row, up to a multiple of [`TILE`].
 struct Normalise<'a, 'o, E> {
     x: Rows<'a, E>,

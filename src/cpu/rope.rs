@@ -14,7 +14,7 @@ use crate::simd::{BLOCK, Float, Isa, Kernel, Load, Span, Written, reserve};
 pub struct Layout {
     /// Number of neighbouring rows that share a position: the heads of `[B, T, H, D]`.
     pub repeat: usize,
-    /// Number of positions. After the last position, the rows start again at the first.
+    /// Number of positions. After the last position, the rows start again at the first position.
     pub period: usize,
     /// Number of rows of the tensor for each entry of the batch.
     pub batch_rows: usize,
@@ -87,8 +87,8 @@ impl Rope<'_> {
     }
 
     /// Rotates the row with this index. The elements at the same index of the row's two halves form a pair. Before the
-    /// rotation, `of` is applied to each block of a half. It also gets the blocks at the same index of `N` other
-    /// slices, which are `others_a` for the first half and `others_b` for the second.
+    /// rotation, `of` converts each block of a half. The second argument of `of` holds the blocks at the same index of
+    /// `N` other slices: `others_a` for the first half, `others_b` for the second.
     #[inline(always)]
     pub fn halves<'d, I: Isa, E: Element, V: Load<I>, const N: usize>(
         &self,
@@ -198,8 +198,8 @@ pub fn table(op: &'static str, positions: &[i64], frequencies: &[f64], factor: P
     let (mut cosines, mut sines) = (reserve(op, "the cosines", len)?, reserve(op, "the sines", len)?);
     for &position in positions {
         for frequency in frequencies {
-            // An angle beyond the range of f64 becomes the largest f64. Any angle of that size is an arbitrary
-            // rotation.
+            // An angle beyond the range of f64 becomes the largest f64. The rotation by so large an angle is arbitrary
+            // anyway.
             let (sin, cos) = sin_cos((position as f64 * frequency).clamp(f64::MIN, f64::MAX));
             cosines.push(cos.times(factor).0);
             sines.push(sin.times(factor).0);

@@ -320,8 +320,9 @@ impl RowSampler<'_> {
     }
 }
 
-/// Row of f32, f16 or bf16 logits. The maximum of the row and of each of its groups is known. If the first filter is
-/// greedy, top-k, top-p or min-p, it is usually applied while the candidates are collected.
+/// Row of f32, f16 or bf16 logits. The maximum of the row, and the maximum of each lane of each tile
+/// ([`LogitSlice::survey`]), are known. If the first filter is greedy, top-k, top-p or min-p, it is usually applied
+/// while the candidates are collected.
 struct SurveyedRow<'a, 'o, S> {
     of: &'o mut RowSampler<'a>,
     whole: LogitSlice<'o, S>,

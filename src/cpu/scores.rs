@@ -270,7 +270,7 @@ impl LogitTransform<'_> {
     }
 }
 
-/// [`LogitTransform::read`] compiled as a separate function, which four ops share.
+/// [`LogitTransform::read_part`] compiled as a separate function, which many ops share.
 struct Read<'a, 's, E> {
     scores: &'a LogitTransform<'a>,
     lane: usize,

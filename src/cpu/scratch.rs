@@ -45,8 +45,8 @@ thread_local! {
 
 /// Lends this thread's [`Scratch`] to `f`. Afterwards, the buffers are kept unless they are larger than [`MOST_KEPT`].
 ///
-/// A callback in `f` may run another op. This inner op gets new buffers. They are replaced by the outer call's buffers
-/// when the outer call ends.
+/// A callback in `f` may run another op. This inner op gets new buffers. When the outer call ends, its buffers replace
+/// the buffers of the inner op.
 #[inline(always)]
 pub fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
     let outer_grew = GREW.take();

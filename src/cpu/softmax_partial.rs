@@ -314,7 +314,7 @@ impl Store<'_> {
     }
 }
 
-/// Returns the logarithm of each row's sum, for rows of type `E`; 0 if the row is not [`Row::Live`].
+/// Returns the logarithm of each row's sum of exponentials, for rows of type `E`; 0 if the row is not [`Row::Live`].
 pub fn logs<E: Element>(all: usize, found: &[ShardStats], sums: &[ExpSum]) -> Result<Vec<f64>> {
     let no_columns = Rows::<E>::shaped(&[], &[found.len(), 0])?;
     each_row(no_columns, 0.0, Logs { all, found, sums })
@@ -344,8 +344,8 @@ impl<E: Element> OfRow<E> for Logs<'_> {
 }
 
 impl ShardStats {
-    /// Returns the log-sum-exp of the complete row with these statistics. `row` is the row's index, and `log` the
-    /// logarithm of the row's sum.
+    /// Returns the log-sum-exp of the complete row with these statistics. `row` is the row's index, and `log` is the
+    /// logarithm of the row's sum of exponentials.
     pub fn log_sum_exp<E: Element>(&self, row: usize, log: f64, policy: FullyMasked, guards: &mut GuardCounts) -> E {
         match self.row() {
             Row::Live(_) => E::from_wide(self.max + log),

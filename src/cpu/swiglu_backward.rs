@@ -91,7 +91,7 @@ fn convert<'a, I: Isa, S: Element, T: Element, D: Element>(isa: I, from: &[S], t
     )
 }
 
-/// Kernel that overwrites `gate` and `up` with their gradients, which are then rounded to `E`.
+/// Kernel that overwrites `gate` and `up` with their gradients. The caller rounds the gradients to `E`.
 struct Each<'a, E> {
     gate: &'a mut [f64],
     up: &'a mut [f64],

@@ -1,9 +1,9 @@
 //! Fixed-point sums, as defined in [`super::sum`]. f32 numbers from 0 to 1 are rounded to multiples of a unit and added
 //! as integers.
 //!
-//! This module also computes a sampler's masses. A mass is a sum of weights. In rows of up to 262,144 weights, a mass
-//! is a fixed-point sum as defined in [`super::sum`]. In longer rows, masses have the unit 2^-42, so that they fit in
-//! 64 bits.
+//! This module also computes a sampler's masses. A mass is the sum of one or more weights, each rounded to a multiple
+//! of a unit. In rows of up to 262,144 weights, the unit is 2^-45, as in the fixed-point sum. In longer rows, the unit
+//! is 2^-42, so that masses fit in 64 bits.
 
 use crate::simd::{BLOCK, Float, Isa, Kernel, Storage, in_default, padded};
 

@@ -1,4 +1,4 @@
-//! Traits that kernels are written against: blocks of sixteen lanes, and the token that makes them.
+//! Traits that kernels are written against: blocks of sixteen lanes, and the token that creates blocks.
 
 use super::level::{Kernel, Token};
 use super::tail::NoPadding;
@@ -86,7 +86,7 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn f64(self, value: f64) -> Self::F64;
     fn i32(self, value: i32) -> Self::I32;
     fn i64(self, value: i64) -> Self::I64;
-    /// Returns a mask in which lane `i` is set if bit `i` is.
+    /// Returns a mask in which lane `i` is set if bit `i` of `bits` is 1.
     fn mask_wide(self, bits: u16) -> Self::M64;
 
     fn table(self, values: &[f32; 8]) -> Self::Table;
@@ -153,7 +153,7 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn store_f32(self, value: Self::F32, to: &mut [MaybeUninit<f32>; 16]);
     /// Stores f16 rounded to nearest even. A NaN is stored as some quiet NaN.
     fn store_f16(self, value: Self::F32, to: &mut [MaybeUninit<f16>; 16]);
-    /// Stores bf16 rounded to nearest even. A NaN must be the canonical one.
+    /// Stores bf16 rounded to nearest even. Every NaN must be the canonical NaN.
     fn store_bf16(self, value: Self::F32, to: &mut [MaybeUninit<bf16>; 16]);
     /// Stores the upper 16 bits of each lane. This is exact for numbers that bf16 represents.
     fn store_bf16_exact(self, value: Self::F32, to: &mut [MaybeUninit<bf16>; 16]);
@@ -162,8 +162,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn array_f64(self, value: Self::F64) -> [f64; 16];
     fn array_i32(self, value: Self::I32) -> [i32; 16];
 
-    /// Writes the selected lanes next to each other and returns their number. The elements of `to` after them are
-    /// unspecified.
+    /// Writes the selected lanes next to each other and returns their number. The elements of `to` after the selected
+    /// lanes are unspecified.
     #[inline(always)]
     fn compress(self, keep: Self::M32, value: Self::I32, to: &mut [u32; 16]) -> usize {
         let (values, mut bits, mut count) = (self.array_i32(value), keep.bits(), 0);
@@ -222,7 +222,7 @@ pub trait Storage: NoPadding + Debug + PartialEq + PartialOrd + Send + Sync + 's
     fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32;
     #[doc(hidden)]
     fn load_wide<I: Isa>(isa: I, from: &[Self; 16]) -> I::F64;
-    /// Stores the lanes, rounded. A NaN among them must be the canonical one.
+    /// Stores the lanes, rounded. Every NaN must be the canonical NaN.
     #[doc(hidden)]
     fn store_number<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]);
     #[doc(hidden)]
@@ -232,7 +232,7 @@ pub trait Storage: NoPadding + Debug + PartialEq + PartialOrd + Send + Sync + 's
     }
     #[doc(hidden)]
     fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]);
-    /// Rounds the lanes to this type and widens them again. A NaN among them must be the canonical one.
+    /// Rounds the lanes to this type and widens them again. Every NaN must be the canonical NaN.
     #[doc(hidden)]
     #[inline(always)]
     fn round_number<I: Isa>(isa: I, value: I::F32) -> I::F32 {

@@ -16,7 +16,7 @@ use register::{DEFAULT, FLAGS, Word};
 use std::cell::Cell;
 
 thread_local! {
-    /// Environment of the caller, while this thread runs in the default environment that this module set.
+    /// Environment of the caller, if this module has set the default environment on this thread.
     static CALLERS: Cell<Option<Word>> = const { Cell::new(None) };
 }
 

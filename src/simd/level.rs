@@ -25,7 +25,7 @@ pub enum Level {
     Portable,
     /// AVX2 with FMA and F16C.
     Avx2,
-    /// AVX-512 F, VL, BW and DQ. Kernels that it hardly speeds up run their code for AVX2.
+    /// AVX-512 F, VL, BW and DQ. Kernels that AVX-512 hardly speeds up run their code for AVX2.
     Avx512,
 }
 
@@ -95,8 +95,8 @@ thread_local! {
 }
 
 /// Returns the instruction set used by ops called from this thread. The innermost [`with_level`] selects the
-/// instruction set. Without [`with_level`], `EVENKEEL_SIMD` selects it. Without both, it is the best that the machine
-/// has.
+/// instruction set. Without [`with_level`], `EVENKEEL_SIMD` selects the instruction set. Without either, ops use the
+/// best instruction set that the machine has.
 ///
 /// # Errors
 /// [`Error::Unavailable`] if `EVENKEEL_SIMD` names an unknown or unavailable instruction set. Every op then returns
@@ -156,8 +156,9 @@ pub(crate) fn put_forced(forced: Option<Token>) {
 /// unit of the kernel's module. The kernels of different modules can then be compiled in parallel.
 pub trait Kernel: Sized {
     type Out;
-    /// Whether the kernel is also compiled for AVX-512. Otherwise, CPUs with AVX-512 run the code for AVX2. It is false
-    /// for kernels that AVX-512 makes hardly faster, because it takes compile time and code size.
+    /// Whether the kernel is also compiled for AVX-512. Otherwise, CPUs with AVX-512 run the code for AVX2. The
+    /// constant is false for kernels that AVX-512 hardly speeds up, because the additional code costs compile time and
+    /// code size.
     const GAINS_FROM_AVX512: bool = true;
 
     /// Runs the kernel. Must be `#[inline(always)]`, like everything it calls: code that is not inlined is compiled

@@ -156,7 +156,7 @@ impl<'w, T> Unwritten<'w, T> {
     }
 }
 
-/// Proof that an address range was written during one call of [`Output::write`], whose lifetime `'w` it carries.
+/// Proof that an address range was written during one call of [`Output::write`]. The lifetime `'w` identifies the call.
 ///
 /// The proof is created from a slice of values. During the call, the output is borrowed exclusively. So if a slice of
 /// values lies inside the output, this part of the output was written. `'w` is invariant, and new in each call.

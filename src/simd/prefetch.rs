@@ -68,9 +68,9 @@ pub struct PrefetchSpan<S, D> {
 }
 
 impl<S, D> PrefetchSpan<S, D> {
-    /// Returns the address of a later source, which begins `elements` elements after the start of `part`. There is no
-    /// destination. If the distance exceeds 256 KiB (`PrefetchRow::LONGEST`), returns the address of `part` itself,
-    /// because prefetching it costs nothing.
+    /// Creates a span to prefetch, whose source begins `elements` elements after the start of `part`. The span has no
+    /// destination. If the distance exceeds 256 KiB (`PrefetchRow::LONGEST`), the source is `part` itself, because
+    /// prefetching `part` costs nothing.
     pub fn behind(part: &[S], elements: usize) -> Self {
         let none = PrefetchRow(std::ptr::null());
         PrefetchSpan { source: PrefetchRow::new(part.as_ptr(), elements, 1), to: none, far: true }

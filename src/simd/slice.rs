@@ -124,8 +124,8 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         self.written()
     }
 
-    /// Splits the span into shorter spans of `run` elements. Calls `write` for each in order, with the index of its
-    /// first element. `write` returns the memory that it wrote.
+    /// Splits the span into shorter spans of `run` elements. Calls `write` for each shorter span in order, with the
+    /// index of its first element in the whole span. `write` returns the memory that it wrote.
     #[inline(always)]
     pub fn in_runs(self, run: usize, mut write: impl FnMut(usize, Self) -> &'d mut [D]) -> &'d mut [D] {
         let all = Span { ..self };
@@ -171,7 +171,7 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         Span { source: self.source.cast(), to: self.to, len: self.len, far: self.far, lifetime: PhantomData }
     }
 
-    /// Returns the destination. The calling method must have written all of it.
+    /// Returns the destination. The calling method must have written every element of the destination.
     #[inline(always)]
     fn written(self) -> &'d mut [D] {
         // SAFETY: the destination is borrowed for 'd by this span alone, and every element has been written.

@@ -112,7 +112,7 @@ pub fn sums<'a, I: Isa, E: Element>(
     (count, features): (usize, usize),
     out: &mut [[f32; BLOCK]],
 ) {
-    /// Number of blocks summed at a time. A block is sixteen features.
+    /// Number of blocks of sixteen features that are summed at a time.
     const WIDE: usize = 4;
     let columns = features.div_ceil(BLOCK);
     for (row, (weights, out)) in weights.chunks_exact(KEYS).zip(out.chunks_exact_mut(columns.max(1))).enumerate() {

@@ -45,15 +45,15 @@ impl BlockResult<'_> {
 }
 
 impl State {
-    /// Creates the state of a row before its first key. The sink is an extra logit without a value. If it is -inf,
-    /// the row has no sink.
+    /// Creates the state of a row before its first key. The sink is an extra logit without a value. A sink of -inf
+    /// means that the row has no sink.
     pub fn new(sink: f64) -> Self {
         let sum = if sink == f64::NEG_INFINITY { 0.0 } else { 1.0 };
         State { max: sink, sum, factor: 1.0 }
     }
 
     /// Returns the state with its sum multiplied by a power of two. The weighted sum of the values is not multiplied,
-    /// so it must be zero.
+    /// so it must still be zero.
     pub fn scaled(self, factor: f64) -> Self {
         State { sum: self.sum * factor, factor, ..self }
     }
@@ -123,7 +123,7 @@ impl<S: Storage> Kernel for Merge<'_, S> {
     }
 }
 
-/// Returns e^x for x <= 0.
+/// Returns e^x for x <= 0, and 0 for x < -700.
 #[inline(always)]
 pub fn weight<I: Isa>(isa: I, x: f64) -> f64 {
     isa.array_f64(term(isa, isa.f64(x)))[0]

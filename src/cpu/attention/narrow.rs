@@ -23,7 +23,7 @@ pub struct Buffers {
     values: Vec<[f32; BLOCK]>,
     /// Indices of the block's keys whose values are not all finite.
     broken: Vec<usize>,
-    /// Scores: a row of [`KEYS`] numbers for each query of a chunk. Weights replace the scores later.
+    /// Rows of [`KEYS`] numbers, one row for each query of a chunk: first the scores, later the weights.
     weights: Vec<[f32; BLOCK]>,
     /// Weighted sums of the values, a row for each query.
     sums: Vec<[f32; BLOCK]>,

@@ -1,5 +1,5 @@
-//! Results of blocks of keys, stored until they are merged. Keys can thus be split between threads and between
-//! machines, while the blocks are still merged in the same order.
+//! Partial results of the key blocks, stored until they are merged. Keys can thus be split between threads and between
+//! machines. The order of the merges stays the same.
 
 use super::merge::{BlockResult, End};
 use super::{Attention, BUFFERS, KEYS, QUERIES, each_part};
@@ -9,13 +9,13 @@ use crate::error::Result;
 use crate::simd::{self, Isa, Work, filled};
 use std::ops::Range;
 
-/// Results of consecutive blocks of keys, for all rows of a call.
+/// Partial results of consecutive blocks of keys, for all rows of a call.
 #[derive(Clone, Debug)]
 pub struct Parts {
     blocks: Range<usize>,
     shape: Shape,
-    /// Maximum and sum for each tile, block and row. A maximum of -inf means that the row has no unmasked key in the
-    /// block. A maximum of NaN or +inf means that a logit has this value.
+    /// Largest logit and sum of exponentials, for each tile, block and row. A maximum of -inf means that the row has no
+    /// unmasked key in the block. A maximum of NaN or +inf means that a logit has this value.
     ends: Vec<End>,
     values: Vec<f64>,
 }
@@ -54,7 +54,7 @@ pub fn are_worth_it<E: Element>(call: &Attention<'_, E>) -> bool {
 }
 
 impl Parts {
-    /// Computes all blocks of the call's keys.
+    /// Computes the partial results of all blocks of the call's keys.
     pub fn of<E: Element>(call: Attention<'_, E>) -> Result<Self> {
         let keys = call.keys();
         let blocks = keys.start / KEYS..keys.end.div_ceil(KEYS);
@@ -67,7 +67,7 @@ impl Parts {
         Ok(parts)
     }
 
-    /// Allocates the results of these blocks, all empty.
+    /// Allocates memory for the results of these blocks, and marks every result as empty.
     fn nothing(shape: Shape, blocks: Range<usize>) -> Result<Self> {
         const WHAT: &str = "the sums of each block of keys";
         // A product beyond usize saturates, so that the allocation fails.
@@ -124,7 +124,7 @@ impl Parts {
         let Some(([start, end], words)) = words.split_first_chunk() else { return Ok(None) };
         let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else { return Ok(None) };
         let there = among.start <= start && start < end && end <= among.end;
-        // Each result takes at least one word. A range with too many results is rejected before they are allocated.
+        // Each result takes at least one word. A range with more results than words is rejected before the allocation.
         if !there || (shape.heads * shape.rows).saturating_mul(end - start) > words.len() {
             return Ok(None);
         }

@@ -93,7 +93,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
             sums.clear();
             sums.resize(call.v.shape()[3], 0.0);
         }
-        // Chains are counted from the block's first key, even if this key is masked for the row.
+        // The first chain starts at the block's first key, even if this key is masked for the row.
         let before = low - first + columns.start;
         let positions = call.v.positions(batch, head, low - call.first + columns.start);
         for (i, weight) in weights.iter().enumerate() {

@@ -52,7 +52,8 @@ impl Rows {
 struct AddUp<'s, 'a, E> {
     unit: &'s Unit<'a, E>,
     powers: Powers,
-    /// Whether this is the last attempt. After any other attempt that overflows, smaller operands are tried.
+    /// Whether this is the last attempt. If an earlier attempt overflows, the sums are computed again from smaller
+    /// operands.
     is_last: bool,
     sums: &'s mut Sums,
     rows: &'s mut Rows,

@@ -246,7 +246,7 @@ impl Tile<'_> {
     }
 
     /// Computes the tile's sums for `R` rows, which begin with row `first`, and adds them to lanes of [`Tile::sums`].
-    /// Rows before `new` are not added, because an earlier call has added them.
+    /// The sums of rows before `new` are not added, because an earlier call has added them.
     #[inline(always)]
     fn some<I: Isa, const R: usize>(&mut self, isa: I, first: usize, new: usize) {
         let mut rows = [&[0.0; TILE]; R];

@@ -230,8 +230,8 @@ impl<S: Element> Filtering<'_, S> {
         self.rescale(Scale { max, ..scale });
     }
 
-    /// Removes the tokens of at least this probability, except the last of them in the order of [`Candidate::order`].
-    /// Keeps all tokens if fewer than `min_keep` would remain.
+    /// Removes the tokens whose probability is at least `threshold`, except the last such token in the order of
+    /// [`Candidate::order`]. Keeps all tokens if fewer than `min_keep` would remain.
     #[inline(always)]
     fn exclude_top_choices<I: Isa>(&mut self, isa: I, threshold: f64) {
         self.weigh(isa);

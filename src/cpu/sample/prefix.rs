@@ -141,7 +141,7 @@ pub fn last<I: Isa, S: Element>(
 }
 
 /// Estimates the smallest weight of the prefix that has the fraction `share` of the mass. Returns two weights that
-/// probably bracket it.
+/// probably bracket this weight.
 ///
 /// The caller guarantees that the prefix has no weight below `least`.
 #[inline(always)]
@@ -176,8 +176,8 @@ fn bracket<I: Isa>(isa: I, weights: &[f32], least: f32, share: f64, scale: Scale
 /// Returns the largest bound for which `such` returns true. `such` gets the mass of all weights that reach the bound,
 /// and the number of these weights.
 ///
-/// The caller guarantees that `such` returns true for every bound below a bound for which it returns true. The search
-/// bisects the bit patterns of floats, without their last `coarse` bits.
+/// `such` must be monotone: if `such` returns true for a bound, it must also return true for every lower bound. The
+/// search bisects the bit patterns of floats, without their last `coarse` bits.
 #[inline(always)]
 fn reached<I: Isa>(isa: I, weights: &[f32], scale: Scale, coarse: u32, such: impl Fn(u64, usize) -> bool) -> f32 {
     // The bit patterns of nonnegative floats have the order of their values.

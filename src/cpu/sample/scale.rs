@@ -16,7 +16,7 @@ use crate::simd::{Float, Isa, Kernel, NotNan, Select, Span, load_wide};
 #[derive(Clone, Copy)]
 pub struct Scale {
     pub max: f64,
-    /// 1 / temperature, finite.
+    /// 1 / temperature. It is always finite.
     pub inverse: f64,
     pub vocabulary: usize,
 }

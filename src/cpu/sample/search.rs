@@ -45,8 +45,8 @@ pub struct Search {
     places: Vec<Place>,
     /// Whether the prefix consists of all tokens, because their total does not reach the bound.
     is_all: bool,
-    /// Token at which the prefix cuts the ties of this rank: the tokens with the same logit as the prefix's last token.
-    /// `None` if the prefix contains no tie of this rank.
+    /// Last tie of this rank in the prefix; `None` if the prefix contains no tie of this rank. A tie is a token with
+    /// the same logit as the prefix's last token.
     ///
     /// If the highest index comes first, the prefix contains the ties with this index and above. Otherwise it contains
     /// the ties with this index and below.

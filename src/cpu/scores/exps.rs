@@ -289,7 +289,7 @@ fn exp_run<'d, I: Isa, S: Storage, D: Storage>(
     }
 }
 
-/// [`Live::exps`] compiled as a separate function, which three ops share.
+/// [`Live::exps`] compiled as a separate function, which many ops share.
 struct Exponentials<'a, 's, E> {
     live: &'a Live<'a>,
     x: &'a [E],
@@ -307,7 +307,7 @@ impl<'s, E: Element> Kernel for Exponentials<'_, 's, E> {
     }
 }
 
-/// Computes e^(z - max) in f64, including the rounding error of the difference.
+/// Computes e^(z - max) in f64, corrected for the rounding error of the difference.
 #[inline(always)]
 pub fn exp_f64<I: Isa, S: Storage>(isa: I, z: &[S], max: f64, values: &mut [f64]) {
     let max = isa.f64(max);

@@ -212,8 +212,8 @@ struct Store<'a, E, F> {
     formula: PhantomData<F>,
 }
 
-/// Writes the gradients of the scores. `dy` holds the gradients of the results. For log-sum-exp, `sums` holds them
-/// instead.
+/// Writes the gradients of the scores. `dy` holds the gradients of the results, except for log-sum-exp, whose gradients
+/// are in `sums`.
 pub fn store<'a, E: Element>(
     part: ShardInput<'_, E>,
     dy: Rows<'_, E>,

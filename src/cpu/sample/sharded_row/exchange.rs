@@ -1,4 +1,5 @@
-//! Protocol of a sharded row: its next round, the words that it exchanges, and the merging of the ranks' words.
+//! Exchange protocol of a sharded row: chooses the next round, encodes the words to exchange, and merges the words of
+//! all ranks.
 
 use super::{Drawn, FEW, SampleFloat, ShardedRow, few_first, is_float};
 use crate::cpu::exp_sum::{self, ExpSum, RescaleExponent};
