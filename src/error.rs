@@ -29,7 +29,7 @@ pub use source::Source;
 /// assert!(matches!(e, Error::FullyMasked { op: "softmax", row: 3, .. }));
 /// ```
 /// ```compile_fail
-/// // Without the function: the variant may have more fields in a later version.
+/// // Does not compile, because only this crate can construct the variant.
 /// let e = evenkeel::Error::FullyMasked { op: "softmax", row: 3 };
 /// ```
 ///

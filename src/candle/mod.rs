@@ -35,8 +35,8 @@
 //! last axis; [`crate::cuda`] lists them. A tensor without a kernel uses the [`composition`]. All functions except the
 //! in-place ones have gradients. The `?` operator converts Evenkeel's errors to candle's and back without loss.
 //!
-//! A gradient that a kernel computed cannot be differentiated again; an attempt returns an error. If an op of candle is
-//! applied before the kernel, candle may detach the gradient, so that the attempt returns no error.
+//! A gradient that a kernel computed cannot be differentiated again; an attempt returns an error. If the kernel's input
+//! is the result of an op of candle, candle may detach the gradient. The attempt then returns no error.
 //!
 //! # Versions of candle
 //!

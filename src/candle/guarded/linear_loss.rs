@@ -31,7 +31,7 @@ use candle_core::Tensor;
 ///
 /// The forward pass by chunks needs two products: one to find each row's maximum and one for the sums of exponentials.
 /// Extra memory is memory in addition to the operands and their gradients. All logits are computed at once if `chunk`
-/// is at least V, or if the device is not the CPU. In both cases, candle computes the gradients of the product.
+/// is at least V, or if the device is not the CPU. Candle then computes the gradients of the product.
 ///
 /// # Special values
 /// The same as for [`cross_entropy`](crate::cross_entropy()). Rows of `hidden` with an ignored target are treated as
