@@ -68,7 +68,7 @@
 //!
 //! [CONTRIBUTING]: https://github.com/evenkeel/evenkeel/blob/main/CONTRIBUTING.md#versions-of-dependencies
 //!
-//! Versions of candle before 0.11 multiply no bf16 matrices on the CPU, so functions that need such a product return
+//! Before version 0.11, candle cannot multiply bf16 matrices on the CPU. Functions that need such a product return
 //! candle's error.
 //!
 //! # How a call runs

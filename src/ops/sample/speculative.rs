@@ -87,7 +87,7 @@ impl Distribution {
         let sampled = match reached(residual, bits) {
             Some(index) => self.sampled(self.tokens()[index], draw),
             // `residual` has only zeros, because both distributions are equal. The token was rejected because its mass
-            // is 0.
+            // is 0 in both.
             None => self.draw(draw),
         };
         Verified { sampled, accepted: false }
