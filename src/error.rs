@@ -116,7 +116,7 @@ pub enum Error {
         /// Name of the op that was called.
         op: &'static str,
     },
-    /// Masks or filters leave the sampler no token to draw.
+    /// All tokens of a row are masked, so the sampler has no token to draw.
     #[error("{op}: row {row} has no token left to draw from; all {vocabulary} tokens are masked")]
     #[non_exhaustive]
     EmptySupport {

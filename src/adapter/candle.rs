@@ -2,11 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-/// Generates ops on candle tensors for a fork of candle, or for a version that the feature `candle` does not fit.
+/// Generates ops on candle tensors for a fork of candle, or for a version that the feature `candle` does not support.
 ///
-/// The argument is the path of candle-core in your crate. The macro fits candle-core from 0.8 on. It also fits forks in
-/// which `CustomOp1`, `CustomOp2`, `CustomOp3`, `CpuStorage` and `Layout` are unchanged. It needs only Evenkeel's
-/// default features. Call it once, in a module of its own:
+/// The argument is the path of candle-core in your crate. The macro supports candle-core from 0.8 on. It also supports
+/// forks in which `CustomOp1`, `CustomOp2`, `CustomOp3`, `CpuStorage` and `Layout` are unchanged. It needs only
+/// Evenkeel's default features. Call it once, in a module of its own:
 ///
 #[cfg_attr(feature = "candle", doc = "```")]
 #[cfg_attr(not(feature = "candle"), doc = "```ignore")]

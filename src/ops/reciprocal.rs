@@ -59,8 +59,8 @@ elementwise_backward_op! {
     /// | NaN, or any x if dy is NaN | NaN |
     /// | any x but NaN, if dy is 0 | dy, even where the derivative is infinite or undefined |
     ///
-    /// The last line of the table takes precedence over the other lines: an element that is masked out of the loss has a
-    /// dy of 0, and its dx must not become NaN.
+    /// The last line of the table takes precedence over the other lines: an element that is masked out of the loss has
+    /// a dy of 0, and its dx must not become NaN.
     ///
     /// # Accuracy
     /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds if the derivative overflows or underflows

@@ -26,7 +26,7 @@ use crate::simd::in_default;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct SamplerConfig {
-    /// Engine whose order of filters and other rules apply.
+    /// Engine whose rules apply, such as the order of the filters.
     pub profile: Profile,
     /// Divisor of the logits. Finite, not negative; 1 by default. 0 selects greedily: the largest logit, and the lowest
     /// index among equals.
