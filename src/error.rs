@@ -204,7 +204,7 @@ pub enum Error {
         /// Error of the framework.
         source: Source,
     },
-    /// Ranks disagree about the call, or one timed out.
+    /// Ranks disagree about the call, or a rank timed out.
     #[cfg(feature = "sharded")]
     #[error("{op}: {reason}")]
     #[non_exhaustive]
