@@ -12,8 +12,8 @@
 //! The evidence for a bound is a derivation, an exhaustive test or a measurement. [`evidence()`] returns its kind and
 //! the section of `docs/accuracy` that describes it. `tools/error-search` searches for inputs that exceed a bound.
 //!
-//! The f32 bounds of softmax, its logarithm, the cross-entropy and their gradients are derived for every row, in
-//! `docs/accuracy/softmax.md`. Errors come close to these bounds only in rows whose exponentials have errors of the
+//! The f32 bounds of softmax, its logarithm, the cross-entropy and their gradients hold for every row. They are derived
+//! in `docs/accuracy/softmax.md`. Errors come close to these bounds only if the errors of a row's exponentials have the
 //! same sign. On other rows, such as random ones, tests assert 2 ULP.
 //!
 //! The bounds of the norms and their gradients are derived in `docs/accuracy/norms.md`. The f64 bounds hold for rows of

@@ -29,7 +29,7 @@ pub use source::Source;
 /// assert!(matches!(e, Error::FullyMasked { op: "softmax", row: 3, .. }));
 /// ```
 /// ```compile_fail
-/// // Without the function: the variant may have more fields in a later version.
+/// // Does not compile, because only this crate can construct the variant.
 /// let e = evenkeel::Error::FullyMasked { op: "softmax", row: 3 };
 /// ```
 ///
@@ -116,7 +116,7 @@ pub enum Error {
         /// Name of the op that was called.
         op: &'static str,
     },
-    /// Masks or filters leave the sampler no token to draw.
+    /// All tokens of a row are masked, so the sampler has no token to draw.
     #[error("{op}: row {row} has no token left to draw from; all {vocabulary} tokens are masked")]
     #[non_exhaustive]
     EmptySupport {
@@ -204,7 +204,7 @@ pub enum Error {
         /// Error of the framework.
         source: Source,
     },
-    /// Ranks disagree about the call, or one timed out.
+    /// Ranks disagree about the call, or a rank timed out.
     #[cfg(feature = "sharded")]
     #[error("{op}: {reason}")]
     #[non_exhaustive]

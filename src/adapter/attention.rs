@@ -12,7 +12,7 @@ use crate::ops::attention::Attention;
 
 const OP: &str = "attention";
 
-/// Returns options with this mask and these sinks.
+/// Returns a copy of the options with the given mask and sinks.
 #[inline]
 pub fn options<'a>(
     options: &Attention<'static>,

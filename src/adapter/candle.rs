@@ -2,11 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-/// Generates ops on candle tensors for a fork of candle, or for a version that the feature `candle` does not fit.
+/// Generates ops on candle tensors for a fork of candle, or for a version that the feature `candle` does not support.
 ///
-/// The argument is the path of candle-core in your crate. The macro fits candle-core from 0.8 on. It also fits forks in
-/// which `CustomOp1`, `CustomOp2`, `CustomOp3`, `CpuStorage` and `Layout` are unchanged. It needs only Evenkeel's
-/// default features. Call it once, in a module of its own:
+/// The argument is the path of candle-core in your crate. The macro supports candle-core from 0.8 on. It also supports
+/// forks in which `CustomOp1`, `CustomOp2`, `CustomOp3`, `CpuStorage` and `Layout` are unchanged. It needs only
+/// Evenkeel's default features. Call it once, in a module of its own:
 ///
 #[cfg_attr(feature = "candle", doc = "```")]
 #[cfg_attr(not(feature = "candle"), doc = "```ignore")]
@@ -48,8 +48,8 @@
 /// | `error`, `typed` | see below |
 ///
 /// Arguments and shapes of `ops`, `rotary_emb` and `guarded` are as in `evenkeel::candle`. With a second argument, as
-/// in `candle_adapter!(candle_core, candle_nn)`, `ops` and `rotary_emb` re-export everything else of candle-nn's
-/// modules. To adopt them, an engine changes only its imports of these two modules.
+/// in `candle_adapter!(candle_core, candle_nn)`, `ops` and `rotary_emb` also re-export all other items of candle-nn's
+/// modules with these names. An engine then adopts Evenkeel's ops by changing only its imports of the two modules.
 ///
 /// Tensors may be f64, f32, f16 or bf16, in any layout. Results have the same bits as those of the functions on slices.
 /// A tensor that is not contiguous is copied first; attention copies it only if its last axis is not contiguous.
@@ -57,8 +57,8 @@
 /// # Gradients
 ///
 /// All ops have gradients, as computed by Evenkeel's `_backward` functions. The rotary embedding has no gradient for
-/// `cos` and `sin`, and candle returns an error if it needs one. A gradient cannot be differentiated again; an
-/// attempt returns an error.
+/// `cos` and `sin`; the backward pass returns an error if candle tracks one of them. A gradient cannot be
+/// differentiated again; an attempt returns an error.
 ///
 /// # Devices
 ///
@@ -67,9 +67,10 @@
 ///
 /// # Errors
 ///
-/// All functions return candle's `Result`. `error` wraps an error of Evenkeel in candle's error, and `typed` finds it
-/// again, also under candle's contexts. The wrapped error is inside a [`std::io::Error`], because candle's own wrapper
-/// cannot be downcast before 0.9.2. An integer type and a dimension out of range are candle's own errors.
+/// All functions return candle's `Result`. `error` wraps an error of Evenkeel in candle's error. `typed` returns the
+/// wrapped error, even if candle has added contexts. The wrapped error is inside a [`std::io::Error`], because candle's
+/// own wrapper cannot be downcast before 0.9.2. For an integer type or a dimension out of range, the functions return
+/// candle's own errors.
 ///
 /// [`Error::Unavailable`]: crate::Error::Unavailable
 #[macro_export]
@@ -246,7 +247,7 @@ macro_rules! candle_adapter {
             }
 
             fn cpu_fwd(&self, _: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-                // candle runs the op once.
+                // The values are present, because candle runs the op only once.
                 let values = self.values.lock().ok().and_then(|mut values| values.take());
                 values.map(|values| (values, layout.shape().clone())).ok_or_else(|| self.no_gradient())
             }

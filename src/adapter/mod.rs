@@ -283,7 +283,7 @@ pub fn sample_rows(
 /// Returns the error for a tensor that is not on the CPU.
 #[inline]
 pub fn not_on_cpu(op: &'static str, device: impl Debug) -> Error {
-    Error::unavailable(format!("{device:?}"), format!("{op} of candle_adapter computes only tensors on the CPU"))
+    Error::unavailable(format!("{device:?}"), format!("{op} of candle_adapter supports only tensors on the CPU"))
 }
 
 /// Returns the lanes along an axis. A shape with more than [`MAX_RANK`] axes is folded to three axes.

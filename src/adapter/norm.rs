@@ -66,7 +66,7 @@ fn layer_norm_options<'a>(op: &'static str, operands: &[View<'a>], eps: f64) -> 
     Ok(LayerNorm { weight, bias, eps })
 }
 
-/// Returns the values of an operand. The op checks that there is one for each column.
+/// Returns the values of an operand. The op checks that there is one value for each column.
 #[inline]
 fn operand<'a>(op: &'static str, argument: &'static str, view: Option<&View<'a>>) -> Result<Option<Floats<'a>>> {
     match view {

@@ -148,8 +148,8 @@ impl LogitsProcessor {
         }
         let weights: Vec<f64> = in_default(|| probabilities.into_iter().map(f64::from).collect());
         let logits = Tensor::new(crate::log(&weights)?, &Device::Cpu)?;
-        // Candle compares p with weights that do not sum to 1. The sampler divides the weights by their sum, so p is
-        // divided by the same sum.
+        // Candle compares p with sums of weights that are not normalised. The sampler divides the weights by their
+        // total, so p is divided by the same total.
         let p = plan.p.map(|p| in_default(|| p / weights.iter().sum::<f64>()));
         token(&logits, Plan { temperature: 1.0, p, ..plan }.sampler()?)
     }

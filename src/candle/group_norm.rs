@@ -72,7 +72,7 @@ impl Module for GroupNorm {
 /// Creates a [`GroupNorm`] with weights from a [`VarBuilder`], under the names that [`candle_nn::group_norm()`] uses.
 ///
 /// # Errors
-/// Candle's error if the weights are missing, or unless `num_groups` divides `num_channels`.
+/// Candle's error if the weights are missing, or if `num_groups` does not divide `num_channels`.
 pub fn group_norm(num_groups: usize, num_channels: usize, eps: f64, vb: VarBuilder) -> Result<GroupNorm> {
     let weight = vb.get_with_hints(num_channels, "weight", Init::Const(1.0))?;
     let bias = vb.get_with_hints(num_channels, "bias", Init::Const(0.0))?;

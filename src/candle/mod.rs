@@ -35,8 +35,8 @@
 //! last axis; [`crate::cuda`] lists them. A tensor without a kernel uses the [`composition`]. All functions except the
 //! in-place ones have gradients. The `?` operator converts Evenkeel's errors to candle's and back without loss.
 //!
-//! A gradient that a kernel computed cannot be differentiated again; an attempt returns an error. If an op of candle is
-//! applied before the kernel, candle may detach the gradient, so that the attempt returns no error.
+//! A gradient that a kernel computed cannot be differentiated again; an attempt returns an error. If the kernel's input
+//! is the result of an op of candle, candle may detach the gradient. The attempt then returns no error.
 //!
 //! # Versions of candle
 //!
@@ -68,7 +68,7 @@
 //!
 //! [CONTRIBUTING]: https://github.com/evenkeel/evenkeel/blob/main/CONTRIBUTING.md#versions-of-dependencies
 //!
-//! Versions of candle before 0.11 multiply no bf16 matrices on the CPU, so functions that need such a product return
+//! Before version 0.11, candle cannot multiply bf16 matrices on the CPU. Functions that need such a product return
 //! candle's error.
 //!
 //! # How a call runs

@@ -8,8 +8,8 @@
 //! # Errors
 //! [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient. After this error everything is unchanged. The
 //! error's `row` is the index of the variable in the optimiser's order, and candle's error also gives the variable's
-//! name. Other errors are as for [`crate::train::Optimizer`]. All these errors are wrapped in candle's error;
-//! `evenkeel::Error::from` unwraps them.
+//! name. Other errors are as for [`crate::train::Optimizer`]. Methods with candle's signatures wrap all these errors in
+//! candle's error; `evenkeel::Error::from` unwraps them.
 
 #![forbid(unsafe_code)]
 

@@ -62,7 +62,7 @@ impl NrtStatus {
         self.entry().map(|entry| entry.1)
     }
 
-    /// Returns how to handle the status, which is [`Action::Surface`] for an unknown one.
+    /// Returns how to handle the status. The action for an unknown status is [`Action::Surface`].
     pub fn action(self) -> Action {
         self.entry().map_or(Surface, |entry| entry.3)
     }

@@ -110,8 +110,8 @@ impl<'a> Attention<'a> {
     }
 }
 
-/// Maximum number of query-key pairs if queries or values have no features. Operands without features take no memory,
-/// so their size does not limit the work. Computing 2^32 weights takes a minute.
+/// Maximum number of query-key pairs if queries or values have no features. Such operands take no memory, so their
+/// shapes could request any amount of work. Computing the weights of 2^32 pairs takes a minute.
 const MOST_EMPTY_PAIRS: u128 = 1 << 32;
 
 fn mismatch(op: &'static str, argument: &'static str, shape: [usize; 4], expected: String) -> Error {

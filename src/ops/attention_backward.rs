@@ -77,10 +77,10 @@ pub struct AttentionGradients<E> {
 /// The bounds are [derived](crate::accuracy::evidence()) for M up to 1,024, and in f64 for products within the range of
 /// f64. On random operands the error in f64 is below 4 ULP.
 ///
-/// Everything is computed in f64. Sums are chains of 32 fused multiply-adds, and the chains are added in order. Chains
-/// over keys are counted from the first key. Chains over queries are counted from the first query that shares the head
-/// of keys, in the order of heads and then positions. The bits of the gradients are the same for every thread count and
-/// every instruction set.
+/// Everything is computed in f64. Sums are chains of 32 fused multiply-adds, and the chains are added in order. The
+/// first chain over keys begins at the first key. The first chain over queries begins at the first query that shares
+/// the head of keys. Queries are ordered by head, then by position. The bits of the gradients are the same for every
+/// thread count and every instruction set.
 ///
 /// # Errors
 /// The errors of [`attention`](crate::attention()), and [`Error::ShapeMismatch`] if dy or an output has the wrong

@@ -233,7 +233,7 @@ const OP: &str = "cross_entropy";
 /// ```text
 /// T = (1 - s) |w_t| nll_t  +  s/V sum_k |w_k| nll_k  +  2 z_loss (|max| + ln(sum)) max(|max|, ln(sum))
 /// ```
-/// which equals the loss itself unless there is a `z_loss` or a negative weight. `docs/accuracy/losses.md` derives the
+/// T equals the loss itself unless there is a `z_loss` or a negative weight. `docs/accuracy/losses.md` derives the
 /// bound. The bound does not include the rounding of softcapped logits to f64.
 ///
 /// The error does not grow with the magnitude of the logits, even at ±1e30, because max - z_t is computed before the

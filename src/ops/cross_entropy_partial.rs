@@ -31,9 +31,9 @@ pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 ///    represents all logits exactly. Merging the partials of all shards gives the partial of the whole row.
 /// 2. [`CrossEntropySums`], which are relative to the merged maximum. For each row, they hold the sum of exponentials
 ///    and, if the shard has it, the logit of the target. The sum is two 64-bit integers, or three for f64 logits and
-///    for rows of more than 262,144 columns. For f64 logits, they also hold the sum of all exponentials but the
-///    largest. For label smoothing, they hold the weighted sum of the logits' distances from the maximum. Both are
-///    [binned sums](crate::math::sum), which consist of four numbers and their exponent.
+///    for rows of more than 262,144 columns. For f64 logits, `CrossEntropySums` also hold the sum of all exponentials
+///    but the largest. For label smoothing, they also hold the weighted sum of the logits' distances from the maximum.
+///    These two sums are [binned sums](crate::math::sum), each of which consists of four numbers and their exponent.
 ///
 /// After the second exchange, each machine computes the loss, and the gradient of its own columns. Loss and gradient
 /// have the same bits as [`cross_entropy`](crate::cross_entropy()) and

@@ -56,15 +56,15 @@ elementwise_backward_op! {
     /// |---|---|
     /// | -inf | 0 |
     /// | +inf | dy times +inf |
-    /// | NaN, or any if dy is NaN | NaN |
-    /// | any but NaN, if dy is 0 | dy, even where the derivative is infinite |
+    /// | NaN, or any x if dy is NaN | NaN |
+    /// | any x but NaN, if dy is 0 | dy, even where the derivative is infinite |
     ///
-    /// The last row takes precedence over the other rows: an element that is masked out of the loss has a dy of 0, and
-    /// its dx must not become NaN.
+    /// The last line of the table takes precedence over the other lines: an element that is masked out of the loss has
+    /// a dy of 0, and its dx must not become NaN.
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative overflows or underflows
-    /// in the type and dx does neither.
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds if the derivative overflows or underflows
+    /// but dx does not.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

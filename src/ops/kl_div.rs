@@ -133,8 +133,8 @@ const BACKWARD: &str = "kl_div_backward";
 /// The loss of a row has an error of at most 0.501 ULP after rounding to f32. For f64 logits, the error is at most 24
 /// ULP of f64. The unit is the ULP of the larger of sum |p ln p| and sum |p ln q|, because the two sums cancel if the
 /// distributions are close. Beyond 16,384 columns, the error of a [tiled sum](crate::math::sum) is added. The bounds do
-/// not include the rounding of scaled logits to f64. They also hold for rows in which p and q are almost 1 for the same
-/// class. With `log_probs`, an element's loss has the same bounds, in ULP of the larger of |p ln p| and |p x|.
+/// not include the rounding of scaled logits to f64. The bounds also hold for rows in which p and q are almost 1 for
+/// the same class. With `log_probs`, an element's loss has the same bounds, in ULP of the larger of |p ln p| and |p x|.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if targets have the wrong number of elements; [`Error::InvalidArgument`] if the scale is

@@ -47,7 +47,8 @@ impl L2Normalize {
 
 const OP: &str = "l2_normalize";
 
-/// Divides each lane by its Euclidean norm, which gives a vector of length 1 in the same direction.
+/// Divides each lane by its Euclidean norm. The result is a vector of length 1 in the same direction, unless the norm
+/// is below eps.
 ///
 /// # Formula
 /// ```text

@@ -55,12 +55,12 @@ elementwise_backward_op! {
     /// |---|---|
     /// | -inf | dy |
     /// | +inf | 0 |
-    /// | NaN, or any if dy is NaN | NaN |
-    /// | any but NaN, if dy is 0 | dy |
+    /// | NaN, or any x if dy is NaN | NaN |
+    /// | any x but NaN, if dy is 0 | dy |
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative overflows or underflows
-    /// in the type and dx does neither.
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds if the derivative overflows or underflows
+    /// but dx does not.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

@@ -101,8 +101,8 @@ use crate::floats::Floats;
 use crate::for_each_elementwise;
 use crate::rows::Geometry;
 
-/// Declares one module for each function of one element. Rustfmt does not format these modules, because a macro
-/// declares them. They consist almost entirely of documentation, so they need little formatting.
+/// Declares one module for each elementwise function of a single slice. Rustfmt does not format these modules, because
+/// a macro declares them. They consist almost entirely of documentation, so they need little formatting.
 macro_rules! modules {
     ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident $gradient:tt;)*) => {
         $(

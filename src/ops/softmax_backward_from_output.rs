@@ -39,7 +39,7 @@ impl SoftmaxFromOutput {
         Self { scale, ..self }
     }
 
-    /// Checks the options and the length of the lanes, and makes the kernel.
+    /// Checks the options and the length of the lanes, and returns the kernel.
     pub(crate) fn kernel<'y, E: Element>(
         &self,
         op: &'static str,

@@ -24,11 +24,11 @@ const NAME: &str = "swiglu_backward";
 /// |---|---|---|
 /// | -inf | +0 or -0 if dy up is finite | +0 or -0 if dy is finite |
 /// | +inf | dy up | infinite, with the sign of dy |
-/// | NaN, or any if dy is NaN | NaN | NaN |
-/// | any but NaN, if dy is 0 | dy | dy |
+/// | NaN, or any gate if dy is NaN | NaN | NaN |
+/// | any gate but NaN, if dy is 0 | dy | dy |
 ///
-/// Where `up` is NaN, dgate is NaN for every dy. Otherwise the last row takes precedence: an element that is masked out
-/// of the loss has a dy of 0, and its gradients must not become NaN.
+/// Where `up` is NaN, dgate is NaN for every dy. Otherwise the last line of the table takes precedence: an element that
+/// is masked out of the loss has a dy of 0, and its gradients must not become NaN.
 ///
 /// # Accuracy
 /// 0.501 ULP in f32, f16 and bf16. In f64, the bound is 3 ULP of the product of |dy up| and the larger term of silu's

@@ -4,8 +4,8 @@
 //! the available precision", 1971). The power of two is stored separately. So finite results do not overflow, and
 //! results that would be subnormal or zero in f64 keep all their digits. The sums, products and quotients are
 //! algorithms 6, 12 and 17 of Joldes, Muller and Popescu, "Tight and rigorous error bounds for basic building blocks of
-//! double-word arithmetic", 2017. The functions are computed from Taylor series. The tail of the normal distribution is
-//! computed from a continued fraction. `scripts/constants.py` prints the constants.
+//! double-word arithmetic", 2017. The tail of the normal distribution is computed from a continued fraction, and the
+//! other functions from Taylor series. `scripts/constants.py` prints the constants.
 
 use super::Real;
 use std::cmp::Ordering;
@@ -104,10 +104,10 @@ impl DoubleDouble {
     }
 
     /// Returns the sum of the terms t(0) = 1, t(k) = t(k - 1) z n / d for z = `self`, where `ratio(k)` gives the
-    /// numerator n and the denominator d. Terms below 2^-112 are omitted. The sum is at least 1/2.
+    /// numerator n and the denominator d. Terms below 2^-112 are omitted. The sum must be at least 1/2.
     ///
-    /// The sum is computed as 1 + z n/d (1 + z n/d (...)), from the last term. Each factor z n/d also multiplies the
-    /// rounding errors of the inner sums, so a small z reduces these errors.
+    /// The sum is computed as 1 + z n/d (1 + z n/d (...)), beginning with the innermost parentheses. Each factor z n/d
+    /// also multiplies the rounding errors of the inner sums, so a small z reduces these errors.
     fn series(self, ratio: impl Fn(u32) -> (f64, f64)) -> Self {
         let scale = if self.exponent < -1000 { 0.0 } else { power_of_two(self.exponent) };
         let z = (self.hi * scale, self.lo * scale);
@@ -449,8 +449,8 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
     };
     let quadrant = bits_from(point);
     let mut fraction: [u32; 7] = std::array::from_fn(|i| bits_from(point - 32 * (i as i64 + 1)));
-    // If the fraction is above one half, it is replaced by its distance to 1. The bitwise complement serves as this
-    // distance, from which it differs by at most 2^-224.
+    // If the fraction is above one half, it is replaced by its distance to 1. The code uses the bitwise complement of
+    // the fraction, which differs from this distance by at most 2^-224.
     let above_half = fraction[0] >> 31 == 1;
     if above_half {
         fraction = fraction.map(|word| !word);

@@ -140,8 +140,8 @@ impl<'a> Adjustments<'a> {
         }
     }
 
-    /// Returns each distinct token of the penalty window with its number of occurrences. The window covers the output
-    /// and, if requested, the prompt.
+    /// Returns each distinct token of the penalty window with its number of occurrences. The window consists of the
+    /// last tokens of prompt and output together. Its prompt tokens are counted only if `with_prompt` is set.
     fn counts<'s>(&self, with_prompt: bool, sorted: &'s mut Vec<u32>) -> impl Iterator<Item = (u32, f64)> + use<'s> {
         let Step { prompt, output, .. } = self.step;
         let window = self.config.penalty_window.unwrap_or(usize::MAX);

@@ -26,7 +26,7 @@ use crate::simd::in_default;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct SamplerConfig {
-    /// Engine whose order of filters and other rules apply.
+    /// Engine whose rules apply, such as the order of the filters.
     pub profile: Profile,
     /// Divisor of the logits. Finite, not negative; 1 by default. 0 selects greedily: the largest logit, and the lowest
     /// index among equals.
@@ -67,8 +67,8 @@ pub struct SamplerConfig {
     pub xtc_probability: f64,
     /// Smallest probability of a top choice of XTC. From 0 to 0.5; 0.1 by default.
     pub xtc_threshold: f64,
-    /// Minimum number of tokens that a filter keeps. A filter that would keep fewer keeps the first tokens in its order
-    /// instead. At least 1; 1 by default.
+    /// Minimum number of tokens that a filter keeps. If a filter would keep fewer tokens, it keeps the first `min_keep`
+    /// tokens in its order instead. At least 1; 1 by default.
     pub min_keep: usize,
     /// Repetition penalty of tokens that occur in the prompt or the output. It divides their positive logits and
     /// multiplies their negative logits. Finite, above 0; 1 by default.

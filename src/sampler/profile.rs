@@ -19,11 +19,11 @@
 /// | temperature 0 | greedy | rejected | greedy | greedy, also below 0 | greedy, also below 1e-7 |
 /// | temperature below 0.01 | unchanged | unchanged | 0.01 | unchanged | unchanged |
 /// | top-k 0 | rejected | off | off | off | rejected |
-/// | top-p 0 | rejected | the first tokens | rejected | the first tokens | off |
+/// | top-p 0 | rejected | as few tokens as possible | rejected | as few tokens as possible | off |
 /// | top-p above 1 | rejected | rejected | rejected | off | off |
 /// | typical p above 1 | rejected | rejected | – | off | – |
 /// | top-n-sigma 0 or below | rejected | – | – | off | – |
-/// | min-p below 0; above 1 | rejected | rejected | rejected | off; the largest logit | – |
+/// | min-p below 0; above 1 | rejected | rejected | rejected | off; as few tokens as possible | – |
 /// | XTC with a threshold above 0.5 | rejected | – | – | off | – |
 /// | XTC with a probability below 0; above 1 | rejected | – | – | off; as 1 | – |
 /// | dynamic temperature below 0 | rejected | – | – | off | – |

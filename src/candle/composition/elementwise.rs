@@ -28,8 +28,8 @@ pub fn clamped_exp(xs: &Tensor, options: &ClampedExp) -> Result<Tensor> {
 pub fn clamped_log(xs: &Tensor, options: &ClampedLog) -> Result<Tensor> {
     let floor = options.checked("clamped_log", &limits(xs, "clamped_log")?)?;
     let x = wide(xs)?;
-    // An element of 0 is replaced even if the floor rounds to 0 in the type of x. So the threshold is at least the
-    // smallest subnormal number.
+    // The threshold is at least the smallest subnormal number. An element of 0 is therefore replaced even if the floor
+    // rounds to 0 in the type of x.
     let is_below = x.lt(floor.max(limits(&x, "clamped_log")?.min_subnormal))?;
     let above = is_below.where_cond(&x.ones_like()?, &x)?;
     #[allow(clippy::disallowed_methods, reason = "candle's own functions, which compute the rest, use std's too")]

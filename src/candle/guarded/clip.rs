@@ -231,7 +231,7 @@ pub fn clip_grad_value(grads: &mut GradStore, vars: &[Var], clip_value: f64) -> 
 }
 
 /// Limits the gradient norm of each unit to a fraction of the unit's weight norm, and returns the number of clipped
-/// units; see [`AdaptiveClip`]. One output of a layer is a unit, for example.
+/// units; see [`AdaptiveClip`]. For example, each output of a layer is a unit.
 ///
 /// Repeated variables, changed gradients and other devices are handled as in [`clip_grad_norm`].
 ///

@@ -31,12 +31,12 @@ use candle_core::Tensor;
 ///
 /// The forward pass by chunks needs two products: one to find each row's maximum and one for the sums of exponentials.
 /// Extra memory is memory in addition to the operands and their gradients. All logits are computed at once if `chunk`
-/// is at least V, or if the device is not the CPU. In both cases, candle computes the gradients of the product.
+/// is at least V, or if the device is not the CPU. Candle then computes the gradients of the product.
 ///
 /// # Special values
-/// The same as for [`cross_entropy`](crate::cross_entropy()). Rows of `hidden` with an ignored target are treated as
-/// zeros, so a NaN in them does not reach the gradient of the weight. A NaN or an infinity in any other row reaches
-/// this gradient.
+/// Special values are as for [`cross_entropy`](crate::cross_entropy()). Rows of `hidden` with an ignored target are
+/// treated as zeros, so a NaN in them does not reach the gradient of the weight. A NaN or an infinity in any other row
+/// reaches this gradient.
 ///
 /// # Accuracy
 /// Logits are candle's matrix products, rounded to the type of `hidden`, and are recomputed in each pass. Given these

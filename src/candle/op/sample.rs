@@ -17,7 +17,7 @@ use {
 
 const NAME: &str = "sample";
 
-/// Evaluates an expression in which a variable stands for the rows of the logits. The logits may have any element type.
+/// Evaluates an expression with a variable that holds the rows of the logits. The logits may have any element type.
 macro_rules! each_row {
     ($logits:expr, $rows:ident => $result:expr) => {{
         let logits = $logits.to_device(&Device::Cpu)?;

@@ -19,7 +19,7 @@ impl Distribution {
     ///
     /// Let p and q be the token's probabilities in the target and in the draft. The token is accepted with probability
     /// min(1, p / q). Otherwise it is replaced by a token drawn in proportion to max(p - q, 0). A greedy target accepts
-    /// only its own token. `draw` may be the draw that produced the token.
+    /// only the one token that it selects. `draw` may be the draw that produced the token.
     ///
     /// Probabilities are stored as integers. Their quotients and differences are computed exactly, and 64 random bits
     /// decide on acceptance. If the token has exactly the draft's distribution, the result's distribution is within
@@ -87,7 +87,7 @@ impl Distribution {
         let sampled = match reached(residual, bits) {
             Some(index) => self.sampled(self.tokens()[index], draw),
             // `residual` has only zeros, because both distributions are equal. The token was rejected because its mass
-            // is 0.
+            // is 0 in both.
             None => self.draw(draw),
         };
         Verified { sampled, accepted: false }
