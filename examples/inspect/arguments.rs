@@ -14,7 +14,7 @@ pub struct Arguments {
     /// Writes the full report as JSON; `-` prints it on stdout instead of the table.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Draws a histogram of the magnitudes of the worst tensor that has statistics.
+    /// Draws a histogram of the magnitudes of one tensor: the worst one, among the tensors that have statistics.
     #[arg(long, value_name = "FILE.svg")]
     pub histogram: Option<PathBuf>,
     /// Sets a threshold; repeat the option to set several.

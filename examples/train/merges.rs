@@ -39,7 +39,7 @@ pub fn learn(text: &str, count: usize) -> Result<Vec<String>> {
     Ok(merges)
 }
 
-/// Counts the words of a text, written in GPT-2's letters.
+/// Counts the words of a text. The words are written in GPT-2's alphabet, which has a letter for each byte.
 fn words(text: &str) -> Result<BTreeMap<String, usize>> {
     let mut split = PreTokenizedString::from(text);
     splitting().pre_tokenize(&mut split).map_err(|e| anyhow!("can't split the text into words: {e}"))?;

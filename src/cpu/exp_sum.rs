@@ -76,13 +76,13 @@ impl ExpSum {
         isa.outline(Wide { exps, row_len: None })
     }
 
-    /// Sums the f64 exponentials of a row of this length. The sum is precise enough for its logarithm.
+    /// Sums the f64 exponentials of a row of this length. The sum is precise enough to take its logarithm.
     #[inline(always)]
     pub fn wide_for_log<I: Isa>(isa: I, exps: &[f64], row_len: usize) -> Self {
         isa.outline(Wide { exps, row_len: Some(row_len) })
     }
 
-    /// Sums `len` terms. If the length of the row is given, the sum is precise enough for its logarithm.
+    /// Sums `len` terms. With `row_len`, the sum is precise enough to take its logarithm.
     #[inline(always)]
     pub fn of_terms<I: Isa>(isa: I, len: usize, row_len: Option<usize>, terms: impl Terms) -> Self {
         let grids = grids(

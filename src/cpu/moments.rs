@@ -8,11 +8,11 @@
 //!
 //! - f32, f16, bf16: the high part is the rounded quotient of the row's sum and n. The low part is the exact remainder
 //!   divided by n. If f64 holds the row's sum exactly, as in near-constant rows, the two parts give the mean to 106
-//!   bits. Otherwise their error is at most c u times the mean magnitude of the elements. In rows whose variance comes
-//!   from one pass, this error is at most 32.02 c u times the standard deviation. Other rows take a second pass, which
-//!   also averages the deviations from the high part. If this average differs from the low part by more than (c + 2) u
+//!   bits. Otherwise the mean has an error of at most c u times the mean magnitude of the elements. If one pass gives
+//!   the variance, this is at most 32.02 c u times the standard deviation. Other rows take a second pass, which also
+//!   averages the deviations from the high part. If this average differs from the low part by more than (c + 2) u
 //!   times the deviations' root mean square, the difference is not rounding noise, and the average becomes the low
-//!   part. The error of the mean is then at most 2 (c + 2) u times the standard deviation.
+//!   part. After a second pass, the mean has an error of at most 2 (c + 2) u times the standard deviation.
 //! - f64: a provisional mean, plus the average deviation from it. The error of this average is at most (c + 1) u times
 //!   the mean magnitude of the deviations. The mean and the average are added without error, and the rounded sum
 //!   becomes the high part.

@@ -113,7 +113,8 @@ pub(super) fn module(text: &str, of: &str) -> Option<String> {
     (module.len() > head).then_some(module)
 }
 
-/// Appends a kernel, and replaces the ages of its registers by their numbers.
+/// Appends a kernel. The archive has ages in place of register numbers, because they compress better. This function
+/// restores the numbers.
 fn push_numbered(to: &mut String, entry: &str) {
     // For each class, the register numbers in the order in which the registers last appeared.
     let mut known = CLASSES.map(|_| Vec::new());

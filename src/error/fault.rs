@@ -17,8 +17,8 @@ pub enum Action {
     Numerical,
     /// Correct the call or the program: one of them is wrong.
     Bug,
-    /// Repeat the call later. [`Fault::action`] never returns this action. It returns [`Action::Surface`] instead,
-    /// because a failed run is repeated several times before its failure becomes a fault.
+    /// Repeat the call later. [`Fault::action`] never returns this action: Evenkeel repeats a failed run several times
+    /// before it reports a fault, so [`Fault::action`] returns [`Action::Surface`].
     Retry,
 }
 

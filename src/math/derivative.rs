@@ -143,7 +143,7 @@ pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 
 
 /// Computes the gradient `dy` times the derivative (hi + lo) 2^exponent. |hi + lo| must be below 2^60. It must also be
 /// above 2^-60, unless the derivative is a sum of two terms that cancel. The result is rounded to f64. If `E` is
-/// narrower, storing the result rounds it to `E`.
+/// narrower, storing the result rounds it to `E`. If the derivative is 0, the sign of the result depends on `E`.
 #[inline(always)]
 pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, derivative: Wide<I>) -> I::F64 {
     let n = match derivative.exponent {

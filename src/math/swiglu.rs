@@ -65,8 +65,7 @@ fn without_derivative<I: Isa>(isa: I, dy: I::F64, is_nan: I::M64, dx: I::F64) ->
     I::F64::select(dy.eq(isa.f64(0.0)) & !is_nan, dy, dx)
 }
 
-/// Scales a and b nearer to 1. Returns the product of the scaled numbers, and n such that a b is 2^n times this
-/// product.
+/// Scales a and b nearer to 1. Returns the product p of the scaled numbers, and the n for which a * b = p * 2^n.
 #[inline(always)]
 fn product<I: Isa>(isa: I, a: I::F64, b: I::F64) -> (I::F64, I::I64) {
     let ((a, moved_a), (b, moved_b)) = (nearer(isa, a), nearer(isa, b));

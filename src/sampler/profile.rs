@@ -188,9 +188,9 @@ pub(crate) struct Rules {
     /// Largest magnitude of the presence and frequency penalties.
     pub most_penalty: f64,
     /// Whether the engine accepts out-of-range parameters of XTC, DRY, `min_keep`, windows, the dynamic temperature,
-    /// mirostat and adaptive-p. The table of [`Profile`] gives the meanings of such values. If true, setting mirostat
-    /// turns all other filters and the penalties off. If false, an engine that has mirostat rejects other filters
-    /// together with it.
+    /// mirostat and adaptive-p. The table of [`Profile`] gives the meanings of such values. In a lenient engine,
+    /// mirostat turns all other filters and the penalties off. An engine that is not lenient rejects mirostat together
+    /// with another filter.
     pub is_lenient: bool,
 }
 

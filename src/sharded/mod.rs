@@ -41,7 +41,7 @@
 //! [`Sharded::attention`] gathers the [`AttentionPartial`](crate::AttentionPartial) of each block of 256 keys. In
 //! attention, the sharded columns are keys.
 //!
-//! The gradients of norms use the merged moments, and sums over tiles of 256 columns. Cross-entropy uses
+//! The gradients of norms use merged moments and merged sums over tiles of 256 columns. Cross-entropy uses
 //! [`CrossEntropyPartial`](crate::CrossEntropyPartial). [`clip_grad_norm()`] takes gradient shards instead of rows, and
 //! exchanges one sum for each 256 elements.
 //!

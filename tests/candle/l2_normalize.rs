@@ -75,8 +75,8 @@ fn hostile_rows_have_finite_gradients() -> Result<()> {
 
 #[test]
 fn a_gradient_in_a_lane_of_its_own() -> Result<()> {
-    // Normalises a tensor along its first axis twice, the second time through a transpose. Each normalisation gives
-    // half of the gradient.
+    // Normalises the same tensor along its first axis in two calls: directly, and through a transpose. Each call
+    // contributes half of the gradient.
     let x = Var::from_tensor(&tensor(&[4, 3], DType::F64, 2.0, 1)?)?;
     let weight = tensor(&[4, 3], DType::F64, 1.0, 2)?;
     let first = (guarded::l2_normalize(&x, 0, &L2Normalize::default())? * &weight)?;

@@ -42,6 +42,10 @@ fn a_gradient_of_a_kernel_can_not_be_differentiated() -> Result<()> {
             }
         }
     }
-    assert_eq!(silent.into_iter().collect::<Vec<_>>(), AFTER_CANDLE);
+    assert_eq!(
+        silent.into_iter().collect::<Vec<_>>(),
+        AFTER_CANDLE,
+        "`AFTER_CANDLE` must name the cases of `gradients.rs` that give no error"
+    );
     Ok(())
 }

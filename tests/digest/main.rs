@@ -175,7 +175,7 @@ fn every_environment_gives_the_committed_bits() {
     assert!(
         wrong.values().all(Vec::is_empty),
         "each floating-point environment must give the expected digests of {} cases and {} large cases; wrong \
-         digests, as (environment, count, first): {counts:#?}",
+         digests, as (environment, number of wrong digests, first wrong digest): {counts:#?}",
         chosen.len(),
         large.len()
     );

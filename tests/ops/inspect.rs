@@ -166,7 +166,7 @@ fn where_the_first_is<E: Bits>() {
                     let found = finite(&x).unwrap();
                     assert!(
                         !found.is_finite(),
-                        "finite: expected to find {value:?} at index {at} of {len} elements, got {found:?} ({level})"
+                        "`inspect` of finite values: expected to find {value:?} at index {at} of {len} elements, got {found:?} ({level})"
                     );
                     let Finite { count, nan: nans, infinite, first, .. } = found;
                     let bad = if at == len - 1 { 1 } else { 2 };

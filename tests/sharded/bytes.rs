@@ -66,8 +66,8 @@ fn long_rows_take_8_bytes_more() {
     assert_exchanged("cross_entropy", (&x, rows), &cuts, loss, expected(4, 56));
 }
 
-/// Checks f64. The ranks merge 72 bytes per row. For logarithms, each rank also sends 40 bytes per row for its binned
-/// sum. Neither number depends on the vocabulary.
+/// Checks f64. For each row, a rank merges 72 bytes. If the op returns a logarithm, a rank also sends 40 bytes for its
+/// binned sum. Neither number depends on the vocabulary.
 #[test]
 fn f64_takes_72_bytes_a_row_and_bins() {
     let rows = 3;

@@ -134,7 +134,7 @@ fn rows(call: &Call<'_>, x: &Input) -> Result<(usize, usize)> {
     call.at_least_rank(1, "x", &x.shape)?;
     match x.shape.split_last() {
         Some((&cols, outer)) => Ok((outer.iter().product(), cols)),
-        None => Err(call.shape("x", &x.shape, "it must have at least 1 axis: the columns")),
+        None => Err(call.shape("x", &x.shape, "it must have at least 1 axis; the last axis holds the columns")),
     }
 }
 

@@ -339,7 +339,7 @@ struct Decode {
         return (shared.unit.sequence * a.heads + shared.unit.first_head + row) * a.slots + slot;
     }
 
-    // Returns the number of keys of the block up to the last one that the unit sees.
+    // Returns how many of the block's keys the unit sees. They are the first keys of the block.
     DEVICE u32 count() const {
         const u32 rest = shared.unit.range.high - shared.block.index * KEYS;
         return rest < KEYS ? rest : KEYS;

@@ -103,7 +103,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         let mut to_buffers = [MaybeUninit::<[D; BLOCK]>::uninit(); 2];
         if rest > 0 {
             for (span, buffer) in spans.iter().zip(&mut from_buffers) {
-                // SAFETY: the `rest` elements from 16 * whole on are inside the source.
+                // SAFETY: the source has `rest` elements behind the first 16 * whole.
                 unsafe { read_tail(span.source.add(BLOCK * whole), rest, buffer) };
             }
         }
@@ -165,7 +165,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         let mut from_buffer = MaybeUninit::<[S; BLOCK]>::uninit();
         let mut to_buffer = MaybeUninit::<[D; BLOCK]>::uninit();
         if rest > 0 {
-            // SAFETY: the `rest` elements from 16 * whole on are inside the source.
+            // SAFETY: the source has `rest` elements behind the first 16 * whole.
             unsafe { read_tail(self.source.add(BLOCK * whole), rest, &mut from_buffer) };
         }
         let blocks = whole + usize::from(rest > 0);

@@ -52,12 +52,12 @@ fn known() -> Result<Vec<Row>> {
     Ok(reader.deserialize().collect::<std::result::Result<_, _>>()?)
 }
 
-/// Counts the instructions, and writes the table. If an op is given, the rows of all other ops remain.
-pub fn write(op: Option<&str>) -> Result<()> {
+/// Counts the instructions, and writes the table. If ops are given, only their rows change.
+pub fn write(ops: &[String]) -> Result<()> {
     let known = known()?;
-    let rows = count()?.into_iter().map(|row| match op {
-        Some(op) if row.op != op => known.iter().find(|known| known.is_same(&row)).cloned().unwrap_or(row),
-        _ => row,
+    let rows = count()?.into_iter().filter_map(|row| match ops {
+        [_, ..] if !ops.contains(&row.op) => known.iter().find(|known| known.is_same(&row)).cloned(),
+        _ => Some(row),
     });
     let rows: Vec<Row> = rows.collect();
     let mut writer = csv::WriterBuilder::new().delimiter(b'\t').from_writer(Vec::new());

@@ -38,9 +38,9 @@ struct Arguments {
 enum Command {
     /// Compare the instructions per element with `counts.tsv`; needs valgrind.
     Counts {
-        /// Write counts to `counts.tsv` instead of comparing: the counts of this op, or of all ops if no op is given.
-        #[arg(long, value_name = "OP")]
-        write: Option<Option<String>>,
+        /// Write counts to `counts.tsv` instead of comparing: the counts of these ops, or of all ops if none is given.
+        #[arg(long, value_name = "OP", num_args = 0..)]
+        write: Option<Vec<String>>,
     },
     /// Inspect which functions kernels call and which registers they use; needs objdump.
     Kernels,
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
 /// Runs a command, and returns whether its check passed.
 fn run(command: &Command) -> Result<bool> {
     match command {
-        Command::Counts { write: Some(op) } => counts::write(op.as_deref()).map(|()| true),
+        Command::Counts { write: Some(ops) } => counts::write(ops).map(|()| true),
         Command::Counts { write: None } => counts::check(),
         Command::Kernels => kernels::check(),
         Command::Run => cases::run().map(|()| true),

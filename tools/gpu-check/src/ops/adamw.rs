@@ -141,7 +141,7 @@ impl Op for AdamW {
         })
     }
 
-    /// Also counts the gradients, and two or three f32 of state, which are read and written.
+    /// For each element, the op reads and writes a weight and two or three f32 of state, and reads a gradient.
     fn bytes<E>(shape: Shape) -> usize {
         let state = if size_of::<E>() == 2 { 3 } else { 2 };
         shape.elements() * (3 * size_of::<E>() + state * 2 * size_of::<f32>())

@@ -165,7 +165,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Outcome {
     // rounding errors.
     case(emulator, op, [&x[..64], &[E::from_wide(1.0); 64]], (1, 64), how)?;
     // dy is 1 everywhere and the scores are equal, so every probability is 1/3. The exact gradients of softmax and
-    // log_softmax are 0, so a result that is not 0 is the rounding error of a product.
+    // log_softmax are 0, so a nonzero result is the rounding error of a product.
     case(emulator, op, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], (1, 3), how)?;
     // A row with a NaN and an infinity is counted as a row with NaN.
     let dy = [f64::NAN, f64::INFINITY, 0.0].map(E::from_wide);

@@ -96,7 +96,11 @@ pub fn case<E: DeviceElement, G: DeviceElement>(
             master.compare(of_master).map_err(|found| describe(format!("master: {found}")))?;
         }
         if words[..2] != [state.steps, skipped] {
-            return Err(describe(format!("expected {} and {skipped} steps, got {:?}", state.steps, &words[..2])));
+            return Err(describe(format!(
+                "expected {} steps and {skipped} skipped steps, got {:?}",
+                state.steps,
+                &words[..2]
+            )));
         }
     }
     Ok(())

@@ -26,8 +26,8 @@ enum Form {
     InPlace,
 }
 
-/// Runs one case three times: for the loss, for the loss and the gradient, and again for both with the gradient written
-/// over the logits. Fails if the results differ from the CPU's.
+/// Runs one case three times: for the loss, for the loss and the gradient, and for the loss and a gradient that
+/// overwrites the logits. Fails if the results differ from the CPU's.
 pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> Result<(), String> {
     let Call { logits, targets, weight, dloss, cols, options } = *call;
     let rows = targets.len();
