@@ -236,6 +236,7 @@ unsafe impl Isa for Avx512 {
     type Table = F32;
     type LongTable = F32;
     const REGISTERS: usize = 32;
+    const HAS_MASKED_MEMORY: bool = true;
 
     #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {

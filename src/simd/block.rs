@@ -70,6 +70,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     const REGISTERS: usize;
     /// Whether the loops in short kernels process two blocks per iteration.
     const UNROLLS: bool = true;
+    /// Whether the instruction set has masked loads and stores of AVX-512, for partial blocks.
+    const HAS_MASKED_MEMORY: bool = false;
     /// Table of eight floats for [`Isa::lookup`].
     type Table: Copy;
     /// Table of sixteen f32 for [`Isa::long_lookup`].

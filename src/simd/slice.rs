@@ -149,11 +149,12 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         let all = Span { ..self };
         let (span, behind) = self.split_at(columns.end);
         let (before, span) = span.split_at(columns.start);
-        before.fill(value);
-        behind.fill(value);
         let (to, len) = (span.to, span.len);
         let written = write(span);
         assert!(std::ptr::addr_eq(written.as_ptr(), to) && written.len() == len, "`write` must fill the span");
+        // The elements around the span are filled last, because `write` usually prefetches memory behind the span.
+        before.fill(value);
+        behind.fill(value);
         all.written()
     }
 
@@ -181,8 +182,16 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
 
 /// Writes `value` to every element. This is a separate function, because kernels rarely fill memory.
 #[inline(never)]
-fn fill<D: Copy>(to: &mut [MaybeUninit<D>], value: D) {
-    to.fill(MaybeUninit::new(value));
+fn fill<D: Storage>(to: &mut [MaybeUninit<D>], value: D) {
+    // SAFETY: storage types have no padding, so all bytes of the value are initialised.
+    let bytes = unsafe { std::slice::from_raw_parts((&raw const value).cast::<u8>(), size_of::<D>()) };
+    if bytes.iter().all(|&byte| byte == 0) {
+        // The C library writes zeros beyond the caches without first reading the memory.
+        // SAFETY: the slice borrows the memory exclusively.
+        unsafe { to.as_mut_ptr().write_bytes(0, to.len()) };
+    } else {
+        to.fill(MaybeUninit::new(value));
+    }
 }
 
 /// Returns the value unchanged, but hides it from the compiler.

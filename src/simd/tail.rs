@@ -62,7 +62,7 @@ pub unsafe fn copy_part<D: NoPadding>(block: &[D; BLOCK], to: *mut D, len: usize
 }
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-mod masked {
+pub mod masked {
     use super::{BLOCK, NoPadding};
     use std::arch::x86_64::*;
     use std::mem::transmute_copy;
@@ -74,12 +74,14 @@ mod masked {
     }
 
     /// Returns a mask of the first `len` of sixteen lanes.
+    #[inline(always)]
     fn first(len: usize) -> u16 {
         ((1u32 << len) - 1) as u16
     }
 
     /// # Safety
     /// The CPU must have the instructions. There must be at most sixteen values, and `to` must have space for sixteen.
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     pub unsafe fn pad<S: NoPadding>(values: &[S], filler: S, to: *mut S) {
         let (from, lanes) = (values.as_ptr(), first(values.len()));
@@ -113,6 +115,7 @@ mod masked {
 
     /// # Safety
     /// The CPU must have the instructions. `to` must point to memory for `len` values, at most sixteen.
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     pub unsafe fn copy_part<D: NoPadding>(block: &[D; BLOCK], to: *mut D, len: usize) {
         let (from, lanes) = (block.as_ptr(), first(len));

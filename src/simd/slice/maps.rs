@@ -7,7 +7,7 @@ use super::{Span, opaque};
 use crate::simd::block::Isa;
 use crate::simd::block::{Load, Storage, Store};
 use crate::simd::blocks::Slices;
-use crate::simd::tail::{BLOCK, copy_part, pad};
+use crate::simd::tail::{self, BLOCK};
 use std::mem::MaybeUninit;
 
 impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
@@ -104,7 +104,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         if rest > 0 {
             for (span, buffer) in spans.iter().zip(&mut from_buffers) {
                 // SAFETY: the source has `rest` elements behind the first 16 * whole.
-                unsafe { read_tail(span.source.add(BLOCK * whole), rest, buffer) };
+                unsafe { read_tail(isa, span.source.add(BLOCK * whole), rest, buffer) };
             }
         }
         for i in 0..whole + usize::from(rest > 0) {
@@ -130,7 +130,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         if rest > 0 {
             for (span, buffer) in spans.iter().zip(&to_buffers) {
                 // SAFETY: the buffer was filled, and the `rest` elements from 16 * whole on are inside the destination.
-                unsafe { write_tail(buffer, span.to.add(BLOCK * whole), rest) };
+                unsafe { write_tail(isa, buffer, span.to.add(BLOCK * whole), rest) };
             }
         }
         spans.map(Span::written)
@@ -166,7 +166,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         let mut to_buffer = MaybeUninit::<[D; BLOCK]>::uninit();
         if rest > 0 {
             // SAFETY: the source has `rest` elements behind the first 16 * whole.
-            unsafe { read_tail(self.source.add(BLOCK * whole), rest, &mut from_buffer) };
+            unsafe { read_tail(isa, self.source.add(BLOCK * whole), rest, &mut from_buffer) };
         }
         let blocks = whole + usize::from(rest > 0);
         // A `while` loop, because every kernel contains this code, and a `for` loop takes longer to compile.
@@ -187,7 +187,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         }
         if rest > 0 {
             // SAFETY: the buffer was filled, and the `rest` elements from 16 * whole on are inside the destination.
-            unsafe { write_tail(&to_buffer, self.to.add(BLOCK * whole), rest) };
+            unsafe { write_tail(isa, &to_buffer, self.to.add(BLOCK * whole), rest) };
         }
         self.written()
     }
@@ -197,21 +197,31 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
 ///
 /// # Safety
 /// `from` must point to `rest` values, at least one and at most sixteen.
-#[cold]
-#[inline(never)]
-unsafe fn read_tail<S: Storage>(from: *const S, rest: usize, buffer: &mut MaybeUninit<[S; BLOCK]>) {
+#[inline(always)]
+unsafe fn read_tail<I: Isa, S: Storage>(_: I, from: *const S, rest: usize, buffer: &mut MaybeUninit<[S; BLOCK]>) {
     // SAFETY: the caller guarantees valid memory.
     let values = unsafe { std::slice::from_raw_parts(from, rest) };
-    pad(values, values[0], buffer);
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if I::HAS_MASKED_MEMORY {
+        // SAFETY: the token proves that the CPU has the instructions. There are at most sixteen values.
+        return unsafe { tail::masked::pad(values, values[0], buffer.as_mut_ptr().cast()) };
+    }
+    tail::pad(values, values[0], buffer);
 }
 
 /// Copies the first `rest` values of the buffer.
 ///
 /// # Safety
-/// The buffer must be initialised. `to` must point to memory for `rest` values, outside the buffer.
-#[cold]
-#[inline(never)]
-unsafe fn write_tail<D: Storage>(buffer: &MaybeUninit<[D; BLOCK]>, to: *mut MaybeUninit<D>, rest: usize) {
-    // SAFETY: the caller guarantees initialised values and valid memory.
-    unsafe { copy_part(buffer.assume_init_ref(), to.cast(), rest) };
+/// The buffer must be initialised. `to` must point to memory for `rest` values, at most sixteen, outside the buffer.
+#[inline(always)]
+unsafe fn write_tail<I: Isa, D: Storage>(_: I, buffer: &MaybeUninit<[D; BLOCK]>, to: *mut MaybeUninit<D>, rest: usize) {
+    // SAFETY: the caller guarantees initialised values.
+    let block = unsafe { buffer.assume_init_ref() };
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if I::HAS_MASKED_MEMORY {
+        // SAFETY: the token proves that the CPU has the instructions. The caller guarantees valid memory.
+        return unsafe { tail::masked::copy_part(block, to.cast(), rest) };
+    }
+    // SAFETY: the caller guarantees valid memory.
+    unsafe { tail::copy_part(block, to.cast(), rest) };
 }
