@@ -63,8 +63,8 @@ fn each_failure_is_played_beside_its_remedy() {
         added.len() == 6 && added.iter().all(|v| (0.1..1.0).contains(v)),
         "the line `Evenkeel, fused` must have 6 values from 0.1 to 1.0, got {added:?}"
     );
-    // Padding masks all keys of 6 rows of one prompt and of 3 rows of another, in each of four heads and three layers:
-    // 108 rows.
+    // With padding, 6 rows of one prompt and 3 rows of another have no unmasked key. Each of four heads in each of
+    // three layers has these 9 rows: 108 rows in total.
     assert_eq!(line("5      attention")[4..], ["108", "0", "0"]);
     assert_eq!(line("1      sample")[4..], ["1", "1", "0"]);
 }
