@@ -39,7 +39,7 @@ pub fn learn(text: &str, count: usize) -> Result<Vec<String>> {
     Ok(merges)
 }
 
-/// Counts the words of a text, written in GPT-2's letters.
+/// Counts how often each word occurs in a text. The returned words consist of [`letters`], one for each byte.
 fn words(text: &str) -> Result<BTreeMap<String, usize>> {
     let mut split = PreTokenizedString::from(text);
     splitting().pre_tokenize(&mut split).map_err(|e| anyhow!("can't split the text into words: {e}"))?;
