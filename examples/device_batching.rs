@@ -98,7 +98,7 @@ struct Arguments {
     slot_tokens: u32,
 }
 
-// SAFETY: the struct has plain integers in C layout, as the kernels read it.
+// SAFETY: the struct has only integers, in the C layout that the kernels read.
 unsafe impl DeviceRepr for Arguments {}
 
 struct Engine {
