@@ -23,8 +23,8 @@ fn bench<E: Timed>(c: &mut Criterion) {
         let xs = tensor(&x, (rows, cols));
         let mut group = c.benchmark_group(format!("clip_grad_norm/{}/{rows}x{cols}", <E as Element>::DTYPE));
         group.throughput(Throughput::Elements((rows * cols) as u64));
-        // Clipping overwrites the gradient, so after one call its norm is within the limit. The limit decreases
-        // slightly in each iteration, so that every call scales the gradient.
+        // Clipping overwrites the gradient, so after one call the gradient's norm is within the limit. The limit
+        // decreases slightly in each iteration, so that every call scales the gradient.
         let mut limit = 1.0;
         group.bench_function("slices", |b| {
             b.iter(|| {

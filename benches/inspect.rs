@@ -1,5 +1,5 @@
-//! Benchmark of `inspect` and `finite` against a composition of candle's ops, which computes only minimum, maximum,
-//! mean and standard deviation.
+//! Benchmark of `inspect` and `finite` against a composition of candle's ops. The composition computes only minimum,
+//! maximum, mean and standard deviation.
 
 use crate::support::{Timed, numbers, shapes, tensor};
 use candle_core::{Result, Tensor};

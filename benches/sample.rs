@@ -1,5 +1,5 @@
-//! Benchmark of sampling from the logits of a batch, with filters that are common for chat models. It has no
-//! comparison, because candle-nn has no sampler with filters. `tools/candle-compat` times the sampler of
+//! Benchmark of sampling from the logits of a batch, with filters that are common for chat models. It times no
+//! competitor, because candle-nn has no sampler with filters. `tools/candle-compat` times the sampler of
 //! candle-transformers.
 
 use crate::support::{Timed, numbers, shapes};

@@ -38,12 +38,12 @@ const POSITION: usize = 2 * KEY_HEADS * FEATURES;
 const VOCABULARY: usize = HEADS * FEATURES;
 /// Number of positions in a page.
 const PAGE: usize = 4;
-/// Number of pages in the cache. The slots together could use up to SLOTS * SLOT_PAGES pages, which is more.
+/// Number of pages in the cache: fewer than the SLOTS * SLOT_PAGES pages that full slots would need.
 const PAGES: usize = 16;
 const SLOT_PAGES: usize = 8;
 /// Maximum length of a sequence.
 const SLOT_TOKENS: usize = SLOT_PAGES * PAGE;
-/// Number of elements that one thread of the engine's kernels copies: 16 bytes.
+/// Number of elements that one thread of the engine's kernels copies. They take 16 bytes.
 const PIECE: usize = 16 / size_of::<bf16>();
 
 /// A request to the engine.
@@ -98,7 +98,7 @@ struct Arguments {
     slot_tokens: u32,
 }
 
-// SAFETY: the struct has plain integers in C layout, as the kernels read it.
+// SAFETY: the struct has only integers, in the C layout that the kernels read.
 unsafe impl DeviceRepr for Arguments {}
 
 struct Engine {
@@ -131,7 +131,7 @@ struct Engine {
     lengths: CudaSlice<u32>,
     allowed: CudaSlice<u32>,
     requests: CudaSlice<Request>,
-    /// Number of steps so far, on the device and on the host.
+    /// Number of steps so far: `counter` is on the device, `steps` on the host.
     counter: CudaSlice<u64>,
     steps: u64,
 }
@@ -270,8 +270,7 @@ impl Engine {
 
     /// Writes the request that the sampler reads for a slot.
     fn request(&mut self, slot: usize, job: &Job, running: &Running) -> anyhow::Result<()> {
-        // The device adds its step counter to `draw`. The sum wraps, so the draw has number 0 in the first step of the
-        // request.
+        // The device adds its step counter to `draw`. The sum wraps around, so the request's first step gets draw 0.
         let draw = Draw { seed: 42, row: 0, draw: 0u64.wrapping_sub(running.joined) };
         let tokens = self.arguments.tokens + (slot * SLOT_TOKENS * size_of::<u32>()) as u64;
         let output = tokens + size_of_val(job.prompt.as_slice()) as u64;
@@ -392,7 +391,7 @@ fn main() -> anyhow::Result<()> {
     for (job, batched) in jobs.iter().zip(&batched) {
         let alone = &engine.run(&graph, slice::from_ref(job), |_| {})?[0];
         println!("{}: {batched:?}", job.name);
-        ensure!(alone == batched, "{}: the tokens without other requests must be the same, got {alone:?}", job.name);
+        ensure!(alone == batched, "{}: alone, the request must get the same tokens, got {alone:?}", job.name);
     }
     println!("Each request has the same tokens alone as in the batch.");
     Ok(())

@@ -1,6 +1,6 @@
-//! Guarded sampling for an engine that keeps its logits on a CUDA device. The sampler takes the address of the logits
-//! and returns tokens with their log-probabilities, and the most probable tokens with theirs. Log-probabilities are
-//! those at temperature 1, without filters.
+//! Guarded sampling for an engine that keeps its logits on a CUDA device. The sampler takes the address of the logits.
+//! It returns the drawn tokens and the most probable tokens, each with its log-probability. Log-probabilities are those
+//! at temperature 1, without filters.
 //!
 //! `engine` simulates such an engine, which exposes only the address of its logits. Each step copies the requests to
 //! the device, and copies the results back: 16 bytes for each row, and 16 bytes for each log-probability. The logits

@@ -26,7 +26,7 @@ def bits32(x):
 
 
 def split32(x):
-    """Splits x into two f32."""
+    """Returns the bits of two f32: x rounded, and the rounded rest of x."""
     return bits32(x), bits32(x - f32_exact(x))
 
 
@@ -120,7 +120,7 @@ def monotone_poly(c):
     # Error of r^2 q(r): the roundings of r^2, of q, and of the inner multiply-add in q.
     cube = half**2 * (mpf(2) ** -25 + mpf(2) ** -25 + half * mpf(2) ** -27)
     errors = sum(argument * (1 + r) / exp(r) + (unit + cube) / exp(r) for r in (half, -half))
-    # The argument is rounded to f32 before its step is selected, so a step's end may be off by this distance in either
+    # The argument is rounded to f32 before its step is selected, so a step's end may be off by `off` in either
     # direction.
     off = mpf(2) ** -16
     relative = lambda c, r: (1 + r + r * r * (mpf(1) / 2 + c[0] * r + c[1] * r * r)) / exp(r) - 1
@@ -274,7 +274,7 @@ def bits64(x):
 
 
 def split64(x):
-    """Splits x into two f64."""
+    """Returns the bits of two f64: x rounded, and the rounded rest of x."""
     return bits64(x), bits64(x - mpf(float(x)))
 
 

@@ -1,10 +1,10 @@
 """Counts the instructions that the kernels of a call execute, for each architecture.
 
 `gpu-check time` calls each op on the interpreter of PTX, which counts how often a warp executes each line of the PTX.
-NVIDIA's assembler records the line of the PTX that each machine instruction comes from. The script derives how often a
-basic block of the machine code runs from the block's arithmetic, loads and stores, because a line with one of these
-normally gives one machine instruction. If a line gives several, because the assembler unrolled a loop, each of them
-gets an equal share of the line's count.
+NVIDIA's assembler records the line of the PTX that each machine instruction comes from. A line with arithmetic, a load
+or a store normally gives one machine instruction. From these instructions, the script derives how often their basic
+block of the machine code runs. If a line gives several instructions, because the assembler unrolled a loop, each of
+them gets an equal share of the line's count.
 """
 
 import json
@@ -20,7 +20,7 @@ from pathlib import Path
 import cuda_ptx
 import cuda_sass
 
-# sm_89 has the instructions of sm_86.
+# sm_89 is left out, because it has the same instructions as sm_86.
 ARCHITECTURES = ["sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 # Each op is counted in two calls, with at most these numbers of elements. A call on a device has more elements, so its
 # counts are extrapolated linearly from the two calls.

@@ -236,7 +236,7 @@ pub fn evidence(op: &str, dtype: DType) -> Option<&'static Evidence> {
 macro_rules! neuron {
     ($($op:literal $unit:ident: F32 $f32:literal, F16 $f16:literal, BF16 $bf16:literal;)*) => {
         /// Bounds of the ops on Neuron devices. They were measured by `tools/pjrt/tests/programs`, which compiles the
-        /// programs with XLA for the CPU and runs them. A device may evaluate functions less accurately.
+        /// devices' programs with XLA and runs them on the CPU. A device may evaluate functions less accurately.
         ///
         /// - Numbers whose magnitude is below the smallest normal f32 count as zero, in intermediate results too.
         /// - Logits are computed from scores in f32, and each operation rounds. A softcap multiplies the bound by

@@ -134,7 +134,7 @@ fn profile(name: &str) -> Result<Profile, String> {
 }
 
 impl Sampling {
-    /// Returns the sampler's options, not validated yet. `temperature` is the default.
+    /// Returns the sampler's options, not validated yet. `temperature` is the default temperature.
     pub fn config(&self, temperature: f64) -> SamplerConfig {
         let mut config = SamplerConfig::default().profile(self.profile);
         config.temperature = self.temperature.unwrap_or(temperature);

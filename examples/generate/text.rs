@@ -72,7 +72,7 @@ impl<'a> Text<'a> {
 
         let start = Instant::now();
         let mut stdout = std::io::stdout().lock();
-        // The stream holds back the bytes of a character until it is complete.
+        // The stream holds back the bytes of an incomplete character.
         let mut text = self.tokenizer.decode_stream(true);
         let mut sequence = self.sampler.sequence(self.arguments.sampling.seed, &self.prompt);
         let mut written = 0;
@@ -106,7 +106,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Reads tokens, and returns the logits of the next one.
+/// Reads tokens, and returns the logits of the next token.
 fn read(model: &mut Model<Evenkeel>, device: &Device, tokens: &[u32]) -> Result<Vec<f32>> {
     let chunks = tokens.chunks(CHUNK);
     let progress = Progress::new(chunks.len(), "parts of the prompt");

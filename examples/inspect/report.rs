@@ -31,7 +31,7 @@ impl Entry {
         self.findings.iter().map(|finding| finding.level).max()
     }
 
-    /// Returns the sort key: the level, the number of findings, then the magnitude.
+    /// Returns the sort key: first the level, then the number of findings, then the largest magnitude.
     fn badness(&self) -> (Option<Level>, usize, f64) {
         let max_abs = self.tensor.stats.as_ref().map_or(f64::NAN, |stats| stats.max_abs);
         (self.level(), self.findings.len(), if max_abs.is_nan() { -1.0 } else { max_abs })

@@ -49,7 +49,7 @@ pub fn run(rank: &Rank, failure: Failure, arguments: &Arguments) -> anyhow::Resu
         _ => false,
     };
     say(rank, start, &outcome);
-    // Waits until all ranks have printed, because mpirun terminates the others when the first process exits.
+    // Waits until all ranks have printed, because mpirun terminates all processes when the first one exits.
     rank.comm.sum(&mut [0])?;
     Ok(ExitCode::from(if found && in_time { FOUND } else { MISSED }))
 }
@@ -68,7 +68,7 @@ pub fn gone(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u8> {
     let outcome = shard.softmax(Rows::new(&x, rows, own.len())?, &Softmax::default()).map(drop);
     let in_time = start.elapsed() < rank.timeout.mul_f64(1.5);
     say(rank, start, &outcome);
-    // Waits until all ranks have printed, because mpirun terminates the others when the first process exits.
+    // Waits until all ranks have printed, because mpirun terminates all processes when the first one exits.
     std::thread::sleep((2 * rank.timeout).saturating_sub(start.elapsed()));
     Ok(if matches!(outcome, Err(Error::Collective { .. })) && in_time { FOUND } else { MISSED })
 }

@@ -78,7 +78,7 @@ fn rows<E: Element>(all: usize, value: impl Fn(usize, usize) -> f64) -> Vec<E> {
 }
 
 /// Returns three divisions of the columns at multiples of `unit`: equal shards, unequal shards, and shards in reverse
-/// order. In the last one, the first rank has no columns. For a single rank, returns only the first division.
+/// order. In the last division, the first rank has no columns. For a single rank, returns only the first division.
 pub fn cuts(ranks: usize, all: usize, unit: usize) -> Vec<Cut> {
     let units = all.div_ceil(unit);
     let cut = |ends: &dyn Fn(usize) -> usize| -> Cut {

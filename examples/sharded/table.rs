@@ -111,7 +111,8 @@ impl Line<'_, '_> {
         Ok(())
     }
 
-    /// Counts the cases. Also counts the cases in which at least one rank's result differs from the unsharded result.
+    /// Counts the cases, and how many of them differ: on at least one rank, the sharded result is not the unsharded
+    /// one.
     pub fn compare(&mut self, whole: Result<Vec<Bits>>, op: impl FnOnce() -> Result<Vec<Bits>>) -> anyhow::Result<()> {
         let comm = &self.table.rank.comm;
         comm.take();

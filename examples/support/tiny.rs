@@ -22,7 +22,8 @@ pub struct Description {
     pub hidden: usize,
     pub heads: usize,
     pub feed_forward: usize,
-    /// Number of keys that a query attends to, including its own. It is also the length of the training texts.
+    /// Number of keys that a query attends to, including the key at its own position. This number is also the length of
+    /// the training texts.
     pub window: usize,
     pub eps: f64,
     pub theta: f64,
@@ -30,7 +31,8 @@ pub struct Description {
     pub command: String,
     pub seed: u64,
     pub steps: u32,
-    /// Merges of the byte-level BPE in order. Each is two pieces in GPT-2's letters, separated by a space.
+    /// Merges of the byte-level BPE in order. Each entry is two pieces, separated by a space. Pieces consist of
+    /// [`letters`].
     pub merges: Vec<String>,
 }
 

@@ -13,7 +13,7 @@ const LOSS: RGBColor = RGBColor(0, 114, 178);
 const NORM: RGBColor = RGBColor(213, 94, 0);
 const SCALE: RGBColor = RGBColor(0, 158, 115);
 
-/// Points (step, value). Records without a number are left out.
+/// Points (step, value). Records without a value are left out.
 type Line = Vec<(f64, f64)>;
 
 /// Draws the records of a log.

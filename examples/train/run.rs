@@ -37,7 +37,7 @@ const MAX_NORM: f64 = 1.0;
 /// Number of steps between records of the layers, and number of steps between lines of the log.
 const LAYERS_EVERY: u64 = 500;
 const LINES_EVERY: u64 = 20;
-/// The printed loss is the mean over this number of steps at the end of a run.
+/// Number of steps, at the end of a run, over which the printed loss is averaged.
 const LAST: usize = 200;
 
 /// Returns the learning rate: a linear warm-up, then decay with the inverse square root. It does not depend on the
@@ -231,7 +231,7 @@ pub fn optimizer(vars: &HashMap<String, Var>) -> Result<AdamW> {
     Ok(AdamW::named(vars.clone(), params)?)
 }
 
-/// Returns the mean of the last losses.
+/// Returns the mean of the last [`LAST`] losses.
 fn last(losses: &[f64]) -> f64 {
     let last = &losses[losses.len().saturating_sub(LAST)..];
     last.iter().sum::<f64>() / last.len() as f64

@@ -1,7 +1,6 @@
-//! Fuzz target for ops on candle tensors of any shape, layout and dtype. An op must give the same bits on
-//! a view as on a contiguous copy, or return an error for both. An in-place form must give the same bits as the
-//! allocating form, and leave the memory outside the view unchanged. If it returns an error, all memory must be
-//! unchanged.
+//! Fuzz target for ops on candle tensors of any shape, layout and dtype. An op must give the same bits on a view as on
+//! a contiguous copy, or return an error for both. An in-place form must give the same bits as the allocating form, and
+//! leave the memory outside the view unchanged. If the in-place form returns an error, all memory must be unchanged.
 
 #![no_main]
 

@@ -233,9 +233,9 @@ macro_rules! candle_adapter {
             }
         }
 
-        /// Op that returns a gradient that was computed before. Second derivatives are not supported, so a backward
-        /// pass through this op returns an error. If the gradient were an untracked tensor instead, a second backward
-        /// pass would treat it as a constant, without an error.
+        /// Op that returns an already computed gradient. Second derivatives are not supported, so a backward pass
+        /// through this op returns an error. If the gradient were an untracked tensor instead, a second backward pass
+        /// would treat it as a constant, without an error.
         struct Gradient {
             op: &'static str,
             values: ::std::sync::Mutex<Option<CpuStorage>>,

@@ -10,9 +10,9 @@
 //!   bounded. So candle never draws a token whose logit is below the largest logit by more than about 9.7 times the
 //!   temperature.
 //! - Invalid inputs are errors that name the cause, for every strategy: a NaN among the logits, logits that are all
-//!   -inf, no logits, a `k` of 0, or an invalid temperature or `p`. `evenkeel::Error::from` returns the typed error.
-//!   For some of these inputs, candle draws a token. For the other inputs, candle returns an error that does not name
-//!   the cause.
+//!   -inf, no logits, a `k` of 0, an invalid temperature, or a `p` of NaN. `evenkeel::Error::from` returns the typed
+//!   error. For some of these inputs, candle draws a token. For the other inputs, candle returns an error that does not
+//!   name the cause.
 //! - A token with a logit of +inf is always drawn. If several tokens have a logit of +inf, each of them has the same
 //!   probability.
 //! - A temperature of 0 is greedy, even from [`LogitsProcessor::from_sampling`], where candle divides by 0.

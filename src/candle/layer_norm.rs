@@ -72,8 +72,9 @@ impl Module for LayerNorm {
         if is_foreign(xs) {
             return self.norm.forward(xs);
         }
-        // The kernel takes a weight or bias only if it has one value for each column. It takes a bias only together
-        // with a weight, and only for layer normalisation. Any other weight or bias is broadcast after the kernel.
+        // The kernel takes a weight or bias only if it has one value for each column. The kernel takes a bias only
+        // together with a weight, and only for layer normalisation. Any other weight or bias is broadcast after the
+        // kernel.
         let cols = xs.dim(D::Minus1)?;
         let fused = |operand: &&Tensor| operand.dims() == [cols];
         let weight = Some(self.weight()).filter(fused);

@@ -147,7 +147,7 @@ impl<S: Settings> Stepper<S> {
     /// let state = optimizer.state()?;
     /// assert_eq!(state["layer.weight.root_mean_square"].dims(), [3, 2]);
     ///
-    /// // To write it to a file: `candle_core::safetensors::save(&state, "optimizer.safetensors")`.
+    /// // To write the state to a file: `candle_core::safetensors::save(&state, "optimizer.safetensors")`.
     /// let mut again = AdamW::from_map(&map, ParamsAdamW::default())?;
     /// again.restore(&state)?;
     /// # Ok::<(), candle_core::Error>(())

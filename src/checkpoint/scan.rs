@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Number of bytes that a thread takes at a time. Large enough that merging the counts takes far less time than
+/// Number of bytes that a thread takes at a time. With this number, merging the counts takes far less time than
 /// counting.
 const SPAN: u64 = 8 << 20;
 /// Number of bytes that are read at a time. They stay in the L2 cache until they are counted.
@@ -82,7 +82,7 @@ pub(crate) fn scan(
 }
 
 /// Locks a mutex, and ignores poisoning. Each change leaves the data consistent, so a panic between changes cannot
-/// leave it invalid.
+/// leave the data invalid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -76,7 +76,7 @@ thresholds! {
     /// If an embedding's rms differs from 1/sqrt(hidden) by at most this factor, the embedding's note says that the
     /// norm of its rows is near 1. 1.5 by default.
     embedding_near: 1.5,
-    /// Minimum number of elements for which a constant tensor is reported. It gets a note, but a matrix of zeros gets a
-    /// warning. 2 by default.
+    /// Minimum number of elements for which a constant tensor is reported. A matrix of zeros gets a warning, and any
+    /// other constant tensor gets a note. 2 by default.
     constant: 2.0,
 }

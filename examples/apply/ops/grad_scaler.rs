@@ -7,7 +7,7 @@ use evenkeel::train::LossScale;
 pub fn grad_scaler(call: &Call<'_>) -> Result<Results> {
     let (shape, found) = call.flags("found_inf")?;
     if shape.len() != 1 {
-        return Err(call.shape("found_inf", &shape, "it must have 1 axis: the steps"));
+        return Err(call.shape("found_inf", &shape, "it must have 1 axis, with one element per step"));
     }
     // PyTorch's scaler has no minimum scale. Evenkeel's scaler requires one, so it gets the smallest normal f32.
     let mut settings = LossScale::dynamic().min_scale(f32::MIN_POSITIVE);

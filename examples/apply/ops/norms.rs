@@ -101,7 +101,7 @@ pub fn group_norm(call: &Call<'_>) -> Result<Results> {
     let (x, weight, bias) = (call.float("x")?, call.optional_float("weight")?, call.optional_float("bias")?);
     call.at_least_rank(2, "x", &x.shape)?;
     let &[batch, channels, ref inner @ ..] = x.shape.as_slice() else {
-        return Err(call.shape("x", &x.shape, "it must have at least 2 axes: batch and channels"));
+        return Err(call.shape("x", &x.shape, "it must have at least 2 axes; the first two are batch and channels"));
     };
     has_shape(call, "weight", weight.as_ref(), &[channels])?;
     has_shape(call, "bias", bias.as_ref(), &[channels])?;

@@ -37,7 +37,7 @@ impl Turned {
         let (x, (positions_shape, positions)) = (call.float("x")?, call.integers("positions")?);
         call.at_least_rank(2, "x", &x.shape)?;
         let &[ref batch @ .., rows, cols] = x.shape.as_slice() else {
-            return Err(call.shape("x", &x.shape, "it must have at least 2 axes: rows and columns"));
+            return Err(call.shape("x", &x.shape, "it must have at least 2 axes; the last two are rows and columns"));
         };
         if cols % 2 == 1 {
             return Err(call.shape("x", &x.shape, "its last axis must have an even length"));

@@ -103,7 +103,8 @@ pub fn axis(call: &Call<'_>) -> Result<isize> {
     Ok(axis.map_or(-1, |axis| axis as isize))
 }
 
-/// Returns the shape with an axis removed, or set to 1 if `keepdim`. The caller guarantees that the axis exists.
+/// Returns the shape without the axis, or with an axis of length 1 in its place if `keepdim`. The caller guarantees
+/// that the axis exists.
 fn reduced(shape: &[usize], axis: isize, keepdim: bool) -> Vec<usize> {
     let axis = axis.rem_euclid(shape.len() as isize) as usize;
     let mut reduced = shape.to_vec();

@@ -265,7 +265,7 @@ fn head<E: Element>(position: usize) -> (Vec<E>, RopeTable) {
     (workloads::numbers(HEAD), table.expect("RopeTable must accept any position"))
 }
 
-/// Returns the larger magnitude of element `i` and its partner in the rotation.
+/// Returns the larger of two magnitudes: of element `i`, and of its partner in the rotation.
 fn of_pair<E: Element>(x: &[E], i: usize) -> f64 {
     x[i].widen().abs().max(x[(i + HEAD / 2) % HEAD].widen().abs())
 }

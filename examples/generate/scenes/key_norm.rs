@@ -19,7 +19,7 @@ const HIDDEN: usize = 1024;
 
 const LAYERS: usize = 6;
 
-/// Channel that is large in every token, as in some trained models.
+/// Channel whose value is large in every token, as in some trained models.
 const MASSIVE: usize = 7;
 const MASSIVE_VALUE: f32 = 3000.0;
 

@@ -166,8 +166,8 @@ impl Range {
         }
     }
 
-    /// Returns one factor for each lane, which is a power of two. The factor is below 1 for large lanes, above 1 for
-    /// small lanes if `up` is set, and 1 for all other lanes.
+    /// Returns a factor for each lane. The factor is a power of two. It is below 1 for large lanes, above 1 for small
+    /// lanes if `up` is set, and 1 for all other lanes.
     pub fn scale<D: Dim>(&self, xs: &Tensor, dim: D, up: bool) -> Result<Tensor> {
         let magnitude = xs.detach().abs()?.max_keepdim(dim)?;
         let one = magnitude.ones_like()?;

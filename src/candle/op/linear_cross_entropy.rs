@@ -150,8 +150,8 @@ impl Layer {
     }
 }
 
-/// Converts bf16 to f32 before candle's matrix product. Otherwise each chunk's product would convert all weights, not
-/// only those of the chunk.
+/// Converts bf16 to f32 before candle's matrix product. The product itself would convert the whole storage of its
+/// operands: all weights for each chunk.
 fn factor(xs: &Tensor) -> Result<Tensor> {
     if xs.dtype() == DType::BF16 { xs.to_dtype(DType::F32) } else { Ok(xs.clone()) }
 }

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes named tensors to a safetensors file.
 ///
-/// All floats are checked first. If a float is NaN or infinite, nothing is written and an existing file stays. The new
-/// file is written to the same folder under a temporary name, synced to the disk, and then renamed. So a file at this
-/// path is always complete, even if the program is killed.
+/// All floats are checked first. If a float is NaN or infinite, nothing is written, and an existing file is unchanged.
+/// The new file is written to the same folder under a temporary name, synced to the disk, and then renamed. So a file
+/// at this path is always complete, even if the program is killed.
 ///
 /// # Errors
 /// [`Error::Unsaved`] if a tensor is not finite, or if writing failed. The error names the first such tensor in the

@@ -38,7 +38,7 @@ fn it_writes_words() {
     let known: HashSet<&str> = words(CORPUS).collect();
     for (prompt, seed) in [("A row", "0"), ("", "1"), ("The softmax of", "2"), ("Gradients are", "3"), ("NaN", "4")] {
         let text = text(prompt, &["--seed", seed]);
-        // The last word may be incomplete, and then absent from the training text.
+        // The last word may be incomplete, so the training text may not contain it.
         let written: Vec<&str> = words(&text).collect();
         let strange: Vec<&&str> = written.iter().filter(|word| !known.contains(*word)).collect();
         assert!(

@@ -107,7 +107,7 @@ impl Checkpoint {
         self
     }
 
-    /// Returns the bytes of a file.
+    /// Returns the bytes of the GGUF file.
     pub fn file(&self) -> Vec<u8> {
         let metadata: Vec<_> = self.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
         let tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
@@ -122,7 +122,7 @@ impl Checkpoint {
     }
 }
 
-/// Runs the program on these bytes.
+/// Runs the program on a file with these bytes.
 pub fn run(file: &[u8], arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder must be created");
     let path = folder.path().join("model.gguf");
@@ -135,7 +135,8 @@ pub fn run(file: &[u8], arguments: &[&str]) -> Output {
         .expect("the program `generate` must start")
 }
 
-/// Returns the vocabulary: two special tokens, all bytes in GPT-2's letters, and the results of the merges.
+/// Returns the vocabulary: two special tokens, one character per byte (by GPT-2's mapping), and the results of the
+/// merges.
 fn tokens() -> Vec<String> {
     let mut letters = (0x100..).filter_map(char::from_u32);
     let bytes = (0..=255u8).map(|byte| match byte {

@@ -147,7 +147,7 @@ fn files() {
     for len in [4, 8, 20, 100, 1000, 5000, file.len() / 2, file.len() - 1000] {
         refused(run(&file[..len], &PROMPT), "is truncated or damaged");
     }
-    // Candle divides by the alignment, so 0 makes it panic.
+    // Candle divides by the alignment, so an alignment of 0 makes candle panic.
     let aligned = Checkpoint::new().number("general.alignment", 0);
     refused(aligned.run(&PROMPT), "is truncated or damaged: candle's GGUF reader cannot parse the metadata");
     let mut version = file.clone();

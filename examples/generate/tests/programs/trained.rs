@@ -301,8 +301,8 @@ fn a_broken_weight_is_traced() {
         .expect("the program `generate` must start");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "`generate --trace`: expected exit status 0; stderr: {stderr}");
-    // The trace has 10 points for the prompt, and 10 for one more token: the embeddings, two points per layer in four
-    // layers, and the logits.
+    // The trace has 10 points for the prompt, and 10 for one more token. Each time, these are the embeddings, two
+    // points in each of four layers, and the logits.
     assert!(
         stderr.contains("trace: 20 points, all finite"),
         "expected `trace: 20 points, all finite` in stderr, got: {stderr}"
