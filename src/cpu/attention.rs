@@ -1,13 +1,13 @@
 //! Attention. A tile of queries that share a key head is processed together, one block of keys at a time. The whole
 //! score matrix is thus never stored.
 //!
-//! A block holds 256 keys, counted from the first key. For each query and block, f32 arithmetic computes the scores,
-//! the maximum score, the exponentials, the sum of the exponentials (a fixed-point sum of `math::sum`) and the weighted
-//! sum of the values. Sums of products are cut into chains of [`CHAIN`] fused multiply-adds, and the chain sums are
-//! added in order. If an unmasked score or a weighted sum is NaN or beyond the range of f32, the block is computed
-//! again in f64 (`wide`) for this query. If the scale is outside [`NARROW_SCALES`], all blocks are computed in f64.
-//! Blocks are merged in f64, in order (`merge`). Neither the grouping of queries nor the number of threads affects the
-//! bits.
+//! The keys are divided into blocks of 256, starting at the first key. For each query and block, f32 arithmetic
+//! computes the scores, the maximum score, the exponentials, the sum of the exponentials (a fixed-point sum of
+//! `math::sum`) and the weighted sum of the values. Sums of products are cut into chains of [`CHAIN`] fused
+//! multiply-adds, and the chain sums are added in order. If an unmasked score or a weighted sum is NaN or beyond the
+//! range of f32, the block is computed again in f64 (`wide`) for this query. If the scale is outside [`NARROW_SCALES`],
+//! all blocks are computed in f64. Blocks are merged in f64, in order (`merge`). Neither the grouping of queries nor
+//! the number of threads affects the bits.
 
 mod decode;
 pub mod merge;
@@ -40,7 +40,7 @@ use std::ops::Range;
 /// Number of keys in a block. The value affects the result, because each block's sums are rounded before the merge.
 pub const KEYS: usize = 256;
 /// Maximum number of terms in a chain of multiply-adds. The value affects the result and its error: a term passes
-/// through at most this many roundings, plus one for each chain.
+/// through at most this many roundings in its chain, and then through at most one for each chain sum.
 pub const CHAIN: usize = 32;
 /// Range of scale magnitudes that allow a computation in f32. A smaller scale could be subnormal in f32. A larger scale
 /// would magnify the rounding errors of subnormal products.
@@ -57,7 +57,7 @@ pub struct Attention<'a, E> {
     pub scores: LogitTransform<'a>,
     /// Sink of each query head: an extra logit without a value vector.
     pub sinks: Option<Floats<'a>>,
-    /// Index of this call's first key among all keys that the mask covers. The index is a multiple of [`KEYS`].
+    /// Number of keys that the mask covers before this call's first key. The number is a multiple of [`KEYS`].
     pub first: usize,
     /// Power of two that multiplies the f64 sums. A value below 1 keeps the sums from overflowing.
     pub factor: f64,
@@ -176,8 +176,8 @@ impl Sight<'_> {
 }
 
 /// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` is given, it holds the
-/// partial results of all blocks. The function then only merges these results in order. It reads no keys, and values
-/// only for fully masked rows under `FullyMasked::Uniform`.
+/// partial results of all blocks. The function then only merges these results in order. It reads no keys. It reads
+/// values only for fully masked rows under `FullyMasked::Uniform`.
 pub fn apply<'a, E: Element>(
     call: Attention<'_, E>,
     parts: Option<&[Parts]>,

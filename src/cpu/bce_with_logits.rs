@@ -116,7 +116,7 @@ impl Kernel for Modulation<'_> {
                 let positive = zero.lt(x);
                 let (near, far) = (I::F64::select(positive, one - y, y), I::F64::select(positive, y, one - y));
                 let sum = near + far * t;
-                // Where `near` is 0, `far` is 1, and q = t / (1 + t).
+                // If `near` is 0, then `far` is 1, so q is t / (1 + t).
                 let is_power = near.eq(zero);
                 let log_sum = I::F64::select(is_power, zero - x.abs(), log(isa, sum).round::<f64>(isa));
                 let log_q = log_sum - log1p(isa, t).round::<f64>(isa);

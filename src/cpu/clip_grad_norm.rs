@@ -11,9 +11,9 @@ use crate::math::sum::{GROUP, group_o, sum_of_tiles, tiled_sum};
 use crate::options::NormType;
 use crate::simd::{self, BLOCK, Float, Isa, MaskBits, Span, fold};
 
-/// Contribution of a tensor to the norm. The order of the norm determines whether this is the sum of squares, the sum
-/// of magnitudes or the largest magnitude. `value` is computed from the elements divided by 2^exponent. `value` is NaN
-/// or infinite only if an element is NaN or infinite.
+/// Contribution of a tensor to the norm. The order of the norm determines whether the contribution is the sum of
+/// squares, the sum of magnitudes or the largest magnitude. `value` is computed from the elements divided by
+/// 2^exponent. `value` is NaN or infinite only if an element is NaN or infinite.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorNorm {
     pub value: f64,
@@ -36,8 +36,8 @@ pub fn part<E: Element>(x: &[E], norm_type: NormType) -> Result<TensorNorm> {
 pub struct Tiles {
     /// Sum of each tile. There are no sums for the norm of infinite order, which is the largest magnitude.
     pub sums: Vec<f64>,
-    /// Largest magnitude of all tiles. For [`NormType::Infinity`], a NaN element makes this magnitude NaN. For other
-    /// norms, NaN elements are ignored, and only f64 tensors use this magnitude.
+    /// Largest magnitude of all tiles. For [`NormType::Infinity`], a NaN element makes this magnitude NaN. The other
+    /// norms ignore NaN elements here, and use this magnitude only for f64 tensors.
     pub largest: f64,
 }
 

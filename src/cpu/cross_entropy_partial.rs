@@ -23,7 +23,7 @@ use crate::simd::{Isa, Span, Written};
 /// Sums of a part of a row, relative to the maximum of the full row. Merging all parts gives the full row's sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
-    /// Sum of the exponentials, precise enough for the logarithm of the sum.
+    /// Sum of the exponentials, with the precision that computing its logarithm requires.
     exps: ExpSum,
     /// Logit of the target; `None` if the target is in another part.
     logit: Option<f64>,
@@ -60,8 +60,8 @@ impl Sums {
         [self.logit.map_or(0, keys::of_f64), first, second, third]
     }
 
-    /// Builds the sums of a row of this length from the integers of [`Sums::units`], after these were added over all
-    /// parts. A first integer of 0 means that no part has the target's logit. The binned sums are added later.
+    /// Builds the sums of a row of this length. The arguments are the integers of [`Sums::units`], each added up over
+    /// all parts. A first integer of 0 means that no part has the target's logit. The binned sums are added later.
     pub fn of_units<E: Element>([logit, units @ ..]: [u64; UNITS], found: &ShardStats, row_len: usize) -> Self {
         let logit = (logit != 0).then(|| keys::to_f64(logit));
         Sums { exps: ExpSum::of_units::<E>(units, found.finer(), row_len), logit, distances: Bins::default() }

@@ -62,15 +62,15 @@ impl ExpSum {
         ExpSum { units, ..ExpSum::default() }
     }
 
-    /// Sums the f32 exponentials of a max-dominated row with `row_len` columns. The sum is barely above 1, and is
-    /// precise enough for its logarithm.
+    /// Sums the f32 exponentials of a max-dominated row with `row_len` columns. The sum is barely above 1. Its
+    /// precision suffices for computing the logarithm of the sum.
     #[inline(always)]
     pub fn max_dominated<I: Isa>(isa: I, units: u128, exps: &[f32], finer: RescaleExponent, row_len: usize) -> Self {
         let rest = Rest { units: isa.outline(RestOf { exps, finer, row_len }), finer };
         ExpSum { units, rest, ..ExpSum::default() }
     }
 
-    /// Sums f64 exponentials. The sum is precise enough for a division, but not for its logarithm.
+    /// Sums f64 exponentials. The sum is precise enough to divide by it, but not to compute its logarithm.
     #[inline(always)]
     pub fn wide<I: Isa>(isa: I, exps: &[f64]) -> Self {
         isa.outline(Wide { exps, row_len: None })

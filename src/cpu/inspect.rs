@@ -14,7 +14,8 @@ pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
     Ok(counts.finite(x.len()))
 }
 
-/// Computes the statistics in two passes. An f64 tensor takes three passes, or four if its magnitudes are extreme.
+/// Computes the statistics, in two passes for types narrower than f64. An f64 tensor takes three passes, or four if its
+/// magnitudes are extreme.
 pub fn inspect<E: Element>(x: &[E]) -> Result<Stats> {
     let (sum, seen) = pass(x, Survey)?;
     let Finite { count, nan, infinite, .. } = seen.counts.finite(x.len());

@@ -112,7 +112,7 @@ pub fn apply_in_place<E: Element>(
 /// interleaved lanes, and counts as one row here.
 pub struct RowIo<'a, 'w, E> {
     memory: Memory<'a, 'w, E>,
-    /// Index in the tensor of the first row.
+    /// The first row's index in the tensor.
     first: usize,
     rows: usize,
     /// Number of elements of a lane.
@@ -221,7 +221,8 @@ impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
 impl<'w, E: Element> Work for (RowIo<'_, 'w, E>, &dyn AnyKernel<E>) {
     type Out = (Written<'w>, GuardCounts);
 
-    /// Returns 0 if lanes have no elements: nothing is written, and the policy for fully masked rows does not apply.
+    /// Returns the number of rows to process. If lanes have no elements, this number is 0: nothing is written, and the
+    /// policy for fully masked rows does not apply.
     fn rows(&self) -> usize {
         if self.0.len == 0 { 0 } else { self.0.rows }
     }

@@ -268,7 +268,7 @@ fn in_units<I: Isa, E: Element>(isa: I, v: I::F64, unit: f64) -> I::F64 {
 }
 
 /// Returns the mean of an f64 row as a high and a low part. `mean` is a provisional mean, and `sum` is the sum of the
-/// deviations from it.
+/// deviations from this provisional mean.
 #[inline(always)]
 pub fn refined_mean(len: usize, mean: f64, sum: f64) -> [f64; 2] {
     let n = len as f64;

@@ -61,7 +61,7 @@ struct SomeTiles {
 impl ShardStats {
     const NOTHING: Self = ShardStats { largest: 0.0, least: Least::NOTHING, tiles: Vec::new() };
 
-    /// Merges the statistics of another shard into this shard's.
+    /// Merges the statistics of another shard into the statistics of this shard.
     pub fn merge(&mut self, other: Self) {
         self.largest = self.largest.max(other.largest);
         self.least = self.least.merge(other.least);
@@ -97,8 +97,8 @@ impl ShardStats {
     }
 
     /// Decodes the largest and the smallest magnitude of the complete row. The arguments are the maxima of
-    /// [`ShardStats::keys`] over all ranks. The keys hold the smallest magnitude with inverted bits, so the maximum
-    /// selects it.
+    /// [`ShardStats::keys`] over all ranks. The keys hold the smallest magnitudes with inverted bits, so the maximum of
+    /// these keys belongs to the smallest magnitude of all.
     pub fn take_keys(&mut self, [largest, stepped, other]: [u64; KEYS]) {
         let of_key = |key: u64, stepped: bool| match key {
             0 => Least { stepped, ..Least::NOTHING },
@@ -108,8 +108,8 @@ impl ShardStats {
         self.least = of_key(other, false).merge(of_key(stepped, stepped > 0));
     }
 
-    /// Appends the tile sums as bits. If each tile has two sums, the first sums of consecutive tiles come first, and
-    /// the second sums of these tiles follow.
+    /// Appends the tile sums as bits. If each tile has two sums, a run of consecutive tiles gives the first sums of all
+    /// its tiles, then their second sums.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         for SomeTiles { sums, squares, .. } in &self.tiles {
             words.extend(sums.iter().chain(squares).map(|sum| sum.to_bits()));

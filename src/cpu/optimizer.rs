@@ -180,15 +180,15 @@ struct Update<'a, R, S> {
 }
 
 /// Adam with decoupled weight decay. The state is the moving average of the gradient, and the square root of the moving
-/// average of its square. The root is stored instead of the mean square, because only the root is sure to be within the
-/// range of the gradients.
+/// average of the squared gradient. The root is stored instead of the mean square, because only the root is sure to be
+/// within the range of the gradients.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
     pub beta1: f64,
     pub beta2: f64,
     /// Factor of the old weight: 1 - lr weight_decay.
     pub keep: f64,
-    /// Factor that multiplies the quotient of the mean and the root.
+    /// Factor of the quotient that changes the weight: the moving average, divided by the sum of the root and eps.
     pub rate: f64,
     pub eps: f64,
 }
@@ -273,7 +273,7 @@ impl<S: Element> Kernel for Update<'_, Descent, S> {
 pub struct Momentum {
     pub descent: Descent,
     pub momentum: f64,
-    /// Factor of the sum of gradient and weight decay, before this sum is added to the momentum.
+    /// Factor that multiplies the sum of the gradient and the weight decay before this sum is added to the momentum.
     pub fresh: f64,
     pub nesterov: bool,
 }

@@ -1,7 +1,7 @@
 //! Functions of two elements over flat slices of equal length.
 //!
-//! Elements are widened to f64 a chunk at a time. A function is then compiled twice for each instruction set: once for
-//! f64 and once for all narrower types.
+//! Elements are widened to f64 a chunk at a time. So each instruction set needs only two compiled versions of a
+//! function: one for f64 and one for all narrower types.
 
 use super::elementwise::{ROW, SliceIo};
 use crate::element::Element;

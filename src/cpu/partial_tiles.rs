@@ -1,5 +1,5 @@
-//! The tiled sum over a row that is split into pieces. A full tile inside one piece is sent as its sum, and all other
-//! terms are sent unsummed.
+//! The tiled sum over a row that is split into pieces. A piece holds the sum of each tile that lies completely inside
+//! it. The other terms of the piece are held one by one.
 
 use crate::math::sum::{TILE, sum_o, sum_of_tiles, tiled_sum};
 use crate::simd::{Isa, load_wide};

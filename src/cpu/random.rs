@@ -10,8 +10,8 @@ use crate::math::trig::sin_cos;
 use crate::simd::{self, BLOCK, Float, Isa, Kernel, Work};
 use std::f64::consts::TAU;
 
-/// Largest distance of a normal number from its mean, in standard deviations. The smallest uniform number, 2^-53, gives
-/// this distance.
+/// Largest distance of a normally distributed number from the mean, in standard deviations. The smallest uniform
+/// number, 2^-53, gives this distance.
 pub const NORMAL_REACH: f64 = 8.6;
 
 /// A distribution with valid parameters.
@@ -30,7 +30,7 @@ pub enum Law {
         std: f64,
         low: f64,
         high: f64,
-        /// Limits of the standard normal number, from [`interval`].
+        /// Limits for the number drawn from the standard normal distribution; see [`interval`].
         within: [f64; 2],
     },
 }
@@ -131,7 +131,7 @@ fn normals<I: Isa>(isa: I, words: [[u32; 4]; BLOCK]) -> [f64; BLOCK] {
 /// takes up to 42 tries on average.
 #[inline(always)]
 fn truncated<I: Isa>(isa: I, mut words: [[u32; 4]; BLOCK], seed: [u32; 2], [low, high]: [f64; 2]) -> [f64; BLOCK] {
-    // All of these tries fail for fewer than one number in 10^42. Such a number becomes the most probable value.
+    // Fewer than one number in 10^42 fails in all of these tries. Such a number becomes the most probable value.
     const TRIES: usize = 4096;
     let nearest = 0f64.max(low).min(high);
     let (mut found, mut open) = ([nearest; BLOCK], [true; BLOCK]);

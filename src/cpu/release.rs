@@ -9,8 +9,9 @@ use std::thread::LocalKey;
 /// pool. Waits until these threads are free.
 ///
 /// Each thread keeps up to 32 MiB for each of four kinds of buffers: those of rows, of the sampler, of attention, and
-/// of attention's gradient. An op frees buffers that exceed 32 MiB before it returns. Softmax and the sampler need less
-/// for rows of 131,072 logits. The next op after this call allocates its buffers again.
+/// of attention's gradient. An op frees buffers that exceed 32 MiB before it returns. For rows of 131,072 logits, the
+/// buffers of softmax and of the sampler stay below this limit. The next op after this call allocates its buffers
+/// again.
 ///
 /// ```
 /// evenkeel::softmax(evenkeel::Rows::new(&[1.0f32, 2.0], 1, 2)?, &Default::default())?;

@@ -1,8 +1,8 @@
 //! RMSNorm of a row or, with a residual, of the rounded sum of the row and the residual.
 //!
 //! The sum of squares and the scale of the row are f64. An f32 row well within f32's range is multiplied in pairs of
-//! f32. Its results are correctly rounded, except for one in millions. A row of a 16-bit type is multiplied in f32. All
-//! other rows are computed in f64 and rounded once.
+//! f32. These results are correctly rounded, except for one result in millions. A row of a 16-bit type is multiplied in
+//! f32. All other rows are computed in f64 and rounded once.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::moments::{Moments, pair};

@@ -4,7 +4,8 @@
 //! the mask excludes, always have the logit -inf. The exponential is then computed in one of three ways:
 //!
 //! - f32, f16 and bf16 rows whose logits are all exact in f32 use the exponential of f32 logits. Without options,
-//!   logits are always exact. Scales that are powers of two, and biases of 0 and -inf, usually keep them exact.
+//!   logits are always exact. If the scale is a power of two and every bias is 0 or -inf, the logits are usually exact
+//!   too.
 //! - In other rows of these types, the maximum is subtracted in f64. Each difference is split into two f32 for the
 //!   exponential ([`crate::math::softmax_exp`]).
 //! - f64 rows use the f64 exponential.
@@ -229,7 +230,7 @@ impl LogitTransform<'_> {
         !rounded.any()
     }
 
-    /// Computes the logits in f64: scale, softcap, bias, keep flags.
+    /// Computes the logits in f64: applies the scale, the softcap, the bias and the keep flags.
     #[inline(always)]
     fn wide_logits<I: Isa, E: Element>(
         &self,

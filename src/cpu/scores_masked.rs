@@ -270,9 +270,9 @@ fn product(max: Option<f32>, scale: (f32, f32)) -> Option<(f32, f32)> {
 /// Returns the largest logit among those whose high part is within [`NEAR`] of the largest high part; `None` if there
 /// is a NaN.
 ///
-/// This is the largest logit of the row, unless |score * scale| of a nearby logit is at least [`LARGEST_PRODUCT`]. Such
-/// rows take the general path. A bias of -inf masks a finite score even if score * scale overflows. An infinite score
-/// with a bias of -inf gives NaN.
+/// This is the largest logit of the row, except in rows where a logit near the maximum has a |score * scale| of at
+/// least [`LARGEST_PRODUCT`]. Such rows take the general path. A bias of -inf masks a finite score even if score *
+/// scale overflows. An infinite score with a bias of -inf gives NaN.
 #[inline(always)]
 fn max_of_sums<I: Isa, E: Element, const N: usize>(
     isa: I,

@@ -38,8 +38,8 @@ pub type Lendable<T> = Cell<Option<Box<T>>>;
 
 thread_local! {
     pub static SCRATCH: Lendable<Scratch> = const { Cell::new(None) };
-    /// Whether a buffer has grown in the current call of [`with`]. Only then are the buffers measured, because
-    /// measuring takes noticeable time compared with short rows.
+    /// Whether a buffer has grown in the current call of [`with`]. If none has grown, the buffers are not measured,
+    /// because measuring takes noticeable time compared with short rows.
     static GREW: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -7,7 +7,7 @@ use crate::simd::{BLOCK, Float, Isa};
 #[derive(Clone, Copy)]
 pub struct Softmax;
 
-/// `short` and `wide` add +0 to the last product. If this product is -0, the result is therefore +0, as it must be.
+/// `short` and `wide` add +0 to the last product, because a result must not be -0.
 impl Formula for Softmax {
     const MASKED: f64 = 0.0;
     const LONG: bool = false;

@@ -129,7 +129,7 @@ pub enum Rounding<'a> {
     Stochastic(Stream),
 }
 
-/// A parameter with its gradient and its state. All have the same length.
+/// A parameter, its gradient and its state, which all have the same length.
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs, reason = "callers create it")]
 pub struct Parameter<'a> {
@@ -146,7 +146,7 @@ pub struct Parameter<'a> {
 }
 
 /// Begins a step: counts it, and computes its factors for [`step`]. `norm` is the norm of all gradients, as one f64. If
-/// it is not finite, the step is skipped.
+/// the norm is not finite, the step is skipped.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for settings that the CPU rejects too; [`Error::ShapeMismatch`] unless the norm has one

@@ -232,7 +232,7 @@ impl Shape {
         let blocks = (self.cache.capacity() as usize).div_ceil(KEYS);
         match window {
             0 => blocks,
-            // A window that begins within a block overlaps one block more.
+            // A window that does not begin at the start of a block may overlap one block more.
             _ => blocks.min((window as usize - 1).div_ceil(KEYS) + 1),
         }
     }
@@ -281,8 +281,8 @@ pub fn workspace_words(shape: &Shape, options: &Attention<'_>) -> Result<usize> 
 }
 
 /// Names of the kernels by type. For each type, the first kernel takes rows of any alignment, and the others take
-/// aligned rows. The first two kernels use each key that they load for one query head, the third kernel for up to four,
-/// and the fourth for up to eight.
+/// aligned rows. A kernel loads each key once for several query heads: the third kernel for up to four heads, and the
+/// fourth for up to eight. The first two kernels load each key for one head.
 const NAMES: [[&str; 4]; 3] = [
     ["attention_decode_f32_any", "attention_decode_f32_1", "attention_decode_f32_4", "attention_decode_f32_8"],
     ["attention_decode_f16_any", "attention_decode_f16_1", "attention_decode_f16_4", "attention_decode_f16_8"],

@@ -73,8 +73,8 @@ const LOG_SOFTMAX: Op =
 const LOGSUMEXP: Op =
     Op { name: "logsumexp_backward", kernels: kernels!("logsumexp_backward"), of: 2, is_of_rows: true };
 
-/// Kernel names by type. The first kernel takes any row. The others take rows that fit in the registers of a block, of
-/// up to 256 threads or of 512 threads.
+/// Kernel names by type. The first kernel takes any row. The others take rows that fit in the registers of a block. A
+/// block of the second kernel has up to 256 threads, and a block of the third has up to 512.
 const MASKED: [[&str; 3]; 3] = [
     ["masked_backward_f32_any", "masked_backward_f32_256", "masked_backward_f32_512"],
     ["masked_backward_f16_any", "masked_backward_f16_256", "masked_backward_f16_512"],

@@ -134,11 +134,12 @@ pub struct Memory {
     pub tensors: u64,
     /// Workspace for the sum of each tile: [`Plan::tiles`] f64.
     pub tiles: u64,
-    /// Output: the sum of squares of each tensor, as one f64.
+    /// Output: one f64 for each tensor, the sum of the squares of its elements.
     pub parts: u64,
     /// Output: the norm, as one f64.
     pub norm: u64,
-    /// Output: two f64, the clipping factor and a flag. The flag is 1 if elements are multiplied by the factor, else 0.
+    /// Output: two f64. The first is the clipping factor. The second is 1 if elements are multiplied by the factor,
+    /// else 0.
     pub scale: u64,
 }
 

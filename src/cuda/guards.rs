@@ -1,4 +1,4 @@
-//! Counts of fully masked and non-finite rows in device memory. The host waits only when it reads them.
+//! Counts of fully masked and non-finite rows in device memory. The host waits only when it reads the counts.
 
 use super::device::{self, CallerContext};
 use super::workspace;

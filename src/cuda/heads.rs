@@ -42,7 +42,7 @@ impl HeadLayout {
         HeadLayout { tokens, heads, cols, token_stride: heads.saturating_mul(cols), head_stride: cols }
     }
 
-    /// Returns the number of elements from the first element to the last, or `None` if it exceeds `usize`.
+    /// Returns the number of elements from the first element to the last, or `None` if this number exceeds `usize`.
     fn extent(&self) -> Option<usize> {
         let HeadLayout { tokens, heads, cols, token_stride, head_stride } = *self;
         if tokens == 0 || heads == 0 || cols == 0 {

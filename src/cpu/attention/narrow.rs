@@ -11,9 +11,10 @@ use crate::math::fixed_point::units_to_f64;
 use crate::simd::{BLOCK, Float, Isa, Kernel, MaskBits, Span, allocated};
 use std::ops::Range;
 
-/// Length of a row of scores, in blocks of sixteen.
+/// Number of blocks in a row of scores. A block has sixteen scores.
 const BLOCKS: usize = KEYS / BLOCK;
-/// Number of rows in one matrix product. The product covers the keys up to the last key that any of these rows sees.
+/// Number of rows in one matrix product. The product leaves out the keys after the last key that any of these rows
+/// sees.
 const CHUNK: usize = 4 * ROWS;
 
 #[derive(Default)]
@@ -25,7 +26,7 @@ pub struct Buffers {
     broken: Vec<usize>,
     /// Rows of [`KEYS`] numbers, one row for each query of a chunk: first the scores, later the weights.
     weights: Vec<[f32; BLOCK]>,
-    /// Weighted sums of the values, a row for each query.
+    /// Weighted sums of the values. Each query has one row.
     sums: Vec<[f32; BLOCK]>,
     weighed: Vec<Weighed>,
 }
@@ -103,7 +104,7 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
         let (k, v) = (call.k.positions(batch, head, start), call.v.positions(batch, head, start));
         let key = |i| k.row(i);
         let value = |i| v.row(i);
-        // Returns the number of keys up to the last key that any row of the chunk sees.
+        // Returns how many keys of the block must be processed for a chunk. No row of the chunk sees a later key.
         let reach = |chunk: Range<usize>| {
             let last = chunk.map(|i| call.bounds(rows.start + i).end).max().unwrap_or(0);
             last.saturating_sub(first).min(count)

@@ -75,8 +75,8 @@ fn row_ends<E: Element>(rows: &[&[E]; BLOCK], first: usize) -> [[E; BLOCK]; BLOC
 }
 
 /// Packs values into consecutive panels of sixteen features, `[features / 16][count][16]`, with zeros past the last
-/// feature. Zeros also replace non-finite elements, so that a masked value with a weight of 0 contributes 0 instead of
-/// NaN. `broken` lists the keys with non-finite elements.
+/// feature. Non-finite elements are replaced by zeros, so that a masked value with a weight of 0 contributes 0 instead
+/// of NaN. `broken` lists the keys with non-finite elements.
 #[inline(always)]
 pub fn values<'a, I: Isa, E: Element>(
     isa: I,

@@ -1,7 +1,7 @@
-//! Products of two matrices in f32. Each result is a sum of products, cut into chains of [`CHAIN`] terms from the first
-//! term on. A chain is a sequence of fused multiply-adds, and the chain sums are added in order. A term thus passes
-//! through at most [`CHAIN`] roundings, plus one for each chain. The number of elements computed at a time does not
-//! affect the result.
+//! Products of two matrices in f32. Each result is a sum of products, which is cut into chains of [`CHAIN`] terms. The
+//! first chain starts at the first term. A chain is a sequence of fused multiply-adds, and the chain sums are added in
+//! order. A term thus passes through at most [`CHAIN`] roundings in its chain, and then through at most one for each
+//! chain sum. The number of elements computed at a time does not affect the result.
 
 // Allows loops over indices, because each index addresses several arrays.
 #![allow(clippy::needless_range_loop)]
@@ -29,7 +29,7 @@ pub struct Product<'a> {
 /// Number of rows computed at a time.
 pub const ROWS: usize = 6;
 
-/// Terms added in one unrolled iteration.
+/// Number of terms that one unrolled iteration adds.
 const TURN: usize = 4;
 
 impl Kernel for Product<'_> {

@@ -45,7 +45,7 @@ impl Shape {
 /// Returns whether to split the keys. Splitting pays if there are fewer tiles than threads and the partial results take
 /// little memory.
 pub fn are_worth_it<E: Element>(call: &Attention<'_, E>) -> bool {
-    /// Largest number of rows of a key head for which the keys are split. With this many rows, the results of a block
+    /// The keys are split only if at most this many rows share a key head. With this many rows, the results of a block
     /// take about a 16th of the memory that the block's keys and values take in f32.
     const MOST_ROWS: usize = 16;
     let in_f32 = !E::IS_F64;

@@ -19,7 +19,7 @@ use std::ops::Range;
 
 /// Number of queries processed at a time; a multiple of the chain length.
 pub const ROWS: usize = 64;
-/// Length of a row of scores, in blocks of sixteen.
+/// Number of blocks in a row of scores. A block has sixteen scores.
 const BLOCKS: usize = KEYS / BLOCK;
 
 /// Packed operands of a block of keys and a tile of queries, and the matrices computed from them.
@@ -63,13 +63,13 @@ allocated! {
 
 /// Queries that share a key head, and a block of keys visible to some of them.
 pub struct Tile {
-    /// Rows, counted from the key head's first row.
+    /// Indices of the rows. The key head's first row has index 0.
     pub rows: Range<usize>,
     /// First key of the block.
     pub first: usize,
     /// Number of keys in the block.
     pub count: usize,
-    /// Number of keys from the block's first key up to the last key that any row of the tile sees.
+    /// How many keys of the block are processed. No row of the tile sees a later key of the block.
     pub reach: usize,
 }
 

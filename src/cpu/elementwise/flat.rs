@@ -106,7 +106,8 @@ impl<'w, E: Element> Work for Flat<'_, 'w, E> {
     }
 }
 
-/// Number of elements of a chunk that is computed in place. Results overwrite the source, so the chunk is copied first.
+/// Number of elements in a chunk that is computed in place. The chunk is copied first, because the results overwrite
+/// it.
 const COPY: usize = 1024;
 /// If the rounding of more than 1 / `MANY` of a chunk's elements is uncertain, the whole chunk is computed again in
 /// f64.

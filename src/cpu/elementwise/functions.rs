@@ -96,7 +96,7 @@ functions! {
     Tanh: |isa, x| math::tanh::tanh_wide(isa, x), math::tanh_pair::tanh, is_number => short::tanh, is_number, 8;
 }
 
-/// Returns the lanes that are not NaN. Functions whose [`Function::pair`] accepts every number use this as
+/// Returns the lanes that are not NaN. Functions whose [`Function::pair`] accepts every number use this function as
 /// [`Function::serves`].
 #[inline(always)]
 fn is_number<I: Isa>(_: I, x: I::F32) -> I::M32 {

@@ -138,7 +138,7 @@ impl<E: Element> Products<'_, '_, E> {
 /// Up to `C` rows of the matrix that are read together. Each row is multiplied by its own power of two.
 struct Beside<'a, E, const C: usize> {
     count: usize,
-    /// The rows. Those after the first `count` are empty.
+    /// The rows. Entries from index `count` on are empty.
     rows: [&'a [E]; C],
     /// Copies of f64 rows, multiplied by a power of two because their products could overflow or underflow.
     scaled: [Vec<E>; C],
@@ -172,7 +172,7 @@ impl<'a, E: Element, const C: usize> Beside<'a, E, C> {
         if self.exponents[c] == 0 { self.rows[c] } else { &self.scaled[c] }
     }
 
-    /// Returns the rows, with the first one in place of missing ones.
+    /// Returns `C` rows. The first row takes the place of each missing row.
     #[inline(always)]
     fn filled(&self) -> [&[E]; C] {
         let mut rows = [&[] as &[E]; C];
@@ -336,9 +336,9 @@ fn result(sum: f64, exponent: i32, bias: f64) -> f64 {
     if exponent == 0 {
         return sum + bias;
     }
-    // `sum` / 2^exponent may exceed the range of f64 although its sum with the bias does not. So a quarter of each is
-    // added, and this sum is multiplied by 4. `sum` is scaled by two powers of two in turn, because their product may
-    // not be a normal number.
+    // `sum` / 2^exponent may exceed the range of f64 even if the result, which includes the bias, does not. So a
+    // quarter of the quotient and a quarter of the bias are added, and the total is multiplied by 4. `sum` is scaled by
+    // two powers of two in turn, because their product may not be a normal number.
     let back = -exponent - 2;
     4.0 * (sum * power_of_two(back / 2) * power_of_two(back - back / 2) + 0.25 * bias)
 }

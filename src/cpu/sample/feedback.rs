@@ -30,8 +30,8 @@ impl<S: Element> Filtering<'_, S> {
             }
             Feedback::MirostatSurprise { .. } => {
                 self.weigh(isa);
-                // The factor 2^-whole is exact, where `whole` is the integer part of mu. So if mu is an integer, a
-                // token with a surprise of exactly mu is kept.
+                // Let `whole` be the integer part of mu. The factor 2^-whole is exact. So if mu is an integer, a token
+                // whose surprise is exactly mu is kept.
                 let whole = mu.clamp(0.0, 1000.0).floor();
                 let power = f64::from_bits((1023 - whole as u64) << 52);
                 let probability = power * exp_of(isa, -(mu.max(0.0) - whole) * LN_2);

@@ -142,7 +142,7 @@ impl<S: Element> Filtering<'_, S> {
 
     pub fn keep_masses(&mut self, least: u64) {
         let scale = self.scale;
-        // Usually all candidates pass, because only tokens that reach this bound were collected.
+        // With min-p, usually all candidates pass, because most tokens of smaller mass were not collected.
         if self.candidates.weights().iter().filter(|weight| scale.mass(**weight) < least).count() > 0 {
             self.keep(|_, weight| scale.mass(weight) >= least);
         }

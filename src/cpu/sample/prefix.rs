@@ -14,11 +14,11 @@ use std::cmp::Ordering;
 
 /// Number of weights sampled to bracket the smallest weight of the prefix.
 const SAMPLES: usize = 512;
-/// Width of the bracket: it extends by this number of samples to either side of the estimated smallest weight.
+/// Number of samples by which the bracket extends on each side of the estimated smallest weight.
 const ASIDE: usize = 24;
 /// Maximum number of weights for bisection without sampling.
 const FEW: usize = 512;
-/// Maximum number of sampling rounds. Bisection then searches all remaining weights.
+/// Maximum number of sampling rounds. After the last round, bisection searches all remaining weights.
 const LOOKS: usize = 8;
 /// Number of weights summed in 32-bit integers before widening to 64 bits.
 const RUN: usize = 256 * BLOCK;

@@ -156,7 +156,7 @@ impl Live<'_> {
         (values, sum)
     }
 
-    /// Returns ln of the sum of the exponentials. It is accurate even where the sum is barely above 1.
+    /// Returns ln of the sum of the exponentials, accurate even if the sum is barely above 1.
     #[inline(always)]
     pub fn log_sum<I: Isa, E: Element>(&self, isa: I, x: &[E], buffers: &mut Buffers) -> f64 {
         isa.outline(LogSumOf { live: self, x, buffers })
@@ -346,8 +346,8 @@ impl Exps<'_> {
         }
     }
 
-    /// Returns the sum of a row's exponentials, precise enough for its logarithm. If the sum is only slightly above 1,
-    /// the terms below the largest are scaled by the power of two from `finer` and summed again.
+    /// Returns the sum of a row's exponentials, precise enough to compute the logarithm of the sum. If the sum is only
+    /// slightly above 1, the terms below the largest are scaled by the power of two from `finer` and summed again.
     #[inline(always)]
     pub fn sum_for_log<I: Isa>(&self, isa: I, row_len: usize, finer: impl FnOnce() -> RescaleExponent) -> ExpSum {
         match self {

@@ -92,7 +92,7 @@ impl<I: Isa> Extremes<I> {
     }
 }
 
-/// Extremes of a lane whose scores are the logits. They are found while the previous lane is written.
+/// Extremes of a lane whose scores are the logits. These extremes are found while the previous lane is written.
 pub struct Plain(Extrema);
 
 impl Plain {

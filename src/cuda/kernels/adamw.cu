@@ -34,7 +34,7 @@ DEVICE Sum times(Sum a, Sum b) {
 
 DEVICE Sum over(Sum a, double divisor) {
     const double high = a.hi / divisor;
-    // The CPU also subtracts the product of the quotient and the divisor's low part, which is zero here.
+    // On the CPU, the divisor also has a low part. Here the low part is zero, so the term for it is left out.
     return two_sum(high, (fma(-high, divisor, a.hi) + a.lo) / divisor);
 }
 

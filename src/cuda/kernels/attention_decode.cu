@@ -144,7 +144,8 @@ struct Decode {
     }
 
     // Computes the products of the queries and the keys. A thread computes one chain of features for each of `TILE`
-    // keys. Variables that are needed before and after the chain are computed twice, because all registers are in use.
+    // keys. Variables that are needed before and after the chain are computed again after the chain, because all
+    // registers are in use.
     template <u32 TILE>
     DEVICE void products() const {
         const u32 N = OF_PIECE;
@@ -157,7 +158,8 @@ struct Decode {
             float sums[ROWS][TILE];
             UNROLLED
             for (u32 k = 0; k < TILE; k++) {
-                // A key whose page is not in the cache gets NaN, so that the block is computed in f64.
+                // The products of a key without an offset are NaN. If the key is visible, the block is then computed in
+                // f64.
                 const float start = shared.block.keys[first + k] != NOWHERE ? 0.0f : float_of(0x7fffffff);
                 UNROLLED
                 for (u32 row = 0; row < ROWS; row++) {

@@ -1,7 +1,8 @@
 // Attention for decoding: each sequence has one query per head. `src/cpu/attention.rs` defines the same results.
 //
-// Blocks of 256 keys, counted from a sequence's first key, are independent. Their results are merged in order, so no
-// result depends on how the blocks are distributed.
+// The keys of a sequence are divided into blocks of 256, starting at the first key. Each block is computed
+// independently, and the results of the blocks are merged in order. So no result depends on how the blocks are
+// distributed.
 #pragma once
 #include "masked.cuh"
 #include "norm.cuh"

@@ -2,8 +2,8 @@
 #pragma once
 #include "attention_decode.cuh"
 
-// Number of blocks of keys whose results a thread loads at a time. While the thread merges them, it loads the next
-// ones.
+// Number of blocks of keys whose results a thread loads at a time. While the thread merges these results, it loads the
+// next ones.
 const u32 LOADED = 16;
 
 struct MergeShared {
@@ -74,7 +74,7 @@ DEVICE void merge_row(const DecodeArguments& a, u64 row, MergeShared& shared) {
         __syncthreads();
         const u32 narrow = shared.narrow;
         // Finds a factor for each block. Block `narrow` is the first one that must be computed in f64. Only the factors
-        // of the blocks before it are used.
+        // of earlier blocks are used.
         const double before = largest_before(own.max, max, shared.maxima);
         const bool is_larger = own.max > before;
         shared.factors[threadIdx.x] = merge_weight(is_larger ? before - own.max : own.max - before);

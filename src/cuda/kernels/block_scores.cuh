@@ -15,7 +15,8 @@ DEVICE Extremes extremes(BlockRow<S, HELD, BATCH>& row, Keys* partial) {
             min = S::smallest(min, words[w]);
         }
     };
-    // The pieces in registers come last. Otherwise the compiler compares some of them before it starts the other loads.
+    // The pieces in registers are compared last. Otherwise the code compares some of these pieces before it starts the
+    // other loads.
     row.await_rest();
     row.each_behind(0, [&](u32 offset, bool is_there, const u32 (&words)[4]) {
         if (is_there) {

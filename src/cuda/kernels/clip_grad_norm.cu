@@ -45,8 +45,8 @@ template <class Act>
 DEVICE void each_run(const ClipArguments& a, Act act) {
     const Tensor* tensors = (const Tensor*)a.tensors;
     for (u64 run = blockIdx.x; run < a.runs; run += gridDim.x) {
-        // Finds the last tensor whose first run is at most `run`. A tensor without elements has the same `first_run` as
-        // the tensor after it, so it is never the last one.
+        // Finds the last tensor whose first run is at most `run`. An empty tensor has the same `first_run` as the next
+        // tensor, so an empty tensor is never found.
         u64 low = 0, high = a.count;
         while (high - low > 1) {
             const u64 middle = low + (high - low) / 2;

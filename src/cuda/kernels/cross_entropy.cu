@@ -334,7 +334,8 @@ DEVICE void cross_entropy(const CrossEntropyArguments& a) {
     } else if (FirstCrossEntropy<S, Logits>(a, (u32)target).finish()) {
         next += gridDim.x;
     }
-    // Few rows remain, unless labels are smoothed: most blocks have only one row, and its `finish` usually succeeds.
+    // Unless labels are smoothed, few rows remain: most blocks have only one row, and the `finish` of this row usually
+    // succeeds.
     cross_entropy_again<S, By, Logits::WARPS>(a, recomputed(next));
 }
 

@@ -1,5 +1,6 @@
 // Derivatives as float-float pairs, and their products with a gradient, for f32. They use the rounding test of
-// `pair.cuh`. Errors of pairs are a few u^2, u = 2^-24, far below the error of the exponential.
+// `pair.cuh`. Let u be 2^-24. An operation on pairs has an error of a few u^2, which is far below the error of the
+// exponential.
 #pragma once
 #include "pair.cuh"
 

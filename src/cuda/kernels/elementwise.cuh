@@ -1,10 +1,10 @@
 // Functions of one or two elements, applied to flat slices, as `src/cpu/elementwise.rs`, `src/cpu/pairwise.rs`,
 // `src/cpu/elementwise_backward.rs` and `src/cpu/swiglu.rs` define them.
 //
-// Every function can be computed in f64. Most also have a faster approximation with a bound on each side. If both
-// bounds round to the same result, the result is correct. Otherwise the element is computed in f64. For elements of
-// 16-bit types, the bounds are two f32 (`approx_f32.cuh`). For f32 elements, they come from a float-float pair, as on
-// the CPU, or from an f64 of reduced precision for erf, gelu and softplus.
+// Every function can be computed in f64. For most functions, a faster approximation gives bounds on both sides of the
+// value. If both bounds round to the same result, the result is correct. Otherwise the element is computed in f64. For
+// elements of 16-bit types, the bounds are two f32 (`approx_f32.cuh`). For f32 elements, they come from a float-float
+// pair, as on the CPU, or from an f64 of reduced precision for erf, gelu and softplus.
 #pragma once
 #include "approx_f32.cuh"
 #include "pair.cuh"

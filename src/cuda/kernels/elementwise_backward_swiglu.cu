@@ -24,8 +24,8 @@ struct NearGradients {
 // Smallest magnitude of a product whose rounding error f32 can represent.
 const float LEAST_PRODUCT = 0x1p-100f;
 
-// Returns intervals around both gradients, for elements of a 16-bit type. An interval that must not be used has ends
-// that round differently.
+// Returns intervals around both gradients, for elements of a 16-bit type. If an interval must not be used, its ends are
+// set to numbers that round differently.
 template <class S>
 DEVICE NearGradients near_gradients(float gate, float up, float dy) {
     const float above = max_or_nan(gate, -200.0f), x = min_or_nan(above, 200.0f);

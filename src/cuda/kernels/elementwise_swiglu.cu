@@ -55,7 +55,8 @@ struct Swiglu {
     static const bool OF_TWO = true, HAS_NEAR = true, HAS_PAIR = true;
     DEVICE Swiglu(const ElementwiseArguments&) {}
 
-    // Returns the CPU's value. For f32, this function is only called if the result of `narrow_pair` does not serve.
+    // Returns the CPU's value. For f32, this function is called only if `narrow_pair` returns a product whose `serves`
+    // is false.
     DEVICE double operator()(double gate, double up) const {
         if (sizeof(typename S::Bits) == 2) {
             const NarrowProduct found = narrow_single((float)gate, (float)up);

@@ -1,8 +1,8 @@
 // LayerNorm of rows, as `src/ops/layer_norm.rs` defines it.
 //
 // Each block holds one row in registers or in shared memory, so most rows are read once and written once. Two kinds of
-// rows are read again: rows that do not fit, and rows of 16-bit types in registers that need f64. f32 and f64 may give
-// different bits, so the kernels choose between them as `src/cpu/layer_norm.rs` does.
+// rows are read again: rows that do not fit, and rows of a 16-bit type that are held in registers but must be computed
+// in f64. f32 and f64 may give different bits, so the kernels choose between them as `src/cpu/layer_norm.rs` does.
 #include "norm_row.cuh"
 #include "tile_row.cuh"
 

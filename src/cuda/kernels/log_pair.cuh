@@ -40,7 +40,7 @@ struct LogTables {
     DEVICE float low(u32 j) const { return lows[j]; }
 };
 
-// Tables like those above, but in constant memory. They suit code that few lanes of a warp run at a time.
+// Tables like `LogTables`, but in constant memory. These tables suit code that few lanes of a warp run at a time.
 template <bool IS_BINARY>
 struct SeldomLogTables {
     static DEVICE float reciprocal(u32 j) { return float_of(RECIPROCALS[j]); }

@@ -25,7 +25,7 @@ struct OfLogSoftmax {
 
         DEVICE float of(float e, float dy, float& least) const {
             const float near = fmaf(-e, low, fmaf(-e, high, dy));
-            // 2^19 |near| - |dy| is at least `enough` only if |dy| is at most 2^19 |near|.
+            // If 2^19 |near| - |dy| is at least `enough`, then |dy| is at most 2^19 |near|.
             least = fminf(least, fmaf(fabsf(near), 0x1p19f, -fabsf(dy)));
             return near;
         }

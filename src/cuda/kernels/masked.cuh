@@ -19,8 +19,8 @@ struct MaskOperand {
 };
 
 // Methods by which softmax computes the logits of a call. WIDE computes them in f64. PRODUCTS multiplies scores by the
-// scale and adds at most one bias. EXACT is for a scale that is a power of two, and PLAIN for the scale 1, both without
-// a bias.
+// scale and adds at most one bias. EXACT is for calls without a bias whose scale is a power of two. PLAIN is for calls
+// without a bias whose scale is 1.
 const u32 WIDE = 0, PRODUCTS = 1, EXACT = 2, PLAIN = 3;
 
 struct MaskedArguments {

@@ -376,7 +376,8 @@ struct ProductLogits {
     const SoftmaxExp exp;
     const LaneTables tables;
     // Score whose product with the scale is between 107 and 109 below the maximum. A lower score is replaced by
-    // `lowest`. Its exponential is 0 either way, but the low part of its product might not be finite.
+    // `lowest`, because the low part of the lower score's product might not be finite. The exponential is 0 with and
+    // without the replacement.
     const float lowest;
 
     // `max` is the largest logit, below 256 in magnitude.
