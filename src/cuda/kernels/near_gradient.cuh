@@ -22,8 +22,8 @@ DEVICE u32 binades(const Extremes& found) { return (u32)((found.max - found.min)
 // 2^LEAST_RECIPROCAL is below the reciprocal of any sum of exponentials. A sum is at most the row length, which is at
 // most 2^21.
 const int LEAST_RECIPROCAL = -22;
-// Approximations of at least 2^LEAST_NEAR have the stated relative errors, because the error of a subnormal term is at
-// most 2^-150.
+// The relative errors in `MARGIN` hold for approximations of at least 2^LEAST_NEAR. A subnormal term adds an error of
+// at most 2^-150, which is 2^-28 of such an approximation.
 const int LEAST_NEAR = -122;
 
 // Rounds the approximations of the gradients of one piece to `words`. Returns a bit mask of the elements whose rounding

@@ -34,7 +34,7 @@ struct RowGradient {
         sum[1] += of;
     }
 
-    // Adds `more` to the gradient of an element, and returns the rounded result.
+    // Computes the gradient of an element plus `more`, and rounds the sum once.
     template <class S>
     DEVICE u32 dx(float x, float dy, float weight, double more = 0.0) const {
         const double n = normalised(x, mean, scale, shift);
@@ -81,12 +81,12 @@ struct NearGradient {
         a = (float)by.scale;
         b = (float)factor;
         c = (float)constant;
-        // |n| is at most 129. The factor is larger because of roundings.
+        // |n| is at most 129, so 1 + |n| is at most 130. The factor 160 leaves a margin for roundings.
         const double of_sums = 160.0 * by.spread;
         const double of_terms = 0x1p-47 * (fabs(of_mean) + fabs(of_shift) + fabs(of_h));
         floor = (float)(0x1.cp-23 * fabs(constant) + of_terms + of_sums + 0x1p-88);
         offset = (float)by.weight_offset;
-        // x is at most 2^80, since the mean and the root of the variance are at most 2^60.
+        // |x| is at most 2^80, since |mean| and the standard deviation are at most 2^60 and |n| is at most 129.
         serves = by.scale >= 0x1p-60 && by.scale < 0x1p60 && fabs(by.mean) < 0x1p60 && fabs(factor) >= 0x1p-120 &&
                  fabs(factor) < 0x1p40 && fabs(of_mean) + fabs(of_h) + fabs(of_shift) < 0x1p100 &&
                  (double)offset == by.weight_offset;

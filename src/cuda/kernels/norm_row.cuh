@@ -44,7 +44,7 @@ struct StoredRow {
         }
     }
 
-    // Prefetches the first part of a later row into the L2 cache, as long as the part of this row that `copy` copied.
+    // Prefetches the first elements of a later row into the L2 cache: as many as `copy` copied of this row.
     DEVICE void prefetch(const Bits* later) const {
 #ifdef __CUDACC__
         const u32 SECTOR = 32 / sizeof(Bits);
@@ -80,7 +80,7 @@ struct RowPieces {
     static const u32 COUNT = Vectors<S>::COUNT;
     const u32 head;
     const UnalignedRow<S> row;
-    // Granules of the first piece in shared memory. Pieces at columns below `end` are there.
+    // Copy of the row in shared memory, from the first piece on. The copy has the pieces at columns below `end`.
     const uint4* const copied;
     const u32 end;
 
@@ -251,7 +251,7 @@ DEVICE RowMoments find_moments(bool is_centred, const Columns& columns, const St
     });
 }
 
-// Stores a piece of results, which are bits or values to round. No value may be NaN.
+// Stores a piece of results. They are given as bits, or as values that are rounded here. No value may be NaN.
 template <class S>
 DEVICE void store_piece(typename S::Bits* to, const u32* bits) { Vectors<S>::store(to, bits); }
 template <class S>
@@ -261,8 +261,8 @@ DEVICE void store_element(typename S::Bits* to, u32 bits) { *to = (typename S::B
 template <class S>
 DEVICE void store_element(typename S::Bits* to, float value) { *to = (typename S::Bits)S::narrow(value); }
 
-// Calls `piece` for the thread's pieces of a row of results, with the distances from the first piece. Then calls `edge`
-// with the column of the thread's edge element, if it has one.
+// Calls `piece` for each of the thread's pieces of a row of results, with its distance from the row's first piece. Then
+// calls `edge` with the column of the thread's edge element, if it has one.
 template <class S, class Piece, class Edge>
 DEVICE void each_result(const Division<S>& parts, Piece piece, Edge edge) {
     ROLLED

@@ -99,7 +99,7 @@ struct HeadRow {
         return sum;
     }
 
-    // Returns whether f32 suffices. All threads of the row get the same result.
+    // Returns whether the row may be computed in f32. All threads of the row get the same result.
     DEVICE bool is_narrow(double square, double scale, u32 of_row, u32 lanes) const {
         if (!IS_F32) {
             return has_room(square, scale);

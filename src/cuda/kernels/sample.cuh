@@ -8,8 +8,9 @@ enum SampleFilterKind { TEMPERATURE, TOP_K, TOP_P, MIN_P };
 
 struct SampleFilter {
     u32 kind;
-    // For top-k, bit 0 keeps all logits equal to the last one kept. For top-p, bit 0 keeps the highest indices among
-    // equal logits. If bit 1 is set, p is a fraction of the mass of all tokens, not of the mass of the kept tokens.
+    // If bit 0 is set, top-k keeps all logits that equal the last kept logit, and top-p prefers the highest indices
+    // among equal logits. If bit 1 is set, p is a fraction of the mass of all tokens, not of the mass of the kept
+    // tokens.
     u32 flags;
     // 1 / temperature, k, or p
     double value;

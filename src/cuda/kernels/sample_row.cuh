@@ -117,7 +117,7 @@ struct LogitRow {
         return words;
     }
 
-    // Replaces the logits of tokens that are not allowed by -inf.
+    // Writes -inf over the logits of tokens that are not allowed.
     DEVICE uint4 masked(u32 piece, uint4 words) const {
         const u32 from = column(piece);
         u32 bits = 0;
