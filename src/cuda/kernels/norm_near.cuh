@@ -34,7 +34,7 @@ struct RowGradient {
         sum[1] += of;
     }
 
-    // Computes the gradient of an element plus `more`, and rounds the sum once.
+    // Computes the gradient of an element plus `more`, and returns the rounded sum.
     template <class S>
     DEVICE u32 dx(float x, float dy, float weight, double more = 0.0) const {
         const double n = normalised(x, mean, scale, shift);
@@ -59,12 +59,13 @@ struct RowGradient {
 // along a^2, and c has all terms that are the same for the whole row.
 //
 // Let u = 2^-24. The relative errors are u for the f32 constants a, b and c, and 2u for q: one rounding of the weight
-// plus its offset, and one of the product. Let t = x b + c. The errors of t, r and of r minus or plus the bound add up
-// to less than 3.02 u |q a| + u |x b| + 2 u |c| + u |t| + 2 u |r|. Since |q a| is at most |r| + |t| and |x b| at most
-// |t| + |c|, except for roundings, this is at most 5.1 u (|r| + |t|) + 3.1 u |c|. The bound is 5.5 u (|r| + |t|) plus a
-// part that is the same for the whole row: 3.5 u |c|, 2^-47 times the magnitudes of the terms of c, for the f64
-// roundings of c and of the gradient itself, and 2^-88, for numbers that underflow. Underflow of q causes an error of
-// at most 2^-150, which a multiplies by at most 2^60. Other underflows cause errors of at most 2^-149.
+// plus its offset, and one of the product. Let t = x b + c. The rounding errors of t, of r, and of r minus or plus the
+// bound add up to less than 3.02 u |q a| + u |x b| + 2 u |c| + u |t| + 2 u |r|. Except for roundings, |q a| is at most
+// |r| + |t|, and |x b| is at most |t| + |c|. So the sum is at most 5.1 u (|r| + |t|) + 3.1 u |c|. The bound is 5.5 u
+// (|r| + |t|) plus three terms that are the same for the whole row: 3.5 u |c|; 2^-47 times the magnitudes of the terms
+// of c (for the f64 roundings of c and of the gradient itself); and 2^-88 (for numbers that underflow). Underflow of q
+// causes an error of at most 2^-150, and the factor a enlarges this error by at most 2^60. Other underflows cause
+// errors of at most 2^-149.
 //
 // The gradient lies strictly between r minus the bound and r plus the bound. If both ends round to the same bits, the
 // gradient rounds to these bits too. If q a overflows, one of the ends is NaN.

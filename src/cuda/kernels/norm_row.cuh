@@ -17,12 +17,12 @@ struct StoredRow {
     // Creates a row that is read from global memory until `copy` is called.
     DEVICE StoredRow(const Bits* row, u32 cols) : row(row), cols(cols), copied(dynamic_shared), count(0) {}
 
-    // Returns the number of granules of a copy of the whole row. The last one is behind the row, because the loads of a
-    // piece may read it.
+    // Returns the number of granules of a copy of the whole row. This includes one granule behind the row, because the
+    // loads of a piece may read it.
     DEVICE u32 granules() const { return ((u32)((u64)row % 16 / sizeof(Bits)) + cols + COUNT - 1) / COUNT + 1; }
 
-    // Copies the row to a part of the dynamic shared memory, as far as it fits. In granules that the row shares with
-    // other elements, zeros replace the other elements. `await_row` must follow.
+    // Copies the row to granules `first..end` of the dynamic shared memory, as far as the row fits there. In granules
+    // that the row shares with other elements, zeros replace the other elements. `await_row` must follow.
     DEVICE void copy(u32 first, u32 end) {
         const u32 shift = (u32)((u64)row % 16 / sizeof(Bits));
         uint4* const to = dynamic_shared + first;
@@ -66,7 +66,7 @@ DEVICE void await_row() {
 }
 
 // Loads a piece of a row in global memory. The `before` elements in front of the row may be read too. Elements behind
-// the row are `fill`. Few registers are left, so the bounds are computed again for each piece.
+// the row are set to `fill`. Few registers are left, so the bounds are computed again for each piece.
 template <class S>
 DEVICE void load_piece(const UnalignedRow<S>& row, u32 column, u32 before, u32 fill, u32 (&words)[4]) {
     const bool is_aligned = row.shift == 0 && column + row.COUNT <= row.cols;
@@ -274,8 +274,8 @@ DEVICE void each_result(const Division<S>& parts, Piece piece, Edge edge) {
     }
 }
 
-// Defines the kernels of an op for a type: for aligned rows held in registers of up to `HELD` threads, and for any
-// rows, which up to `ANY` threads read. `src/cuda/norm.rs` chooses one of them.
+// Defines two kernels of an op for a type. The first is for aligned rows, held in the registers of up to `HELD`
+// threads. The second is for any rows, read by up to `ANY` threads. `src/cuda/norm.rs` chooses between them.
 #define NORM(OP, ARGUMENTS, HELD, ANY, TYPE, NAME)                                                                     \
     ENTRY_AT_MOST(OP##_##NAME##_held, ARGUMENTS, HELD, (OP##_held<TYPE>(arguments)))                                   \
     ENTRY_AT_MOST(OP##_##NAME##_any, ARGUMENTS, ANY, (OP##_any<TYPE>(arguments)))

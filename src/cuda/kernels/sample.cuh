@@ -204,9 +204,9 @@ static_assert(sizeof(SampleWork) == 35376, "the host reserves this many bytes");
 
 template <u32 WARPS>
 struct SampleShared {
-    // Listed tokens, each with its logit's `key_of` in the high half and its inverted index in the low half. Sorted
-    // downwards, they are ordered by logit, and by index among equal logits. `SampleRow::search` uses this memory for
-    // its sums.
+    // Listed tokens, each with its logit's `key_of` in the high half and its inverted index in the low half. Sorting
+    // these numbers in descending order gives the tokens from the largest logit down, and equal logits by ascending
+    // index. `SampleRow::search` uses this memory for its sums.
     u64 list[MOST_LISTED];
     // For each run, the sum of the masses of its kept tokens.
     u64 runs[MOST_RUNS];

@@ -23,8 +23,8 @@ struct SampleRow {
     const Runs<S> part_runs, warp_runs;
     SamplePlan plan;
     Candidates<WARPS> list;
-    // Largest and smallest logit of the row, and the largest logit that this thread reads (of single tokens or of
-    // groups).
+    // Largest and smallest logit of the row. `own_top` is the largest logit among the tokens that this thread reads, or
+    // among its groups of columns.
     float top, bottom, own_top;
     Masses masses;
     double inverse; // 1 / temperature

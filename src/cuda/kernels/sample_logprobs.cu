@@ -128,9 +128,9 @@ struct LogprobRow {
     // Returns the logarithm of the sum of the kept tokens' exponentials. If `counts` is true, counts the tokens in bins
     // by the first digit of their sort keys.
     //
-    // The sum has a part for each of four bins: multiples of 2^-31, 2^-62 and so on. If the largest term dominates, the
-    // parts are those of a binned sum of the other terms. The top bin of this sum depends on the largest of the other
-    // terms.
+    // The sum has four parts, one for each bin. Their units are 2^-31, 2^-62 and so on. If the largest term dominates,
+    // the parts are those of a binned sum of the other terms. The top bin of this sum depends on the largest of the
+    // other terms.
     DEVICE double log_sum(bool counts) {
         int top = -1;
         while (true) {

@@ -2,7 +2,7 @@
 #pragma once
 #include "sample.cuh"
 
-// Sums over the threads of a block. The sums of the block's warps stay in `partial`.
+// Returns the sum over the threads of a block. The sums of the block's warps stay in `partial`.
 template <u32 WARPS>
 DEVICE u64 sum_of_block(u64 own, u64* partial) {
     __syncthreads();
