@@ -42,7 +42,7 @@ pub fn layer_norm_backward_into<E: DeviceElement>(
 
 /// Returns the kernels that compute the gradients for a `rows` × `cols` matrix, in launch order, with their arguments.
 ///
-/// Takes the addresses of x, dy and dx. dx must not be at the address of x. It may be at the address of dy only if no
+/// Takes the addresses of x, dy and dx. dx must not be at the address of x. dx may be at the address of dy only if no
 /// gradient of the weight or bias is requested.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use crate::ops::softmax::Softmax;
 use crate::rows::Shape;
 use cudarc::driver::DeviceRepr;
 
-/// Maximum number of mask parts of one kind (`PARTS`), and of axes before the last (`AXES`).
+/// Maximum number of mask parts of one kind (`PARTS`), and maximum number of axes before the last axis (`AXES`).
 const PARTS: usize = 2;
 const AXES: usize = 7;
 
@@ -132,9 +132,10 @@ impl Rows {
     }
 
     /// Returns the op's kernel for this call, and the number of threads. For each type, the op has three kernels. The
-    /// first takes any row. The others take rows without bias and softcap that fit in the registers of a block: of up
-    /// to 256 threads with 4 pieces of sixteen bytes each, or of up to 512 threads with `pieces_of_512` pieces each.
-    /// `is_aligned` tells whether rows and results can be moved sixteen bytes at a time.
+    /// first takes any row. The others take rows without bias and softcap that fit in the registers of a block. The
+    /// second has up to 256 threads with 4 pieces of sixteen bytes in each. The third has up to 512 threads with
+    /// `pieces_of_512` pieces in each. `is_aligned` tells whether rows and results can be moved sixteen bytes at a
+    /// time.
     pub fn kernel_without_bias(
         &self,
         kernels: &[[&'static str; 3]; 3],

@@ -22,10 +22,10 @@
 //! [`preload`] compiles them in advance. While a stream is captured, a call whose kernel is not compiled returns an
 //! error.
 //!
-//! Each stream has its own workspace, kept as long as the stream is in use or until [`release`] frees it. After an op
-//! has run on a stream at some size, running the op again at that size allocates nothing; only [`sample_rows`] always
-//! allocates. Before a stream captures an op that needs workspace, the op must have run on this stream at the same
-//! size. The captured graph may only run on that stream.
+//! Each stream has its own workspace. It is kept while the stream is in use, unless [`release`] frees it earlier. After
+//! an op has run on a stream at some size, running the op again at that size allocates nothing; only [`sample_rows`]
+//! always allocates. Before a stream captures an op that needs workspace, the op must have run on this stream at the
+//! same size. The captured graph may only run on that stream.
 //!
 //! ```no_run
 //! use evenkeel::Softmax;

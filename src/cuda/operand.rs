@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use cudarc::driver::{CudaStream, CudaView, CudaViewMut, SyncOnDrop};
 use half::{bf16, f16};
 
-/// A weight or bias: one number for each column, of any type that kernels support. The type may differ from the rows'
-/// type.
+/// A weight or bias, with one number for each column. The numbers have any type that kernels support, which may differ
+/// from the rows' type.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Operand<'a> {

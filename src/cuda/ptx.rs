@@ -87,7 +87,7 @@ fn frame(source: &str) -> Option<&'static [u8]> {
     None
 }
 
-/// Returns the length of the lines before the frames.
+/// Returns the number of bytes before the empty line that precedes the frames.
 fn head() -> usize {
     ARCHIVE.windows(2).position(|pair| pair == b"\n\n").unwrap_or(0)
 }
@@ -116,7 +116,7 @@ pub(super) fn module(text: &str, of: &str) -> Option<String> {
 /// Appends a kernel. The archive has ages in place of register numbers, because they compress better. This function
 /// restores the numbers.
 fn push_numbered(to: &mut String, entry: &str) {
-    // For each class, the register numbers in the order in which the registers last appeared.
+    // For each class, the register numbers that appeared so far. The number that appeared last is at the end.
     let mut known = CLASSES.map(|_| Vec::new());
     let mut parts = entry.split('%');
     to.push_str(parts.next().unwrap_or(""));

@@ -21,8 +21,8 @@ pub use steps::sample_rows;
 
 const OP: &str = "sample";
 
-/// Result of sampling one row. An engine's kernel may read it in device memory, as four 32-bit integers: the first one
-/// is 0 if a token was drawn, and the second one is the token.
+/// Result of sampling one row. Kernels of the application may read it in device memory, as four 32-bit integers. The
+/// first integer is 0 if a token was drawn, and the second integer is the token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Outcome {
@@ -108,8 +108,8 @@ unsafe impl DeviceRepr for AdjustArguments {}
 
 /// Draws a token from each row of logits on the stream's device. The tokens are those that
 /// [`Sampler::sample_rows`](crate::Sampler::sample_rows) draws. The host does not wait, and allocates only if the
-/// stream's workspace is too small. `adjusted` is a buffer for the penalised logits, with the length of the logits. It
-/// may be omitted if no request has penalties. For log-probabilities, use [`sample_logprobs_into`].
+/// stream's workspace is too small. `adjusted` is a buffer for the penalised logits, with the length of the logits. The
+/// buffer may be omitted if no request has penalties. For log-probabilities, use [`sample_logprobs_into`].
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the lengths do not match; [`Error::EmptyInput`] for rows without tokens;
@@ -125,8 +125,8 @@ pub fn sample_into<E: DeviceElement>(
     draw(stream, logits, (requests, adjusted), out, None)
 }
 
-/// Draws a token from each row, and writes log-probabilities if there is a list for them. The second member of
-/// `logprobs` is the number of most probable tokens of each row.
+/// Draws a token from each row, and writes log-probabilities if there is a list for them. The number in `logprobs` is
+/// how many of the most probable tokens are reported for each row.
 fn draw<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     logits: Rows<'_, E>,

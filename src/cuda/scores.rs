@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Maximum number of blocks. If there are more rows than blocks, a block processes several rows.
 pub const MOST_BLOCKS: usize = 1 << 20;
 /// Maximum number of blocks for kernels in which a block keeps only its first row in registers. Each row should get its
-/// own block, so this is the size of the largest grid.
+/// own block, so this is the largest grid that CUDA allows.
 pub const MOST_BLOCKS_HELD: usize = i32::MAX as usize;
 
 /// Arguments of the kernels for rows without mask, scale and softcap.
@@ -36,8 +36,8 @@ pub struct Arguments {
 // SAFETY: the struct has plain numbers in C layout, as the kernels declare it.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Lists an op's kernels for rows with mask, scale and softcap by type, in the order that
-/// [`masked::Rows::kernel_without_bias`] expects.
+/// Lists an op's kernels for rows with mask, scale and softcap. The list has one entry for each type, with the kernels
+/// in the order that [`masked::Rows::kernel_without_bias`] expects.
 macro_rules! masked_kernels {
     ($op:literal) => {
         [masked_kernels!(@ $op, "f32"), masked_kernels!(@ $op, "f16"), masked_kernels!(@ $op, "bf16")]
@@ -125,7 +125,7 @@ pub unsafe fn run<A: DeviceRepr>(stream: &Arc<CudaStream>, planned: Option<(Laun
     }
 }
 
-/// Returns whether the logits equal the scores: there is no mask, scale or softcap.
+/// Returns whether there is no mask, scale or softcap, so that the logits equal the scores.
 pub fn is_plain(parts: &Parts, options: &Softmax<'_>) -> bool {
     *parts == Parts::default() && options.scale == 1.0 && options.softcap.is_none()
 }

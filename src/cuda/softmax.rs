@@ -44,10 +44,10 @@ const fn any(threads: usize, shared_pieces: usize) -> Kernel {
     Kernel { names, threads, pieces: 8, shared_pieces, is_for_aligned: false }
 }
 
-/// Names of a type's kernels. The first list is for rows without a bias. In order, its kernels take rows that are read
-/// one element at a time, rows that fit in the registers of 256 threads, rows that fit in those of 512 threads, and
-/// longer rows. The second list is for rows with a bias. In order, its kernels take rows that are read one element at a
-/// time, rows that fit in registers, and longer rows.
+/// Names of a type's kernels. The first list is for rows without a bias. Its four kernels are, in this order: for rows
+/// that are read one element at a time, for rows that fit in the registers of 256 threads, for rows that fit in the
+/// registers of 512 threads, and for longer rows. The second list is for rows with a bias. Its three kernels are, in
+/// this order: for rows that are read one element at a time, for rows that fit in registers, and for longer rows.
 macro_rules! masked {
     ($type:literal) => {
         (

@@ -81,7 +81,8 @@ fn of(stream: &Arc<CudaStream>) -> Arc<Mutex<Workspace>> {
 /// stream calls this function first. Graphs captured from the stream must not run afterwards, because they use the
 /// workspace. The next op on the stream allocates a new workspace.
 ///
-/// Each thread has its own workspace for the per-thread default stream, which is also freed when the thread ends.
+/// Each thread has its own workspace for the per-thread default stream. This workspace is also freed when the thread
+/// ends.
 ///
 /// ```no_run
 /// use evenkeel::cuda;

@@ -100,7 +100,7 @@ pub enum Fault {
     Mismatch {
         /// Name of the program.
         program: String,
-        /// Name of the tensor, or another property that differs, such as the number of inputs.
+        /// Name of the tensor or of another property that differs, such as the number of inputs.
         tensor: String,
         /// Actual value.
         got: String,

@@ -16,7 +16,7 @@ const LN2: [f64; 2] = [f64::from_bits(0x3fe6_2e42_fefa_39ef), f64::from_bits(0x3
 /// 1.5 * 2^52. Adding it to a number rounds the number to an integer. This integer is in the low bits of the sum.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
-/// Computes 2^x for x within a few thousand of zero.
+/// Computes 2^x for |x| up to a few thousand.
 #[inline(always)]
 fn parts<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let shifter = isa.f64(SHIFTER);

@@ -6,7 +6,7 @@ use crate::simd::{Float, Int, Isa, Select};
 
 /// Argument beyond which adding 1 has no effect.
 const LARGE: f64 = 1e30;
-/// Magnitude 2^-54. For smaller x, x - x^2/2 equals ln(1 + x) to twice the digits of f64.
+/// Magnitude of x, 2^-54, below which x - x^2/2 equals ln(1 + x) to twice the digits of f64.
 const TINY: f64 = f64::from_bits((1023 - 54) << 52);
 
 /// Computes ln(1 + x + low) as a sum of two f64. x + low must be above -1, and |low| below half a unit in the last

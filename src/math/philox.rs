@@ -1,5 +1,5 @@
 //! Philox4x32-10, the counter-based random number generator of Salmon et al. ("Parallel random numbers: as easy as 1,
-//! 2, 3", 2011). It is stateless: the random number depends only on a counter and a key, on every machine.
+//! 2, 3", 2011). The generator is stateless: on every machine, a random number depends only on a counter and a key.
 //!
 //! # Domains
 //!

@@ -1,8 +1,8 @@
 //! Logarithm, exponential and integer powers in pairs of f64, with relative errors of about 2^-100. Rotary embedding
-//! uses them for its frequencies, and the sampler for its repetition penalties.
+//! uses them for its frequencies, AdamW for its bias corrections, and the sampler for its DRY penalties.
 //!
-//! Logarithm and exponential are computed by series. Each takes up to a microsecond, which is acceptable because a
-//! table of rotary embedding is computed only once.
+//! Logarithm and exponential are computed by series. Each takes up to a microsecond. This is acceptable because they
+//! are not computed for each element of a tensor.
 
 /// Unevaluated sum of two f64. The second is at most half a unit in the last place of the first.
 #[derive(Clone, Copy, PartialEq)]

@@ -3,8 +3,9 @@
 //! An f32 result is used if it is normal in the 16-bit type, and if its error (at most `Function::SHORT_ULPS`) cannot
 //! change the rounding to that type. If the low bits of the results are random, at most 1 normal result in 128 fails
 //! this test. All other results, and inputs that a function does not accept, are computed in f64. Results are therefore
-//! correctly rounded, and do not depend on the processor's reciprocal estimate. A test checks `SHORT_ULPS` for every
-//! accepted f16 and bf16 input with a normal result. The test also uses the least accurate reciprocal estimate.
+//! correctly rounded, and do not depend on the processor's reciprocal estimate. A unit test checks `SHORT_ULPS` for
+//! every accepted f16 and bf16 input with a normal result. The unit test also uses the least accurate reciprocal
+//! estimate.
 
 use super::exp_pair::exp_short;
 pub use super::exp2_pair::exp2_short as exp2;

@@ -46,10 +46,10 @@
 //!   coefficient of its polynomial is smaller than the most accurate one by 2^-13.8. This change lowers the powers
 //!   below the boundary and raises the powers above it, by 3.09 in total, so that their order is kept. This costs 0.1
 //!   ULP of accuracy: the error is 0.69 ULP, or 1.16 times 2^-24 of the result.
-//! - [`SoftmaxExp`] takes f32 logits. Where |x| >= 1/2, the powers of two neighbouring logits are 16 units apart or
-//!   more, and the errors are 4.1 units at most. For smaller |x|, the two logits at each boundary were compared, for
-//!   every d (a multiple of 2^-27), M mod 8 and n from -6 to 6. None of these 1.2 x 10^9 pairs is in the wrong order.
-//!   The tests check about every thousandth d by default, and every d on request.
+//! - [`SoftmaxExp`] takes f32 logits. Where |x| >= 1/2, the powers of neighbouring logits are at least 16 units apart,
+//!   and the errors are at most 4.1 units. For smaller |x|, the two logits at each boundary were compared, for every d
+//!   (a multiple of 2^-27), M mod 8 and n from -6 to 6. None of these 1.2 x 10^9 pairs is in the wrong order. The tests
+//!   check about every thousandth d by default, and every d on request.
 //!
 //! [`SoftmaxExp::pair`] and [`PairExp`] round the low part of a logit before they add it to the high part. If two
 //! logits are closer than 2^-26, their powers may be in the wrong order, by an ULP. This happens at 15 of the 1,200

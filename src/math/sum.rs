@@ -60,9 +60,9 @@
 //! The logarithm of a sum barely above 1 needs R, an accurate sum of all terms but the largest. In f32, R is used where
 //! the fixed-point sum is below 1 + n 2^-21. R is 2^-k times the fixed-point sum of the terms e_i 2^k, without the term
 //! that is 1. Let max and next be the two largest logits, which differ in this case. Then k is (max - next) / ln 2 -
-//! 2^-20, rounded down and limited to 0 to 126, so the largest of the other terms is scaled to between 1/2 and 1. The
-//! relative error of R is therefore at most n 2^-45, which is at most 2^-27 for n up to 2^18. For larger n it is at
-//! most 2^-28.
+//! 2^-20, rounded down and clamped to the range from 0 to 126, so the largest of the other terms is scaled to between
+//! 1/2 and 1. The relative error of R is therefore at most n 2^-45, which is at most 2^-27 for n up to 2^18. For larger
+//! n it is at most 2^-28.
 //!
 //! In f64, R is (s_1 - 1) + (s_2 + s_3). Where (s_1 - 1) + s_2 is below n 2^-34, R is the binned sum of the terms below
 //! 1.
@@ -156,7 +156,7 @@ fn binned(terms: &[f64]) -> f64 {
     high + (low + (sums[2] + sums[3])) + 0.0
 }
 
-/// Number of tiles whose lanes are added pairwise at once.
+/// Number of tiles whose lanes are added pairwise in the same operations.
 pub(crate) const GROUP: usize = 16;
 
 /// Computes the tiled sum of a row of `len` terms, block by block. `block(i)` returns terms 16 i to 16 i + 15 of the
@@ -203,8 +203,8 @@ pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
     )
 }
 
-/// Computes the dot products of `R` rows with `C` other rows by tiled sums, in row-major order. Each product is added
-/// by a fused multiply-add. `N` is `R * C`.
+/// Computes the dot products of `R` rows with `C` other rows, as tiled sums. The results are in row-major order. Each
+/// product is added by a fused multiply-add. `N` is `R * C`.
 #[inline(always)]
 pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N: usize>(
     isa: I,

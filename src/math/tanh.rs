@@ -14,7 +14,7 @@ const LARGEST: f64 = 20.0;
 pub fn tanh<I: Isa>(isa: I, x: I::F64) -> I::F64 {
     const SIGN: i64 = i64::MIN;
     let sign = x.to_bits() & isa.i64(SIGN);
-    // `min` returns its argument if that is NaN, so a NaN stays a NaN.
+    // If x is NaN, `min` returns `x.abs()`, so a NaN stays a NaN.
     let magnitude = isa.f64(LARGEST).min(x.abs());
     // tanh|x| is -t / (2 + t) with t = e^(-2|x|) - 1. This formula has no cancellation near zero.
     let (t, t_low) = expm1_parts(isa, magnitude * isa.f64(-2.0));

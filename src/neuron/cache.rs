@@ -70,7 +70,7 @@ impl Cache {
         Ok(neff)
     }
 
-    /// Removes the program's entry, so that it is compiled again next time.
+    /// Removes the program's entry, so that the program is compiled again next time.
     pub fn forget(&self, compiler: &Compiler, program: &Program, target: Target) {
         if let Some(folder) = &self.folder {
             // An error is ignored, because the entry may not exist.
@@ -87,7 +87,7 @@ fn key(compiler: &Compiler, program: &Program, target: Target) -> String {
     sum.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Returns the hash of a program's HLO and StableHLO, which identifies the program.
+/// Returns a number that identifies a program: the hash of its HLO and StableHLO.
 pub(super) fn program_sum(program: &Program) -> [u8; SUM] {
     sum_of([program.hlo(), program.stablehlo().as_bytes()].into_iter())
 }

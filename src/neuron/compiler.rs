@@ -233,7 +233,7 @@ fn run(mut command: Command, folder: &Path, limit: Duration) -> std::result::Res
     }
 }
 
-/// Kills a program and all processes in its process group: the processes that the program started.
+/// Kills a program and the processes that it started, which are in its process group.
 fn end(child: &mut Child) {
     #[cfg(unix)]
     let _ = rustix::process::kill_process_group(rustix::process::Pid::from_child(child), rustix::process::Signal::KILL);

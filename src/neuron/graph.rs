@@ -110,7 +110,7 @@ pub enum Operator {
     Compare(Comparison),
     And,
     Not,
-    /// The second operand where the first is true, the third elsewhere.
+    /// Takes the second operand where the first operand is true, and the third operand elsewhere.
     Select,
     /// Reduction of the first operand along its last axis; the second operand is the initial value.
     Reduce(Binary),
@@ -182,7 +182,7 @@ impl Graph {
         self.push(Operator::Broadcast(axes), &[value], self.node(value).dtype, dims)
     }
 
-    /// Broadcasts one value for each column to this number of rows.
+    /// Broadcasts a row, which has one value for each column, to this number of rows.
     pub fn in_each_row(&mut self, value: Value, rows: usize) -> Value {
         let [cols] = *self.dims(value) else {
             self.expect(false, |g| {
@@ -375,12 +375,12 @@ impl Graph {
         self.reduce(Binary::Add, x, 0.0)
     }
 
-    /// Computes the maximum of each row, starting from the lowest finite number.
+    /// Computes the maximum of each row. The initial value is the lowest finite number.
     pub fn largest(&mut self, x: Value) -> Value {
         self.reduce(Binary::Maximum, x, f32::MIN)
     }
 
-    /// Computes the minimum of each row, starting from the largest finite number.
+    /// Computes the minimum of each row. The initial value is the largest finite number.
     pub fn smallest(&mut self, x: Value) -> Value {
         self.reduce(Binary::Minimum, x, f32::MAX)
     }

@@ -52,8 +52,8 @@ pub use ops::squared_norm::{SquaredNorm, program as squared_norm};
 pub use program::{ElementType, Program, TensorSpec};
 pub use runtime::{About, Device, Loaded, Session, available};
 
-/// Ops with the names of the crate root's functions, which run as programs on a device. The device is the first
-/// argument: any implementation of [`Execute`].
+/// Ops that run as programs on a device, with the names of the crate root's functions. The first argument is the
+/// device: any implementation of [`Execute`].
 pub mod run {
     pub use super::ops::clamped_exp::run as clamped_exp;
     pub use super::ops::clamped_log::run as clamped_log;

@@ -21,7 +21,7 @@ pub(super) const LIMIT: &str = "EVENKEEL_NEURON_COMPILE_SECONDS";
 /// Variable with the folder of compiled programs.
 pub(super) const CACHE: &str = "EVENKEEL_NEURON_CACHE";
 
-/// Variable of the runtime. If it is above 0, runs return before they finish.
+/// Variable of the runtime. If it is above 0, the call that starts a run returns before the run finishes.
 pub(super) const IN_FLIGHT: &str = "NEURON_RT_ASYNC_EXEC_MAX_INFLIGHT_REQUESTS";
 /// Variable of the runtime. If it is 1, casts are rounded stochastically, not to nearest.
 pub(super) const STOCHASTIC: &str = "NEURON_RT_STOCHASTIC_ROUNDING_EN";
@@ -61,7 +61,8 @@ pub(super) fn stochastic_rounding() -> bool {
     text(STOCHASTIC).is_some_and(|value| value == "1")
 }
 
-/// Returns an error if the runtime is set to return before runs finish, because such a run's status is lost.
+/// Returns an error if calls of the runtime are set to return before their runs finish, because the status of such a
+/// run is lost.
 pub(super) fn refuse_asynchronous() -> Result<()> {
     match text(IN_FLIGHT) {
         Some(value) if value != "0" => Err(Fault::Unavailable {

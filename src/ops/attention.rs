@@ -23,13 +23,13 @@ use crate::simd::{Output, filled, in_default, new_vec};
 pub struct Attention<'a> {
     /// Factor that the products of queries and keys are multiplied by. Finite; 1/sqrt(features) by default.
     pub scale: Option<f64>,
-    /// Smooth bound of the scaled scores, `cap * tanh(score / cap)`, as in Gemma 2. Finite and above zero; none by
-    /// default.
+    /// Cap of the scaled scores: each score becomes `cap * tanh(score / cap)`, as in Gemma 2. Finite and above zero;
+    /// not set by default.
     pub softcap: Option<f64>,
     /// Mask of the scores. The scores have the shape `[batch, heads, queries, keys]`. Nothing is masked by default.
     pub mask: Option<&'a Mask<'a>>,
-    /// One extra logit for each query head, as in gpt-oss. It has no value vector, so it takes a share of the softmax
-    /// and adds nothing to the result. None by default.
+    /// One extra logit for each query head, as in gpt-oss. This logit, the sink, has no value vector, so it takes a
+    /// share of the softmax and adds nothing to the result. None by default.
     pub sinks: Option<Floats<'a>>,
     /// Result for a fully masked query; zeros by default. A query with a sink above -inf never counts as fully masked.
     pub fully_masked: FullyMasked,
@@ -132,8 +132,8 @@ pub(crate) const OP: &str = "attention";
 /// # Shapes
 /// The operands are [`Heads`] of these shapes: `q` is `[batch, heads, queries, features]`, `k` is
 /// `[batch, heads of keys, keys, features]`, and `v` is `[batch, heads of keys, keys, features of values]`. The number
-/// of heads of keys divides the number of heads of `q`, and head h of `q` uses head h / (heads / heads of keys) of `k`
-/// and `v`. The result is `[batch, heads, queries, features of values]`, without gaps.
+/// of heads of keys divides the number of heads of `q`. Head h of `q` uses head h / (heads / heads of keys) of `k` and
+/// `v`. The result is `[batch, heads, queries, features of values]`, without gaps.
 ///
 /// The size of the workspace does not depend on the number of keys, with one exception: for few queries and more
 /// threads than heads, the workspace takes up to a 16th of the size of `k` and `v`.
@@ -174,9 +174,9 @@ pub(crate) const OP: &str = "attention";
 /// of a product or weighted sum are added by chains of 32 fused multiply-adds, and the results of the chains are added
 /// in order. Exponentials are added by a [fixed-point sum](crate::math::sum), or for f64 operands by a binned sum.
 /// Blocks of 256 keys, counted from the first key, are merged in order in f64. For f32, f16 and bf16, a query's results
-/// for a block are computed in f64 if a score or a weighted sum exceeds the range of f32, or if the scale is not 0 and
-/// its magnitude is outside of 1e-30 to 1e30. If the operands are finite, a score that exceeds the range of f64 is
-/// replaced by the largest finite f64 with its sign.
+/// for a block are computed in f64 in two cases: if a score or a weighted sum exceeds the range of f32, or if the
+/// scale is not 0 and its magnitude is outside of 1e-30 to 1e30. If the operands are finite, a score that exceeds the
+/// range of f64 is replaced by the largest finite f64 with its sign.
 ///
 /// A query's result does not depend on the batch, or on other queries and heads. It has the same bits in prefill and in
 /// decoding, for every thread count and every instruction set.

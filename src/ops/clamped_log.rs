@@ -34,7 +34,7 @@ impl ClampedLog {
     }
 }
 
-/// Computes ln max(x, floor) of each element, which is finite for every x but NaN and +inf.
+/// Computes ln max(x, floor) of each element. The result is finite for every x but NaN and +inf.
 ///
 /// # Formula
 /// ```text

@@ -197,8 +197,8 @@ pub fn clip_grad_norm(grads: &mut [FloatsMut<'_>], options: &ClipGradNorm) -> Re
     Ok(norm)
 }
 
-/// Multiplies all tensors by the scale. The last tensor comes first, because it is still in the cache after the norm
-/// was computed.
+/// Multiplies all tensors by the scale, from the last tensor to the first. The norm was computed just before, so the
+/// last tensor is still in the cache.
 pub(crate) fn multiply(grads: &mut [FloatsMut<'_>], scale: Scale) -> Result<()> {
     grads.iter_mut().rev().try_for_each(|grad| grad.scale(scale))
 }

@@ -30,8 +30,8 @@ pub struct Softmax<'a> {
     pub mask: Option<&'a Mask<'a>>,
     /// Factor of the scores, such as 1/sqrt(d) in attention. Finite; 1 by default.
     pub scale: f64,
-    /// Smooth bound of the scaled scores, `cap * tanh(score / cap)`, as in Gemma 2. Finite and above zero; none by
-    /// default.
+    /// Cap of the scaled scores: each score becomes `cap * tanh(score / cap)`, as in Gemma 2. Finite and above zero;
+    /// not set by default.
     pub softcap: Option<f64>,
     /// Result for a fully masked row; zeros by default.
     pub fully_masked: FullyMasked,

@@ -7,8 +7,9 @@
 //
 // A formula in f32 is a class with these members:
 // - `MARGIN`: more than the relative error of an approximation, plus 2^-24 for the rounding of an end of the interval;
-// - `of`: returns the approximation, and lowers `least` to a number that shows whether the error bound holds;
-// - `enough`: the smallest `least` for which the bound holds, or NaN if it holds for no element of the row.
+// - `of`: returns the approximation, and keeps in `least` the smallest of the numbers that show whether the error bound
+//   holds;
+// - `enough`: the smallest `least` for which the bound holds, or NaN if the bound holds for no element of the row.
 #pragma once
 #include "log_sum.cuh"
 
@@ -22,12 +23,12 @@ DEVICE u32 binades(const Extremes& found) { return (u32)((found.max - found.min)
 // 2^LEAST_RECIPROCAL is below the reciprocal of any sum of exponentials. A sum is at most the row length, which is at
 // most 2^21.
 const int LEAST_RECIPROCAL = -22;
-// Approximations of at least 2^LEAST_NEAR have the stated relative errors, because the error of a subnormal term is at
-// most 2^-150.
+// The relative errors in `MARGIN` hold for approximations of at least 2^LEAST_NEAR. A subnormal term adds an error of
+// at most 2^-150, which is 2^-28 of such an approximation.
 const int LEAST_NEAR = -122;
 
-// Rounds the approximations of the gradients of one piece to `words`. Returns a bit mask of the elements whose rounding
-// is not certain.
+// Rounds the approximate gradients of one piece, and stores the results in `words`. Returns a bit mask of the elements
+// whose rounding is not certain.
 template <class S, class Near>
 DEVICE u32 round_near(const Near& near, const float* e, const u32* dy, u32* words) {
     float least = INFINITE;
@@ -56,8 +57,8 @@ DEVICE void load_words(const typename S::Bits* from, u32* words) {
     words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
 }
 
-// Calls `f` with the index, the exponential and the incoming gradient of each element in the mask. After each call, the
-// remaining elements move one place towards the first, because registers cannot be indexed.
+// Calls `f` with the index, the exponential and the incoming gradient of each element in the mask. Registers cannot be
+// indexed, so the elements move one place at a time to the first registers, from which `f` gets them.
 template <class S, class F>
 DEVICE void each_in_mask(u32 mask, const float* e, const u32* dy, F f) {
     float powers[8];

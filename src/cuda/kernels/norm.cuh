@@ -3,7 +3,7 @@
 #pragma once
 #include "sum.cuh"
 
-// Returns the bits of an f64 rounded once, to nearest even.
+// Rounds an f64 once to the type S, to nearest even. Returns the bits of the result.
 template <class S>
 DEVICE u32 narrow_wide(double v) {
     const float nearest = (float)v;
@@ -17,8 +17,8 @@ DEVICE u32 narrow_wide(double v) {
     return v != v ? S::NOT_A_NUMBER : S::narrow(float_of(odd));
 }
 
-// Largest and smallest magnitude of numbers, as f32 bits. As integers, the bits are ordered like the magnitudes, and
-// NaN is the largest.
+// Largest and smallest magnitude in a set of numbers, as f32 bits. Compared as integers, the bits have the order of the
+// magnitudes, and NaN is the largest.
 struct Magnitudes {
     u32 largest, least;
     // One less than the bits of the smallest nonzero magnitude. If all numbers are 0, this is the largest u32.

@@ -74,8 +74,8 @@ DEVICE void norm_backward_row(const NormBackwardArguments& a, NormBackwardShared
         weights_of_sums.of_word(offset, is_there, weights);
         for (u32 k = 0; k < Row::IN_WORD; k++) {
             const float dy = k == 0 ? S::low_of(word) : S::high_of(word);
-            // With `IS_PLAIN`, the offset is 0 and is not added. Adding it would only change the sign of zeros,
-            // which does not show in sums.
+            // With `IS_PLAIN`, the offset is 0 and is not added. Adding the offset would only change the sign of zeros,
+            // and the sums do not depend on this sign.
             const double h = IS_PLAIN ? (double)dy * (double)weights[k] : gradient.h(dy, weights[k]);
             gradient.add(x.value(i, w, k), h, sums[k]);
         }

@@ -66,7 +66,7 @@ struct NormColumnsShared {
     double of_warps[COLUMN_WARPS][WARP * MOST_COUNT * 2];
 };
 
-// Neighbouring elements of a row that one access loads. There are `COUNT` of them.
+// `COUNT` neighbouring elements of a row, loaded by one access.
 template <class S, u32 COUNT>
 struct ColumnWord {
     typedef typename S::Bits Bits;

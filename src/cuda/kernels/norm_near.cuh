@@ -34,7 +34,7 @@ struct RowGradient {
         sum[1] += of;
     }
 
-    // Adds `more` to the gradient of an element, and returns the rounded result.
+    // Computes the gradient of an element plus `more`, and returns the rounded sum.
     template <class S>
     DEVICE u32 dx(float x, float dy, float weight, double more = 0.0) const {
         const double n = normalised(x, mean, scale, shift);
@@ -59,12 +59,13 @@ struct RowGradient {
 // along a^2, and c has all terms that are the same for the whole row.
 //
 // Let u = 2^-24. The relative errors are u for the f32 constants a, b and c, and 2u for q: one rounding of the weight
-// plus its offset, and one of the product. Let t = x b + c. The errors of t, r and of r minus or plus the bound add up
-// to less than 3.02 u |q a| + u |x b| + 2 u |c| + u |t| + 2 u |r|. Since |q a| is at most |r| + |t| and |x b| at most
-// |t| + |c|, except for roundings, this is at most 5.1 u (|r| + |t|) + 3.1 u |c|. The bound is 5.5 u (|r| + |t|) plus a
-// part that is the same for the whole row: 3.5 u |c|, 2^-47 times the magnitudes of the terms of c, for the f64
-// roundings of c and of the gradient itself, and 2^-88, for numbers that underflow. Underflow of q causes an error of
-// at most 2^-150, which a multiplies by at most 2^60. Other underflows cause errors of at most 2^-149.
+// plus its offset, and one of the product. Let t = x b + c. The rounding errors of t, of r, and of r minus or plus the
+// bound add up to less than 3.02 u |q a| + u |x b| + 2 u |c| + u |t| + 2 u |r|. Except for roundings, |q a| is at most
+// |r| + |t|, and |x b| is at most |t| + |c|. So the sum is at most 5.1 u (|r| + |t|) + 3.1 u |c|. The bound is 5.5 u
+// (|r| + |t|) plus three terms that are the same for the whole row: 3.5 u |c|; 2^-47 times the magnitudes of the terms
+// of c (for the f64 roundings of c and of the gradient itself); and 2^-88 (for numbers that underflow). Underflow of q
+// causes an error of at most 2^-150, and the factor a enlarges this error by at most 2^60. Other underflows cause
+// errors of at most 2^-149.
 //
 // The gradient lies strictly between r minus the bound and r plus the bound. If both ends round to the same bits, the
 // gradient rounds to these bits too. If q a overflows, one of the ends is NaN.
@@ -81,12 +82,12 @@ struct NearGradient {
         a = (float)by.scale;
         b = (float)factor;
         c = (float)constant;
-        // |n| is at most 129. The factor is larger because of roundings.
+        // |n| is at most 129, so 1 + |n| is at most 130. The factor 160 leaves a margin for roundings.
         const double of_sums = 160.0 * by.spread;
         const double of_terms = 0x1p-47 * (fabs(of_mean) + fabs(of_shift) + fabs(of_h));
         floor = (float)(0x1.cp-23 * fabs(constant) + of_terms + of_sums + 0x1p-88);
         offset = (float)by.weight_offset;
-        // x is at most 2^80, since the mean and the root of the variance are at most 2^60.
+        // |x| is at most 2^80, since |mean| and the standard deviation are at most 2^60 and |n| is at most 129.
         serves = by.scale >= 0x1p-60 && by.scale < 0x1p60 && fabs(by.mean) < 0x1p60 && fabs(factor) >= 0x1p-120 &&
                  fabs(factor) < 0x1p40 && fabs(of_mean) + fabs(of_h) + fabs(of_shift) < 0x1p100 &&
                  (double)offset == by.weight_offset;

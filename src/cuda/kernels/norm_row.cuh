@@ -17,12 +17,12 @@ struct StoredRow {
     // Creates a row that is read from global memory until `copy` is called.
     DEVICE StoredRow(const Bits* row, u32 cols) : row(row), cols(cols), copied(dynamic_shared), count(0) {}
 
-    // Returns the number of granules of a copy of the whole row. The last one is behind the row, because the loads of a
-    // piece may read it.
+    // Returns the number of granules of a copy of the whole row. This includes one granule behind the row, because the
+    // loads of a piece may read it.
     DEVICE u32 granules() const { return ((u32)((u64)row % 16 / sizeof(Bits)) + cols + COUNT - 1) / COUNT + 1; }
 
-    // Copies the row to a part of the dynamic shared memory, as far as it fits. In granules that the row shares with
-    // other elements, zeros replace the other elements. `await_row` must follow.
+    // Copies the row to granules `first..end` of the dynamic shared memory, as far as the row fits there. In granules
+    // that the row shares with other elements, zeros replace the other elements. `await_row` must follow.
     DEVICE void copy(u32 first, u32 end) {
         const u32 shift = (u32)((u64)row % 16 / sizeof(Bits));
         uint4* const to = dynamic_shared + first;
@@ -44,7 +44,7 @@ struct StoredRow {
         }
     }
 
-    // Prefetches the first part of a later row into the L2 cache, as long as the part of this row that `copy` copied.
+    // Prefetches the first elements of a later row into the L2 cache: as many as `copy` copied of this row.
     DEVICE void prefetch(const Bits* later) const {
 #ifdef __CUDACC__
         const u32 SECTOR = 32 / sizeof(Bits);
@@ -66,7 +66,7 @@ DEVICE void await_row() {
 }
 
 // Loads a piece of a row in global memory. The `before` elements in front of the row may be read too. Elements behind
-// the row are `fill`. Few registers are left, so the bounds are computed again for each piece.
+// the row are set to `fill`. Few registers are left, so the bounds are computed again for each piece.
 template <class S>
 DEVICE void load_piece(const UnalignedRow<S>& row, u32 column, u32 before, u32 fill, u32 (&words)[4]) {
     const bool is_aligned = row.shift == 0 && column + row.COUNT <= row.cols;
@@ -80,7 +80,7 @@ struct RowPieces {
     static const u32 COUNT = Vectors<S>::COUNT;
     const u32 head;
     const UnalignedRow<S> row;
-    // Granules of the first piece in shared memory. Pieces at columns below `end` are there.
+    // Copy of the row in shared memory, from the first piece on. The copy has the pieces at columns below `end`.
     const uint4* const copied;
     const u32 end;
 
@@ -251,7 +251,7 @@ DEVICE RowMoments find_moments(bool is_centred, const Columns& columns, const St
     });
 }
 
-// Stores a piece of results, which are bits or values to round. No value may be NaN.
+// Stores a piece of results. They are given as bits, or as values that are rounded here. No value may be NaN.
 template <class S>
 DEVICE void store_piece(typename S::Bits* to, const u32* bits) { Vectors<S>::store(to, bits); }
 template <class S>
@@ -261,8 +261,8 @@ DEVICE void store_element(typename S::Bits* to, u32 bits) { *to = (typename S::B
 template <class S>
 DEVICE void store_element(typename S::Bits* to, float value) { *to = (typename S::Bits)S::narrow(value); }
 
-// Calls `piece` for the thread's pieces of a row of results, with the distances from the first piece. Then calls `edge`
-// with the column of the thread's edge element, if it has one.
+// Calls `piece` for each of the thread's pieces of a row of results, with its distance from the row's first piece. Then
+// calls `edge` with the column of the thread's edge element, if it has one.
 template <class S, class Piece, class Edge>
 DEVICE void each_result(const Division<S>& parts, Piece piece, Edge edge) {
     ROLLED
@@ -274,8 +274,8 @@ DEVICE void each_result(const Division<S>& parts, Piece piece, Edge edge) {
     }
 }
 
-// Defines the kernels of an op for a type: for aligned rows held in registers of up to `HELD` threads, and for any
-// rows, which up to `ANY` threads read. `src/cuda/norm.rs` chooses one of them.
+// Defines two kernels of an op for a type. The first is for aligned rows, held in the registers of up to `HELD`
+// threads. The second is for any rows, read by up to `ANY` threads. `src/cuda/norm.rs` chooses between them.
 #define NORM(OP, ARGUMENTS, HELD, ANY, TYPE, NAME)                                                                     \
     ENTRY_AT_MOST(OP##_##NAME##_held, ARGUMENTS, HELD, (OP##_held<TYPE>(arguments)))                                   \
     ENTRY_AT_MOST(OP##_##NAME##_any, ARGUMENTS, ANY, (OP##_any<TYPE>(arguments)))

@@ -26,7 +26,7 @@ struct Tail {
     double power;
 };
 
-// Factors of a tail: an exponential, and `scaled`, which multiplies it. `power` is the exponential's argument.
+// Factors of a tail: the number `scaled` and an exponential, whose argument is `power`.
 struct TailFactors {
     Sum scaled;
     Wide exponential;

@@ -17,9 +17,9 @@ __constant__ const u32 POWERS_LOW[16] = {0x00000000, 0x3346cb6a, 0xb24e0611, 0x3
                                          0xb3051aa8, 0xb2006c56, 0x329302ae, 0xb302e5a2, 0x31b3d0e5, 0x31d1daf2,
                                          0xb27ce182, 0xb1b4b0da, 0xb1d290be, 0x31b0a147};
 
-// Returns entry j of the table of powers, minus j << 19. To compute 2^(n/16), with j = n % 16, the exponent of entry j
-// must grow by (n - j) / 16, so (n - j) << 19 is added to its bits. Since j << 19 is already subtracted here,
-// `power_pair` adds only n << 19.
+// Returns entry j of the table of powers, minus j << 19. Let j be n % 16. Then 2^(n/16) is entry j with (n - j) << 19
+// added to its bits, because its exponent grows by (n - j) / 16. Since j << 19 is already subtracted here, `power_pair`
+// adds only n << 19.
 DEVICE float power_of(u32 j) { return float_of(POWERS[j] - (j << 19)); }
 
 // Tables in shared memory. Thread j < 16 writes entry j.

@@ -70,7 +70,7 @@ struct HeadRow {
     }
 
     // Computes the tiled sum of squares. Every thread of the row gets the result. Each tile has its own group of
-    // threads. If each access moves only one element, all threads process one tile after the other.
+    // threads, unless each access moves only one element. Then all threads process one tile after the other.
     DEVICE double sum_of_squares(u32 lanes) const {
         double sum = 0.0;
         for (u32 tile = 0; tile < TILES; tile++) {
@@ -99,7 +99,7 @@ struct HeadRow {
         return sum;
     }
 
-    // Returns whether f32 suffices. All threads of the row get the same result.
+    // Returns whether the row may be computed in f32. All threads of the row get the same result.
     DEVICE bool is_narrow(double square, double scale, u32 of_row, u32 lanes) const {
         if (!IS_F32) {
             return has_room(square, scale);

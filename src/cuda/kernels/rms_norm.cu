@@ -23,7 +23,7 @@ struct RmsNormArguments {
 // Returns the bits of the sum of two elements.
 template <class S>
 DEVICE u32 added(float x, float residual) {
-    // For 16-bit numbers, rounding the sum to f32 first does not change the result.
+    // A sum of 16-bit numbers is rounded to f32 and then to 16 bits. The rounding to f32 does not change the result.
     const float sum = x + residual;
     return sum != sum ? S::NOT_A_NUMBER : S::narrow(sum);
 }
@@ -130,8 +130,8 @@ DEVICE void rms_norm_any(const RmsNormArguments& a) {
             float x[COUNT];
             pieces.load(column, x);
             for (u32 k = 0; k < COUNT; k++) {
-                // Zeros behind the row only affect the smallest magnitude. `keeps_low_parts` treats such a row as
-                // padded.
+                // Zeros behind the row only affect the smallest magnitude. `keeps_low_parts` treats a row with such
+                // zeros as padded.
                 if (IS_F32) {
                     own.update(x[k]);
                 }

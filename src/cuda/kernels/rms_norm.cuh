@@ -32,7 +32,8 @@ DEVICE u32 scaled_narrow(float x, float high, float low, float weight) {
     return S::narrow(scaled<S>(x, high, low, weight));
 }
 
-// Scales one element of any row. With `before_weight`, the element is also rounded before the weight multiplies it.
+// Scales one element of any row. With `before_weight`, the normalised element is rounded before the weight multiplies
+// it, and the product is rounded again.
 template <class S>
 DEVICE u32 scaled_wide(float x, double scale, double weight, bool before_weight) {
     double n = (double)x * scale;

@@ -1,6 +1,6 @@
-// Samples a token of each row of logits, as `src/cpu/sample.rs` defines it. Masses are integers, so the order of a sum
-// does not matter. One block processes a short row. A long row takes four kernels: in each of the first three, several
-// blocks read the row, and in the fourth, one block completes it.
+// Samples a token of each row of logits, as `src/cpu/sample.rs` defines it. A mass is the weight of a token, rounded to
+// an integer, so the order of a sum of masses does not matter. One block processes a short row. A long row takes four
+// kernels: in each of the first three, several blocks read the row, and in the fourth, one block completes it.
 #include "sample_filters.cuh"
 
 // Returns whether a penalised token is outside the vocabulary.
@@ -77,8 +77,8 @@ DEVICE float changed(float z, double to) {
     return fabsf(z) < INFINITE ? (float)to : z;
 }
 
-// Applies the penalties to z, the logit of a token of the history. `count` says how many of the token's occurrences are
-// counted.
+// Applies the penalties to z, the logit of a token of the history. `count` is the number of the token's occurrences
+// that count.
 DEVICE float penalised(const SampleRequest& request, float z, u32 count) {
     z = changed(z, z > 0.0f ? (double)z / request.repetition : (double)z * request.repetition);
     const float frequency = changed(0.0f, (double)count * request.frequency);

@@ -8,8 +8,9 @@ enum SampleFilterKind { TEMPERATURE, TOP_K, TOP_P, MIN_P };
 
 struct SampleFilter {
     u32 kind;
-    // For top-k, bit 0 keeps all logits equal to the last one kept. For top-p, bit 0 keeps the highest indices among
-    // equal logits. If bit 1 is set, p is a fraction of the mass of all tokens, not of the mass of the kept tokens.
+    // If bit 0 is set, top-k keeps all logits that equal the last kept logit, and top-p prefers the highest indices
+    // among equal logits. If bit 1 is set, p is a fraction of the mass of all tokens, not of the mass of the kept
+    // tokens.
     u32 flags;
     // 1 / temperature, k, or p
     double value;
@@ -203,9 +204,9 @@ static_assert(sizeof(SampleWork) == 35376, "the host reserves this many bytes");
 
 template <u32 WARPS>
 struct SampleShared {
-    // Listed tokens, each with its logit's `key_of` in the high half and its inverted index in the low half. Sorted
-    // downwards, they are ordered by logit, and by index among equal logits. `SampleRow::search` uses this memory for
-    // its sums.
+    // Listed tokens, each with its logit's `key_of` in the high half and its inverted index in the low half. Sorting
+    // these numbers in descending order gives the tokens from the largest logit down, and equal logits by ascending
+    // index. `SampleRow::search` uses this memory for its sums.
     u64 list[MOST_LISTED];
     // For each run, the sum of the masses of its kept tokens.
     u64 runs[MOST_RUNS];

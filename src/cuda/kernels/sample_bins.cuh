@@ -85,8 +85,8 @@ struct Bins {
 // Results that the kernels for parts of a row prepare for the block that completes the row.
 enum PlanKind { NOTHING_PLANNED, SUMS_OF_RUNS, LIST_FROM_BINS };
 
-// Plan for the kernels that read parts of a row. They prepare the results that `kind` names, for the tokens that the
-// filters before filter `lead` keep.
+// Plan for the kernels that read parts of a row. These kernels prepare the results that `kind` names, for the tokens
+// that the filters before filter `lead` keep.
 struct SamplePlan {
     u32 kind = NOTHING_PLANNED;
     u32 lead = 0; // Filter whose tokens are listed, if any

@@ -23,8 +23,8 @@ struct SampleRow {
     const Runs<S> part_runs, warp_runs;
     SamplePlan plan;
     Candidates<WARPS> list;
-    // Largest and smallest logit of the row, and the largest logit that this thread reads (of single tokens or of
-    // groups).
+    // Largest and smallest logit of the row. `own_top` is the largest logit among the tokens that this thread reads, or
+    // among its groups of columns.
     float top, bottom, own_top;
     Masses masses;
     double inverse; // 1 / temperature
@@ -102,7 +102,7 @@ struct SampleRow {
             u64 own = 0;
             ROLLED
             for (u32 i = own_from + threadIdx.x % WARP; i < own_to; i += 4 * WARP) {
-                // Reads four logits before it uses one.
+                // Loads four logits before using the first, so that the loads overlap.
                 float z[4];
                 for (u32 j = 0; j < 4; j++) {
                     z[j] = i + j * WARP < own_to ? logits.logit(i + j * WARP) : -INFINITE;
@@ -283,7 +283,7 @@ struct SampleRow {
             has_outside = false;
             lowest = search(needed, reached, at_end, amount);
         }
-        // Keeps only as many tokens with the lowest kept logit as are needed.
+        // Drops the tokens with the lowest kept logit that are not needed to reach the sum.
         const u64 each_of_them = amount_of(lowest, amount);
         const u64 count = (needed - reached + each_of_them - 1) / each_of_them;
         const u64 equals = at_end / each_of_them;
@@ -376,8 +376,8 @@ struct SampleRow {
             ? list.sum([&](u32 i, float z) { return is_kept(i, z) ? amount_of(z, amount) : 0; })
             : is_prepared ? load_bins(amount) : fill_bins(amount);
         const u64 needed = amount.is_mass ? ceil_of_product(filter.value, all > 0 ? all : kept) : k;
-        // The call is necessary even if `needed` equals `kept`, because `shorten` excludes the tokens that are not
-        // listed.
+        // The call of `shorten` is necessary even if `needed` equals `kept`, because `shorten` excludes the tokens that
+        // are not listed.
         if (needed <= kept) {
             shorten(needed, is_prepared, !amount.is_mass && filter.flags & 1, amount.is_mass && filter.flags & 1,
                     amount);

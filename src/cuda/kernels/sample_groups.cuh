@@ -14,8 +14,8 @@ DEVICE float largest_of_groups(const LogitRow<S>& logits, SampleWork& work) {
     return own;
 }
 
-// Each thread passes `own_top`, the largest logit of its groups. Returns a value that is at most `own_top` in at least
-// k threads. Usually, only slightly more than k threads have such an `own_top`.
+// Each thread passes `own_top`, the largest logit of its groups. Returns a value that the `own_top` of at least k
+// threads reaches. Usually, only slightly more than k threads reach it.
 template <u32 WARPS>
 DEVICE float reached_by_threads(SampleShared<WARPS>& shared, float own_top, u32 k) {
     u32* const keys = shared.bins;

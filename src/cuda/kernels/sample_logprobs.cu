@@ -93,8 +93,8 @@ struct LogprobRow {
         return z > kept.least || (z == kept.least && kept.first <= i && i <= kept.last);
     }
 
-    // Returns (logit - largest) / temperature. All tokens whose logit is +inf have the same probability. The result
-    // is never -0.
+    // Returns (logit - largest) / temperature. For a logit of +inf, returns 0, because all tokens with this logit have
+    // the same probability. The result is never -0.
     DEVICE double distance(float z) const {
         return z == INFINITE ? 0.0 : ((double)z - (double)kept.top) * kept.inverse + 0.0;
     }
@@ -128,9 +128,9 @@ struct LogprobRow {
     // Returns the logarithm of the sum of the kept tokens' exponentials. If `counts` is true, counts the tokens in bins
     // by the first digit of their sort keys.
     //
-    // The sum has a part for each of four bins: multiples of 2^-31, 2^-62 and so on. If the largest term dominates, the
-    // parts are those of a binned sum of the other terms. The top bin of this sum depends on the largest of the other
-    // terms.
+    // The sum has four parts, one for each bin. Their units are 2^-31, 2^-62 and so on. If the largest term dominates,
+    // the parts are those of a binned sum of the other terms. The top bin of this sum depends on the largest of the
+    // other terms.
     DEVICE double log_sum(bool counts) {
         int top = -1;
         while (true) {
@@ -188,14 +188,14 @@ struct LogprobRow {
         return block_sum<WARPS>(own, partial);
     }
 
-    // Lists the kept tokens from the most probable down. The list has at least `n` tokens, or all. The bins must have
-    // the counts of the first digit.
+    // Lists the kept tokens from the most probable down. The list has at least `n` tokens, or all kept tokens if there
+    // are fewer. Before the call, `shared.bins` must count the tokens by the first digit of their sort keys.
     DEVICE void list_largest(u32 n) {
         u64 digits = 0, above = 0;
         u32 shift = 64 - DIGIT_BITS;
         ROLLED
         while (true) {
-            // Finds the bin in which the number of tokens from the last bin down reaches `n`.
+            // Counts tokens from the last bin down, and finds the bin in which the count reaches `n`.
             const u32 SHARE = BINS / THREADS, from = BINS - (threadIdx.x + 1) * SHARE;
             u64 own = 0, all;
             __syncthreads();
@@ -219,7 +219,7 @@ struct LogprobRow {
             __syncthreads();
             digits = digits << DIGIT_BITS | shared.digit;
             above = shared.reached;
-            // At the last shift, a bin has at most 512 tokens.
+            // The last shift is 9, so a bin then has at most 2^9 tokens, because sort keys are unique.
             if (above + shared.bins[shared.digit] <= MOST_LISTED || shift < DIGIT_BITS) {
                 break;
             }

@@ -1,8 +1,8 @@
 // Kernels in which several blocks read a row. Their results go to the block that completes the row.
 //
 // Kernels run one after the other. A block reads memory that another block wrote only if that block wrote it in an
-// earlier kernel. Within a kernel, blocks of a row communicate by integer atomics alone. Their results do not depend on
-// the order of the blocks, except for the order of the list, which is sorted later.
+// earlier kernel. Within a kernel, blocks of a row communicate by integer atomics alone. So the results do not depend
+// on the order of the blocks, except for the order of the list, which is sorted later.
 #pragma once
 #include "sample_bins.cuh"
 
@@ -66,8 +66,8 @@ struct KeptWeights {
     // `kept` is the lowest kept logit. Let the exponent of a logit be (logit - max) / temperature. `add` is exact for
     // exponents of at least -64. Masses round to 0 for exponents of at most -32.5. So the exponent of `least` must be
     // at least -64, and the exponent of the next lower f32 at most -32.5. The f32 whose exponent is nearest to -48 has
-    // both properties, unless its exponent is below -64, which is possible for widely spaced f32. Then the next larger
-    // f32 has them.
+    // both properties, unless f32 are spaced so widely that its exponent is below -64. Then the next larger f32 has
+    // both.
     DEVICE KeptWeights(const Masses& masses, double inverse, float kept)
         : tables{masses.tables.of(threadIdx.x)}, max(masses.max), inverse(inverse),
           above_grid(1.0f + MassSum::grid(masses)) {

@@ -2,7 +2,7 @@
 #pragma once
 #include "sample.cuh"
 
-// Sums over the threads of a block. The sums of the block's warps stay in `partial`.
+// Returns the sum over the threads of a block. The sums of the block's warps stay in `partial`.
 template <u32 WARPS>
 DEVICE u64 sum_of_block(u64 own, u64* partial) {
     __syncthreads();
@@ -117,7 +117,7 @@ struct LogitRow {
         return words;
     }
 
-    // Replaces the logits of tokens that are not allowed by -inf.
+    // Writes -inf over the logits of tokens that are not allowed.
     DEVICE uint4 masked(u32 piece, uint4 words) const {
         const u32 from = column(piece);
         u32 bits = 0;

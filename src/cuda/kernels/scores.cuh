@@ -58,7 +58,7 @@ DEVICE Extremes extremes(Held<S, By, WARPS, HELD>& held, Keys* partial) {
     return extremes_of<WARPS>(max, min, partial);
 }
 
-// Finds the extremes with one operation per word, which handles two values of a 16-bit type.
+// Finds the extremes with one operation per word. For a 16-bit type, a word has two values.
 template <class S, u32 WARPS, u32 HELD>
 DEVICE Extremes extremes(const RegisterRow<S, WARPS, HELD>& row, Keys* partial) {
     u32 max = S::INFINITE_WORD | S::SIGNS, min = S::INFINITE_WORD;

@@ -340,7 +340,7 @@ DEVICE void backward_held(const BackwardArguments& a) {
             next += gridDim.x;
         }
     }
-    // Few rows remain: first rows with a wide range or without finite results, and later rows of a block, which exist
-    // only if there are more rows than the largest number of blocks.
+    // Few rows remain. The block's first row remains if its range is wide or its results are not finite. Later rows
+    // exist only if there are more rows than blocks.
     backward_again<Gradient, S, Singles, WARPS>(a, recomputed(next));
 }

@@ -23,8 +23,8 @@ struct ReadGradients {
     const Bits* const dy;
     const SoftmaxExp exp;
     const LaneTables tables;
-    // One f32 score, or two 16-bit scores, with exponentials too small to change the sum. It replaces columns outside
-    // of the row.
+    // One f32 score, or two 16-bit scores, with exponentials too small to change the sum. This word replaces columns
+    // outside of the row.
     const u32 negligible;
 
     DEVICE ReadGradients(const BackwardArguments& a, const Extremes& found)
@@ -123,7 +123,7 @@ struct ReadGradients {
     }
 };
 
-// Computes the gradients of any rows. The first row is processed apart from the others, as in `backward_held`.
+// Computes the gradients of any rows. The block's first row has code of its own, as in `backward_held`.
 template <class Gradient, class S>
 DEVICE void backward_any(const BackwardArguments& a) {
     typedef ReadGradients<Gradient, S> Row;

@@ -123,8 +123,8 @@ struct SoftmaxExp {
 DEVICE bool is_long(u32 row_len) { return row_len > 1u << 18; }
 
 // Fixed-point sum for rows that are not long. Each term, an f32 from 0 to 1, is rounded to a multiple of 2^-45, and the
-// rounded terms are added without error. Additions of f32 constants split a term into a high and a
-// low part. The bits of the parts are then added as 32-bit integers, whose sums may wrap.
+// rounded terms are added without error. Adding f32 constants splits a term into a high and a low part. The bits of the
+// parts are then added as 32-bit integers, whose sums may wrap.
 struct UnitSum {
     u32 high, low, count;
     u64 units;

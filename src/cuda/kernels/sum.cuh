@@ -170,7 +170,7 @@ struct BinSums {
     double shifters[4];
 };
 
-// Sums over the threads of a block. The sum must be exact in any order.
+// Returns the sum over the threads of a block. The sum must be exact in any order.
 template <u32 WARPS>
 DEVICE double block_sum(double own, double* partial) {
     return over_block<WARPS>(own, partial, [](double own, u32 distance) {

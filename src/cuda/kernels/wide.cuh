@@ -54,7 +54,7 @@ DEVICE Sum quotient(Sum n, Sum d, double reciprocal) {
     return {q, rest * reciprocal};
 }
 
-// Evaluates the polynomial with the coefficients from `FIRST` on, starting with the constant.
+// Evaluates the polynomial whose constant term is `c[FIRST]`. The coefficients of higher powers follow it.
 template <u32 FIRST = 0, u32 N>
 DEVICE double horner(double x, const double (&c)[N]) {
     double sum = c[N - 1];

@@ -81,7 +81,7 @@ impl Request {
             let (kind, flags, value) = match *filter {
                 Filter::Greedy => (TOP_K, 0, 1.0),
                 Filter::Temperature(temperature) => (TEMPERATURE, 0, in_default(|| (1.0 / temperature).min(f64::MAX))),
-                // A k beyond any vocabulary keeps all tokens.
+                // No vocabulary has more than `MAX_TERMS` tokens, so a larger k keeps all tokens.
                 Filter::TopK { k, keeps_equals } => (TOP_K, u32::from(keeps_equals), k.min(MAX_TERMS) as f64),
                 Filter::TopP { p, highest_first, of_all } => {
                     (TOP_P, u32::from(highest_first) | u32::from(of_all) << 1, p)

@@ -52,7 +52,7 @@ pub(crate) struct Plan {
     requests: Vec<Request>,
     /// Lists of all rows, one after another.
     words: Vec<u32>,
-    /// For each row, the places of its allowed tokens, prompt and output in `words`.
+    /// For each row, three ranges of `words`: its allowed tokens, its prompt and its output.
     places: Vec<[Range<usize>; 3]>,
     has_history: bool,
 }
@@ -127,7 +127,7 @@ impl Plan {
         }
         let _caller = device::CallerContext::save();
         refuse_capture(OP, stream, "steps are copied and tokens are read")?;
-        // One more word, because a device allocates no empty list.
+        // Adds a word, because an empty list cannot be allocated on a device.
         self.words.push(0);
         let words = device::check(stream.clone_htod(&self.words))?;
         let (first, _lists) = device::read((OP, "steps"), &words, stream)?;

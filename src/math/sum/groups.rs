@@ -1,4 +1,5 @@
-//! First part of a tiled sum: the sum of each tile. The lanes of up to sixteen tiles are added pairwise at once.
+//! First part of a tiled sum: the sum of each tile. The same vector additions add the lanes of up to sixteen tiles
+//! pairwise.
 
 use super::{GROUP, SUM_LANES, TILE};
 use crate::simd::{ArrayVec, BLOCK, Isa, Kernel, map_array};

@@ -41,7 +41,7 @@ fn spoils(g: &mut Graph, x: Value, is_finite: Value) -> Value {
     g.select(is_finite, zero, lost)
 }
 
-/// Adds the row statuses, computed as f32, as the last output.
+/// Adds the row statuses as the last output. `status` holds them as f32.
 fn output_status(g: &mut Graph, status: Value) {
     let status = g.convert(status, ElementType::S32);
     g.output(status);

@@ -31,7 +31,7 @@ pub const MAX_CANDIDATES: usize = 256;
 /// |---|---|---|---|
 /// | logits | `[rows, cols]` | logits of the candidates | `[rows, candidates]`, F32 |
 /// | keep flags, if any | `[rows, cols]`, U8 | candidates' tokens, padded with `cols` | `[rows, candidates]`, S32 |
-/// | | | number of logits that equal the last candidate's without being candidates | `[rows]`, S32 |
+/// | | | number of non-candidates whose logit equals the last candidate's | `[rows]`, S32 |
 /// | | | status | `[rows]`, S32 |
 ///
 /// # Errors

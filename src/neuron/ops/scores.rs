@@ -60,7 +60,7 @@ impl MaskedLogits {
         let bias = options.has_bias.then(|| g.parameter(ElementType::F32, &of.dims()));
         let x = g.in_f32(x);
         let mut is_live = is_finite(g, x);
-        // -inf is a mask. Any other non-finite number leaves the row to the host, unless a keep flag masks it.
+        // -inf is a mask. Any other non-finite number leaves the row to the host, unless a keep flag masks this number.
         let mut spoilt = spoils_but_masks(g, x, is_live);
         if let Some(bias) = bias {
             let finite_bias = is_finite(g, bias);

@@ -27,9 +27,9 @@ pub enum SquaredNorm {
     },
 }
 
-/// Returns the program that checks whether a tensor is finite and sums its squares. Its input is x. It has three
-/// outputs for each row: the largest magnitude and a scaled sum of squares, both in f32, and a status. Before its
-/// elements are squared, a row is multiplied by a power of two that depends on its largest magnitude.
+/// Returns the program that sums the squares of a tensor, and checks whether the tensor is finite. Its input is x. It
+/// has three outputs for each row: the largest magnitude and a scaled sum of squares, both in f32, and a status. Before
+/// its elements are squared, a row is multiplied by a power of two that depends on its largest magnitude.
 ///
 /// # Errors
 /// The errors of [`softmax`](super::softmax::program).

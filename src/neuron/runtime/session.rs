@@ -49,7 +49,7 @@ impl Session {
 }
 
 impl Execute for Session {
-    /// Runs a program, and compiles and loads it at its first use.
+    /// Runs a program. The program is compiled and loaded at its first use.
     ///
     /// # Errors
     /// The errors of [`Device::load`] and [`Loaded::run`].
