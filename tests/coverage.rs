@@ -36,7 +36,7 @@ evenkeel::for_each_elementwise!(names);
 fn ops_are_in_every_room() {
     for op in OPS {
         let name = op.name;
-        // The gradient of an elementwise function is in the function's file. All such gradients share their tests.
+        // The gradient of an elementwise function is in the function's file. One file tests all such gradients.
         let [file, kernel, reference, test] = match op.kind {
             Kind::Elementwise => [name, "elementwise", "elementwise", name],
             Kind::Pairwise => [name, "pairwise", name, name],

@@ -97,7 +97,7 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
 }
 
 /// Rounds to the nearest value of a narrow type, ties to even. A result beyond the largest value of the type is
-/// replaced by an infinity. The test needs no signs, so results of 8-bit types have none.
+/// replaced by an infinity. For 8-bit types, the result is a magnitude, because the test does not need its sign.
 fn rounded(x: f64, dtype: &str) -> f64 {
     let to = |fraction_bits: i32, min_exponent: i32, max: f64| {
         let exponent = (x.abs().log2().floor() as i32).max(min_exponent);

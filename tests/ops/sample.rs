@@ -48,8 +48,8 @@ fn any_config(rng: &mut SmallRng, len: usize) -> SamplerConfig {
     config
 }
 
-/// Returns whether the sampler and the f64 reference may disagree about a token. This happens if the token is close to
-/// a filter's limit: the sampler's exponentials have errors of up to 0.69 ULP of f32.
+/// Returns whether the sampler and the f64 reference may disagree about a token. They may disagree about a token close
+/// to a filter's limit, because the sampler's exponentials have errors of up to 0.69 ULP of f32.
 fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
     const MARGIN: f64 = 1e-7;
     if config.temperature == 0.0 {
@@ -68,7 +68,7 @@ fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
         })
     });
     // All masses are relative to the most likely token, whose mass is therefore exactly 1. Min-p always keeps this
-    // token, so its mass is not compared with the limit.
+    // token, so the token's mass is not compared with the limit.
     let close_to = |p: f64| masses.iter().any(|mass| *mass != 1.0 && (mass - p).abs() < MARGIN * p.max(1e-6));
     close_to_p || config.min_p.filter(|p| *p > 0.0).is_some_and(close_to)
 }
@@ -471,13 +471,14 @@ fn masks<E: Bits>() {
 }
 
 /// Returns the quantile of the chi-square distribution at 6 standard deviations. A correct sampler with random seeds
-/// exceeds it once in 10^9 runs (Wilson and Hilferty, 1931).
+/// exceeds this quantile once in 10^9 runs (Wilson and Hilferty, 1931).
 fn chi_square_limit(cells: usize) -> f64 {
     let k = (cells - 1) as f64;
     k * (1.0 - 2.0 / (9.0 * k) + 6.0 * (2.0 / (9.0 * k)).sqrt()).powi(3)
 }
 
-/// Checks that the drawn tokens follow the probabilities if only the seed varies, only the row, or only the draw.
+/// Checks that the drawn tokens follow the probabilities. In one series of draws only the seed varies, in another only
+/// the row, and in a third only the draw number.
 #[test]
 fn draws_follow_the_probabilities() {
     const DRAWS: u64 = 200_000;

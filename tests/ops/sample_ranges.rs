@@ -49,8 +49,8 @@ const PARAMETERS: &[Parameter] = &[
 const NAN: f64 = f64::NAN;
 const INF: f64 = f64::INFINITY;
 
-/// Parameters, each with its name, its test values and their effects. They are in the order of the profile's
-/// documentation. A parameter that the engine lacks accepts only its neutral value.
+/// Parameters, each with its name, its test values and the effects of these values. The parameters are in the order of
+/// the profile's documentation. A parameter that the engine lacks accepts only its neutral value.
 type Ranges = &'static [(&'static str, &'static [(f64, Meaning)])];
 
 const EVENKEEL: Ranges = &[

@@ -5,8 +5,8 @@ pub use evenkeel::testing::{all_within, assert_same_bits, same_bits, show, withi
 use evenkeel::{DType, Element, accuracy};
 use std::cell::Cell;
 
-/// Measured bounds in ULP by op and type, for rows whose rounding errors do not all have the same sign. They are
-/// smaller than the derived bounds.
+/// Measured bounds in ULP by op and type, for rows whose rounding errors do not all have the same sign. The measured
+/// bounds are smaller than the derived bounds.
 const USUAL: [(&str, DType, f64); 22] = [
     ("cross_entropy", DType::F32, 2.0),
     ("cross_entropy", DType::F16, 2.0),
