@@ -47,8 +47,8 @@ fn targets() -> Tensor {
     Tensor::new(&[[4i64, -100, 2], [1, 0, 3]], CPU).unwrap()
 }
 
-/// Inserts an axis for the heads into a table. The argument `heads` is 1 for rows of `[.., heads, positions, cols]`, and
-/// 2 for rows of `[.., positions, heads, cols]`.
+/// Inserts an axis for the heads into a table. The argument `heads` is 1 for rows of `[.., heads, positions, cols]`,
+/// and 2 for rows of `[.., positions, heads, cols]`.
 fn per_row(table: &Tensor, heads: usize) -> Result<Tensor> {
     table.unsqueeze(table.rank() + heads - 3)
 }

@@ -244,7 +244,8 @@ fn nothing_finite_and_nothing_at_all() {
     }
 }
 
-/// Checks a tensor so large that its bytes are read in several spans, on one thread and on three.
+/// Checks a tensor so large that its bytes are read in several spans. The statistics must be the same on one thread and
+/// on three.
 #[test]
 fn large_tensors_on_any_number_of_threads() {
     let some = normals(4, 1 << 12, 0.02);

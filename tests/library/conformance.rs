@@ -272,7 +272,8 @@ fn draw(logits: &[f32], settings: &SamplerConfig, seed: u64) -> Result<u32> {
     Ok(pick(&support.tokens, &support.probs, seed))
 }
 
-/// Returns the token at a position in [0, 1) of the cumulative distribution. The position depends on the seed.
+/// Returns the token at a pseudo-random position in [0, 1) of the cumulative distribution. The seed determines the
+/// position.
 fn pick(tokens: &[u32], probs: &[f64], seed: u64) -> u32 {
     let at = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 / (1u64 << 53) as f64;
     let mut sum = 0.0;

@@ -73,8 +73,8 @@ fn lengths() -> impl Iterator<Item = usize> {
 fn hostile_rows<E: Bits>() {
     for len in lengths() {
         for generate::Hostile { name, row } in generate::hostile_scores::<E>(len) {
-            // Skips rows in which differences of logits may exceed the range of f64. Their loss is infinite, as
-            // documented.
+            // Skips rows in which differences of logits may exceed the range of f64. As documented, the loss of such a
+            // row may be infinite.
             let most = row.iter().filter(|v| v.widen().is_finite()).map(|v| v.widen().abs()).fold(0.0, f64::max);
             if most > 1e300 {
                 continue;

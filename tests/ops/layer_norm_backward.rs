@@ -95,8 +95,8 @@ fn weights<E: Bits>() {
     }
 }
 
-/// Checks dweight and dbias, which are tiled sums over the rows. The sums have 64 lanes and tiles of 256 rows. Some
-/// numbers of rows are multiples of these sizes, or differ from a multiple by 1.
+/// Checks dweight and dbias, which are tiled sums over the rows. The sums have 64 lanes and tiles of 256 rows. The
+/// tested numbers of rows include multiples of 64 and 256, and numbers next to these multiples.
 fn columns<E: Bits>() {
     let mut rng = generate::rng("layer_norm_backward, columns");
     let checker = Checker::of_usual_rows::<E>("layer_norm_backward");

@@ -259,7 +259,7 @@ fn hostile_pairs<E: Bits>() {
             let outcome = within_terms("", &x, &naive, &exact, |i| terms[i], checker.bound());
             naive_failures += usize::from(outcome.is_err());
         }
-        // These rows must make the naive formula fail, except in f64 and where the results are subnormal.
+        // These rows must make the naive formula fail, except in f64 and for the smallest subnormal numbers.
         let has_power = E::DTYPE == evenkeel::DType::F64 || naive_failures > 0 || a == limits.min_subnormal;
         assert!(
             has_power,

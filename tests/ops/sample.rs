@@ -277,7 +277,8 @@ fn draws_are_of_all_bits() {
     let assert_flips = |name: &str, change: fn(u64) -> Draw| {
         let is_other = |&i: &u64| token(change(i)) != token(Draw { seed: 5, row: 5, draw: i });
         let flips = (0..64).map(|i| 1 << 32 | i).filter(is_other).count();
-        // The 64 decisions are coin tosses: 8 and 56 are 6 standard deviations from the mean.
+        // Each of the 64 decisions is like a coin toss. The limits 8 and 56 are 6 standard deviations from the mean of
+        // 32.
         assert!((8..=56).contains(&flips), "changing the {name} must change 8 to 56 of 64 draws, got {flips}");
     };
     assert_flips("seed", |i| Draw { seed: 5 | 1 << 40, row: 5, draw: i });
@@ -320,8 +321,8 @@ fn cuts_follow_the_order_of_logits_and_then_of_indices() {
     }
 }
 
-/// Checks top-p on equal tokens. All tokens have the same share of the total mass, so the expected number of kept
-/// tokens is exact.
+/// Checks top-p on tokens with equal logits. All tokens have the same share of the total mass, so the expected number
+/// of kept tokens is exact.
 #[test]
 fn ties_are_cut_exactly() {
     for n in [2usize, 3, 4, 7, 10, 64, 100, 1000] {

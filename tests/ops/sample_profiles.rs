@@ -333,8 +333,8 @@ fn order_of(logits: &[f32], config: SamplerConfig, step: Step<'_>) -> Vec<u32> {
     order.into_iter().map(|(token, _)| token).collect()
 }
 
-/// Returns the adjusted logit of token 0: the difference between the log-probabilities of tokens 0 and 1. The logit of
-/// token 1 is 0 and unaffected.
+/// Returns the adjusted logit of token 0. The logit of token 1 is 0 and is not adjusted, so the adjusted logit is the
+/// difference between the log-probabilities of tokens 0 and 1.
 fn logit_of_first(logit: f32, config: SamplerConfig, step: Step<'_>) -> f64 {
     let distribution = config.validate().unwrap().distribution(&[logit, 0.0], None, step).unwrap();
     let logprobs: Vec<f64> = distribution.logprobs().collect();

@@ -224,7 +224,8 @@ fn every_profile_has_the_ranges_of_its_engine() {
     }
 }
 
-/// Checks windows of 0 tokens. In the profile of llama.cpp, they disable a penalty. All other profiles reject them.
+/// Checks windows of 0 tokens. In the profile of llama.cpp, such a window disables a penalty. All other profiles reject
+/// such a window.
 #[test]
 fn windows_of_no_tokens() {
     for &profile in Profile::ALL {

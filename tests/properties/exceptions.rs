@@ -1,5 +1,5 @@
-//! Complete list of the cases in which finite operands and allowed options may give non-finite results. The list names
-//! the reason of each case.
+//! Complete list of the cases in which finite operands and allowed options may give non-finite results. The list gives
+//! the reason for each case.
 
 use crate::call::{Call, lanes};
 use crate::cases::Case;
@@ -333,7 +333,7 @@ pub fn is_read<E: Bits>(case: &Case<E>, row: usize, column: usize, of_dy: bool) 
         "attention" | "attention_backward" => {
             let (len, is_query) = (cols / width, column < width);
             let any = (0..len).any(|key| call.keeps(key));
-            // The mean of all values includes masked ones.
+            // The mean of all values includes the masked values.
             let all = !any && call.policy() == FullyMasked::Uniform;
             let forward = case.op == "attention";
             let as_query = is_query && if of_dy { !forward && (any || all) } else { any };

@@ -72,8 +72,8 @@ fn clipped<E: Bits>(tensors: &[Tensor<E>], ranks: usize, options: &ClipGradNorm)
     })
 }
 
-/// Clips on several ranks, and on one rank that has all gradients. Fails unless each of the several ranks gets the same
-/// norm, and its part of the same clipped gradients.
+/// Clips on several ranks, and on one rank that has all gradients. Fails unless each of the several ranks gets the
+/// single rank's norm, and its part of the single rank's clipped gradients.
 #[track_caller]
 fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &ClipGradNorm) {
     let mut whole: Vec<Vec<E>> = tensors.iter().map(|tensor| tensor.x.clone()).collect();

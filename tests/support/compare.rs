@@ -83,8 +83,8 @@ impl Checker {
         self.bound
     }
 
-    /// Fails unless every result is within the bound, in ULP of the result. If `input` is as long as the results, a
-    /// failure shows its elements, otherwise only its length.
+    /// Fails unless every result is within the bound, in ULP of the result. A failure shows the elements of `input` if
+    /// it is as long as the results. Otherwise, a failure shows only the length of `input`.
     #[track_caller]
     pub fn check<E: Element>(&self, what: &str, input: &[E], got: &[E], exact: &[E::Exact]) {
         self.finish(within(what, input, got, exact, self.bound), got.len());

@@ -77,8 +77,8 @@ fn distributions_are_what_they_are_called() {
     }
 }
 
-/// Checks a distribution far out in the tail. There, the distribution is nearly exponential, so the mean is `low + 1 /
-/// low`, up to an error of `1 / low^3`.
+/// Checks a distribution far out in the tail. There, the distribution is nearly exponential, so the mean is
+/// `low + 1 / low`, up to an error of `1 / low^3`.
 #[test]
 fn a_tail_is_drawn_from_as_such() {
     let low = 40.0;
@@ -99,8 +99,8 @@ fn moments_are_those_of_the_closed_form() {
     let shape = [128, 64, 3, 3];
     let (fan_in, fan_out) = (64.0 * 9.0, 128.0 * 9.0);
     let relu = 2.0;
-    // Each case has an initialisation, its variance, and the fourth moment divided by the squared variance. The last
-    // number is 9/5 for a uniform distribution and 3 for a normal distribution.
+    // Each case has an initialisation, its variance, and the fourth moment divided by the squared variance. This ratio
+    // is 9/5 for a uniform distribution and 3 for a normal distribution.
     let cases = [
         (Init::xavier_uniform(0.5), 0.25 * 2.0 / (fan_in + fan_out), 9.0 / 5.0),
         (Init::xavier_normal(1.0), 2.0 / (fan_in + fan_out), 3.0),
@@ -268,8 +268,9 @@ fn what_makes_no_sense_is_refused() {
 }
 
 /// Checks that one seed may be used for both weights and tokens. The random bits of a weight depend on the seed, the
-/// tensor's number and the element's index. Those of a token depend on the seed, the row and the draw number. The bits
-/// differ even if the row equals the tensor's number and the draw number equals the element's index.
+/// tensor's number and the element's index. The random bits of a token depend on the seed, the row and the draw number.
+/// The two kinds of bits differ even if the row equals the tensor's number and the draw number equals the element's
+/// index.
 #[test]
 fn weights_and_draws_of_one_seed_have_nothing_in_common() {
     const TOKENS: usize = 1 << 16;
