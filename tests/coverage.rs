@@ -36,7 +36,7 @@ evenkeel::for_each_elementwise!(names);
 fn ops_are_in_every_room() {
     for op in OPS {
         let name = op.name;
-        // The gradient of an elementwise function is in the function's file. All such gradients share their tests.
+        // The gradient of an elementwise function is in the function's file. One file tests all such gradients.
         let [file, kernel, reference, test] = match op.kind {
             Kind::Elementwise => [name, "elementwise", "elementwise", name],
             Kind::Pairwise => [name, "pairwise", name, name],
@@ -321,7 +321,7 @@ fn readme_has_the_number_of_digests() {
     check("README.md", &text, &expected);
 }
 
-/// Checks that a page ends with the generated text. `EVENKEEL_BLESS=1` writes it.
+/// Checks that a page ends with the generated text. `EVENKEEL_BLESS=1` writes the generated text.
 fn check_generated(path: &str, generated: &str) {
     let text = read(path);
     let marker = "<!-- Written by `EVENKEEL_BLESS=1 cargo test --test coverage`. -->\n\n";
@@ -329,7 +329,7 @@ fn check_generated(path: &str, generated: &str) {
     check(path, &text, &format!("{head}{marker}{generated}"));
 }
 
-/// Checks the text of a file. `EVENKEEL_BLESS=1` replaces it.
+/// Fails unless `text` is the expected text. `EVENKEEL_BLESS=1` writes the expected text to the file.
 fn check(path: &str, text: &str, expected: &str) {
     if std::env::var_os("EVENKEEL_BLESS").is_some() {
         fs::write(root().join(path), expected).unwrap();

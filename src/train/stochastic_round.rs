@@ -23,9 +23,9 @@ const OP: &str = "stochastic_round";
 /// | NaN | NaN |
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] if there are more or fewer numbers than results. [`Error::InvalidArgument`] if the results
-/// are f32 or f64. [`Error::Unavailable`] if the requested instruction set is unavailable. After an error nothing has
-/// been written.
+/// [`Error::ShapeMismatch`] if `from` and `to` have different lengths. [`Error::InvalidArgument`] if `to` is f32 or
+/// f64. [`Error::Unavailable`] if the requested instruction set is unavailable. After an error nothing has been
+/// written.
 ///
 /// # Panics
 /// Never.

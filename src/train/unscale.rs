@@ -45,9 +45,10 @@ impl LossScaler {
     /// ```text
     /// g_i = g_i / scale * min(1, max_norm / norm),   norm = norm of all g_i / scale
     /// ```
-    /// The reciprocal of the scale is rounded to f32, as in PyTorch. The reciprocal and the factor min(..) are
-    /// multiplied first, so that each gradient is rounded only once. If the scale is a power of two, the result has the
-    /// same bits as an exact division by the scale followed by [`clip_grad_norm`](crate::clip_grad_norm).
+    /// The reciprocal of the scale is rounded to f32, as in PyTorch. The product of the reciprocal and the factor
+    /// min(..) is computed first. Each gradient is then multiplied by this product, and rounded only once. If the scale
+    /// is a power of two, the result has the same bits as an exact division by the scale followed by
+    /// [`clip_grad_norm`](crate::clip_grad_norm).
     ///
     /// # Shapes
     /// Any number of slices, each with all elements of one tensor. Gradients of f16 are rejected unless the scale is 1,
@@ -56,17 +57,17 @@ impl LossScaler {
     ///
     /// # Special values
     /// Special values are handled as in [`clip_grad_norm`](crate::clip_grad_norm), except for NaN and infinities. A NaN
-    /// or an infinity never makes this method fail, even if [`ClipGradNorm::error_if_nonfinite`] is set. Instead, it
-    /// returns [`Unscaled::Skip`], nothing is changed, and the step must be skipped. With a scale below 1, a gradient
-    /// may exceed its type and become infinite, unless it is clipped.
+    /// or an infinity never makes this method fail, even if [`ClipGradNorm::error_if_nonfinite`] is set. Instead, the
+    /// method returns [`Unscaled::Skip`] and changes nothing. The step must then be skipped. With a scale below 1, an
+    /// unscaled gradient may exceed the range of its type. Unless it is clipped, it then becomes infinite.
     ///
     /// # Accuracy
     /// The same as for [`clip_grad_norm`](crate::clip_grad_norm).
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] unless the stage is READY, for a `max_norm` that is negative or NaN, and for f16
-    /// gradients unless the scale is 1. [`Error::Unavailable`] if the requested instruction set is unavailable. After
-    /// an error nothing has changed.
+    /// [`Error::InvalidArgument`] if the stage is not READY, if `max_norm` is negative or NaN, or if a gradient is f16
+    /// and the scale is not 1. [`Error::Unavailable`] if the requested instruction set is unavailable. After an error
+    /// nothing has changed.
     ///
     /// # Panics
     /// Never.
@@ -126,8 +127,8 @@ impl LossScaler {
         Ok(Unscaled::Ready { norm })
     }
 
-    /// Combines the partial norms of the tensors. Returns the norm of all gradients and the factor to multiply them by.
-    /// The factor is `None` if the gradients stay unchanged.
+    /// Combines the partial norms of the tensors. Returns the norm of all gradients, and the factor by which all
+    /// gradients must be multiplied. The factor is `None` if the gradients stay unchanged.
     pub(crate) fn finish(&self, clip: &ClipGradNorm, parts: &[TensorNorm]) -> (f64, Option<Scale>) {
         in_default(|| clip.finish_scaled(OP, parts, f64::from(self.inverse())))
     }

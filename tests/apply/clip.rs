@@ -216,8 +216,8 @@ fn adaptive_clip_of_units() {
                 .as_bytes(),
             );
         outcome.answered();
-        // The weights of each row have the norm 5, so the limit is 0.01 * 5. The gradient of the second row is within
-        // this limit.
+        // The weights of each row have the norm 5, so the gradient of each row is limited to the norm 0.01 * 5. The
+        // gradient of the second row is within this limit.
         assert_close(&outcome.values("0.g"), &[0.03, 0.04, 0.003, 0.004], 2.0 * tolerance);
         assert_close(&outcome.values("0.v"), &[6e-6, 8e-6], 2.0 * tolerance.max(1e-2 * f64::from(dtype == Dtype::F16)));
         assert_close(&outcome.values("0.one"), &[0.02], 2.0 * tolerance);

@@ -16,7 +16,7 @@ fn fixture(dtype: Dtype) -> Apply {
         .floats("half", dtype, &[], &[0.5])
 }
 
-/// Checks `kl_div` of log-probabilities, like `kl_div` in PyTorch, for several shapes and every reduction.
+/// Checks `kl_div` for several shapes and every reduction. As in PyTorch, the input x contains log-probabilities.
 #[test]
 fn kl_div_of_log_probabilities() {
     // The loss of each element is p (ln p - x), with target p.

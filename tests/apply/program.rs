@@ -16,8 +16,8 @@ pub fn program() -> Command {
     command
 }
 
-/// Float types, each with the allowed relative error of a result. It is slightly more than half an ULP for 16-bit
-/// types, about 1 ULP for f32, and about 4.5 ULP for f64.
+/// Float types, each with the allowed relative error of a result. The error is slightly more than half an ULP for
+/// 16-bit types, about 1 ULP for f32, and about 4.5 ULP for f64.
 pub const FLOATS: [(Dtype, f64); 4] =
     [(Dtype::F64, 1e-15), (Dtype::F32, 1.2e-7), (Dtype::F16, 4.95e-4), (Dtype::BF16, 3.95e-3)];
 
@@ -84,8 +84,8 @@ impl Apply {
         safetensors::serialize(views, None).expect("the input tensors must be serialisable as safetensors")
     }
 
-    /// Runs the jobs, each given as `[op, inputs, attrs, outputs]`. A job's id is its number; its outputs are named
-    /// `number.result`.
+    /// Runs the jobs, each given as `[op, inputs, attrs, outputs]`. The id of a job is its index. The output `y` of the
+    /// job with index 3 is named `3.y`.
     pub fn run(&self, jobs: &[Value]) -> Outcome {
         let jobs = jobs.iter().enumerate().map(|(i, job)| {
             let outputs = job[3].as_array().expect("the fourth entry of a job must be an array of result names");

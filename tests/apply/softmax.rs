@@ -270,8 +270,8 @@ fn empty_tensors_keep_their_shape() {
     assert_eq!(outcome.tensor("2.y").1, [4, 0]);
 }
 
-/// Returns dx of softmax and log_softmax by definition. `derivatives` contains the derivative of each logit in `z` with
-/// respect to the element of x that it was computed from.
+/// Returns dx of softmax and log_softmax by definition. `derivatives[i]` is the derivative of the logit `z[i]` with
+/// respect to its element of x.
 fn gradients(z: &[f64], derivatives: &[f64], dy: &[f64]) -> [Vec<f64>; 2] {
     let y = softmax(z);
     let live = |i: &usize| z[*i] != -INF;

@@ -1,5 +1,5 @@
 //! Tests of attention on tensors. In every layout, results and gradients must have the same bits as the results and
-//! gradients of the slice functions. Both must also be close to a composition of candle's ops.
+//! gradients of the slice functions. A composition of candle's ops must give nearly the same results and gradients.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, ulp};
 use candle_core::{D, DType, Result, Tensor, Var, WithDType};
@@ -95,9 +95,9 @@ fn the_composition_is_near() -> Result<()> {
             let composed = run(composition::attention)?;
             for (part, (kernel, composed)) in kernels.iter().zip(&composed).enumerate() {
                 assert_eq!((kernel.dims(), kernel.dtype()), (composed.dims(), composed.dtype()));
-                // An error of a score becomes a relative error of its weight. Scores are below 10 and values below 4,
-                // so 1000 units cover these errors. In f16 and bf16, the composition also rounds each sum of two
-                // gradients.
+                // An absolute error of a score becomes a relative error of the score's weight. Scores are below 10 and
+                // values below 4, so 1000 units cover these errors. In f16 and bf16, the composition also rounds each
+                // sum of two gradients.
                 let unit = if ours == evenkeel::DType::F64 { f64::EPSILON } else { 2f64.powi(-23) };
                 let want = flat(kernel);
                 assert_close(&format!("{name} in {dtype:?}, part {part}"), &flat(composed), &want, |i| {

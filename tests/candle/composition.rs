@@ -48,8 +48,8 @@ fn softmax_family() -> Result<()> {
                 [Softmax::default(), Softmax::default().scale(0.3), Softmax::default().scale(-1.5).softcap(5.0)]
             {
                 for axis in 0..x.rank() {
-                    // The bound covers two errors: rounding the distance of a logit from the maximum (up to 160), and
-                    // adding 40 terms.
+                    // The bound covers two errors. One is the rounding of a logit's distance from the maximum, which is
+                    // at most 160. The other comes from adding 40 terms.
                     let error = 500.0 * unit(ours);
                     let what = format!("{:?} along {axis} in {dtype:?}, {options:?}", x.dims());
                     let want = guarded::softmax(&x, axis, &options)?;
@@ -108,7 +108,7 @@ fn norms() -> Result<()> {
                     assert_near(&what, ours, &composition::rms_norm(&x, weight, &options)?, &want, error, 0.0);
                 }
             }
-            // The kernel and the composition both round the normalised row before the weight multiplies it. The two
+            // The kernel and the composition both round the normalised row, and then multiply it by the weight. The two
             // rounded rows may differ by one ULP.
             let llama = RmsNorm::default().rounding(Rounding::BeforeWeight);
             let want = guarded::rms_norm(&x, Some(&weight), &llama)?;

@@ -114,7 +114,7 @@ fn rotary_embedding() -> Result<()> {
                 ] {
                     let what = format!("{name} with tables {table:?} in {dtype:?}");
                     assert_eq!(y.dims(), want.dims(), "{what}: expected the same shape as candle's result");
-                    // A rotation adds two products below 3.
+                    // Each result of a rotation is a sum of two products below 3.
                     assert_close(&what, &flat(&y), &flat(&want), |_| allowed("rope", ours_dtype, 6.0));
                 }
             }
@@ -188,8 +188,8 @@ fn modules_compute_what_candles_do() -> Result<()> {
     Ok(())
 }
 
-/// Wrapper that calls candle's module with a non-contiguous input. Candle then runs its composition, which, unlike its
-/// kernel, supports f64.
+/// Wrapper that calls candle's module with a non-contiguous input. Candle then runs a composition of its ops, which
+/// supports f64. Candle's kernel does not support f64.
 struct Composed(candle_nn::LayerNorm);
 
 impl Module for Composed {

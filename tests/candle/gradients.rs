@@ -47,8 +47,8 @@ fn targets() -> Tensor {
     Tensor::new(&[[4i64, -100, 2], [1, 0, 3]], CPU).unwrap()
 }
 
-/// Adds the axis of heads to a table. `heads` selects the layout of the rows: 1 for `[.., heads, positions, cols]`, and
-/// 2 for `[.., positions, heads, cols]`.
+/// Inserts an axis for the heads into a table. The argument `heads` is 1 for rows of `[.., heads, positions, cols]`,
+/// and 2 for rows of `[.., positions, heads, cols]`.
 fn per_row(table: &Tensor, heads: usize) -> Result<Tensor> {
     table.unsqueeze(table.rank() + heads - 3)
 }
@@ -460,7 +460,8 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Computes the sum of all elements, each with its own pseudo-random weight. Masked elements (-inf) do not count.
+/// Computes the sum of all elements, each multiplied by its own pseudo-random weight. Masked elements (-inf) are left
+/// out.
 pub fn objective(y: &Tensor) -> Result<Tensor> {
     let weights = tensor(y.dims(), y.dtype(), 1.0, 77)?;
     let live = y.eq(f64::NEG_INFINITY)?.where_cond(&y.zeros_like()?, y)?;

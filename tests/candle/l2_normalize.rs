@@ -59,8 +59,8 @@ fn hostile_rows_have_finite_gradients() -> Result<()> {
                     finite.iter().all(|v| v.is_finite()) && nan.iter().all(|v| v.is_nan()),
                     "gradient of l2_normalize, eps {eps}, dy {dy}: expected NaN in row 3 only, got {dx:?}"
                 );
-                // If eps is 0, a row of zeros has a gradient of 0. Otherwise its gradient is dy / eps, clamped to the
-                // range of the type.
+                // If eps is 0, a row of zeros has a gradient of 0. Otherwise, the gradient of such a row is dy / eps,
+                // clamped to the range of the type.
                 let of_zeros = if eps == 0.0 {
                     0.0
                 } else {

@@ -70,7 +70,8 @@ fn the_bits_of_the_whole_loss() -> Result<()> {
 }
 
 /// Compares gradients with a reference. The reference computes the gradient of all logits in one call, and multiplies
-/// it by the matrices in f64. The op computes the gradient of the logits chunk by chunk, with the same bits.
+/// this gradient by the matrices in f64. The op computes the gradient of the logits chunk by chunk, and gets the same
+/// bits.
 #[test]
 fn gradients() -> Result<()> {
     for (dtype, ours) in DTYPES {

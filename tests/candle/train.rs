@@ -239,8 +239,8 @@ fn no_nan_goes_to_disk() {
     );
 }
 
-/// Checks that, in f32, the gradients of two half batches add up to the gradient of the whole batch. After a sum is
-/// taken, the accumulator must start again at zero.
+/// Checks that the accumulator returns the f32 sum of the gradients of two half batches. After the sum is taken, the
+/// accumulator must start again at zero.
 #[test]
 fn halves_of_a_batch_add_up() {
     for dtype in [DType::F32, DType::BF16] {

@@ -30,7 +30,7 @@ thread_local! {
 }
 
 /// Reads a file with these bytes, valid or not, and checks how much memory is allocated. Opening may allocate 64 KiB
-/// and 40 times the file's size. Inspecting may allocate 3 MiB for counts, and 100 times the file's size.
+/// plus 40 times the file's size. Inspecting may allocate 3 MiB for counts, plus 100 times the file's size.
 fn read(bytes: &[u8]) {
     let file = file(bytes);
     let mut opened = None;

@@ -97,7 +97,7 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
 }
 
 /// Rounds to the nearest value of a narrow type, ties to even. A result beyond the largest value of the type is
-/// replaced by an infinity. The test needs no signs, so results of 8-bit types have none.
+/// replaced by an infinity. For 8-bit types, the result is a magnitude, because the test does not need its sign.
 fn rounded(x: f64, dtype: &str) -> f64 {
     let to = |fraction_bits: i32, min_exponent: i32, max: f64| {
         let exponent = (x.abs().log2().floor() as i32).max(min_exponent);
@@ -244,7 +244,8 @@ fn nothing_finite_and_nothing_at_all() {
     }
 }
 
-/// Checks a tensor so large that its bytes are read in several spans, on one thread and on three.
+/// Checks a tensor so large that its bytes are read in several spans. The statistics must be the same on one thread and
+/// on three.
 #[test]
 fn large_tensors_on_any_number_of_threads() {
     let some = normals(4, 1 << 12, 0.02);

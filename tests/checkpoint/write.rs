@@ -65,7 +65,8 @@ pub fn text(text: &str) -> Vec<u8> {
 }
 
 impl Gguf {
-    /// Creates a file with the tensors at their correct offsets. Each tensor is paired with the number of its type.
+    /// Creates a file with the tensors at their correct offsets. Each tensor is paired with the GGUF number of its
+    /// type.
     pub fn new(tensors: Vec<(Tensor, u32)>) -> Self {
         let (alignment, mut end) = (32, 0u64);
         let place = |(tensor, id): (Tensor, u32)| {

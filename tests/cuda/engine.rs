@@ -21,7 +21,7 @@ use std::{ptr, thread};
 /// current.
 const ENGINE: usize = 0x100;
 
-/// Runs a call while an engine's context is current, and once without a current context. The call must leave the
+/// Runs a call twice: without a current context, and while an engine's context is current. The call must leave the
 /// current context as it was.
 pub fn keeps_context<T>(what: &str, mut call: impl FnMut() -> T) -> T {
     for context in [0, ENGINE] {

@@ -12,8 +12,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Compiles the stand-in, and runs the calling test again in a process that loads it. `version` is the version of the
-/// driver that the stand-in reports. Returns true in that process.
+/// Compiles the stand-in, and runs the calling test again in a new process that loads the stand-in. Returns true in the
+/// new process. `version` is the driver version that the stand-in reports.
 pub fn has_standin(test: &str, version: u32) -> bool {
     if std::env::var_os("EVENKEEL_STANDIN").is_some() {
         return true;

@@ -502,7 +502,8 @@ fn samplers<E: Element>(batch: &mut Batch<'_, E>) {
     }
 }
 
-/// Returns two views of the rows: the first two keys of each row, which serve as queries, and all keys.
+/// Returns two views of the rows. The first view has the first two keys of each row, which serve as queries. The second
+/// view has all keys.
 fn attending<'a, E: Element>(part: &RowRange<'a, E>, width: usize) -> Result<[Heads<'a, E>; 2]> {
     let (rows, keys) = (part.range.len(), part.cols / width);
     let view = |positions| Heads::strided(part.data, [rows, 1, positions, width], [part.cols, 0, width]);

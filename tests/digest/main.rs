@@ -4,7 +4,7 @@
 //! `EVENKEEL_DIGEST=whole` omits the checks of single rows and of threads, which are slow on emulators of other
 //! machines. `EVENKEEL_DIGEST=environments` runs every case on every SIMD level in every floating-point environment,
 //! instead of one case in sixteen on one level. `EVENKEEL_BLESS=1` rewrites the file. A changed digest means that users
-//! get changed results, so it belongs in the Accuracy section of the changelog.
+//! get changed results. The Accuracy section of the changelog must mention such a change.
 
 #![deny(unsafe_code)]
 
@@ -92,7 +92,7 @@ fn assert_committed(level: Level, of_16_bits: bool) {
     );
 }
 
-// Each level has two tests, so that they run in parallel.
+// The two tests of a level run in parallel.
 
 #[test]
 fn portable_gives_the_committed_bits() {
@@ -155,7 +155,8 @@ fn every_environment_gives_the_committed_bits() {
             "the threads of a pool must inherit the floating-point environment {environment:?} of the creating thread"
         );
         for (at, &level) in levels.iter().enumerate() {
-            // Each case runs on one level per environment. The level changes with each environment.
+            // If `every` is above 1, each case runs on only one level per environment. The level changes with each
+            // environment.
             let is_next = |case: &Case| (fnv([&case.name]) / 16) as usize % levels.len() == (at + turn) % levels.len();
             for case in chosen.iter().filter(|case| every == 1 || is_next(case)) {
                 let words = environment.run(|| with_level(level, || case.whole()));

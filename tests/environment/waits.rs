@@ -1,6 +1,6 @@
-//! Tests of a thread that waits inside a large call, and runs a task of another request meanwhile. The scopes around
-//! the call must not record this task. The task must run at the default SIMD level, in the thread's floating-point
-//! environment.
+//! Tests of a thread that waits inside a large call, and runs a task of another request meanwhile. The report and trace
+//! scopes around the call must not record this task. The task must run at the default SIMD level, in the thread's
+//! floating-point environment.
 
 use crate::environment::{Environment, is_default};
 use evenkeel::simd::{Level, level, with_level};

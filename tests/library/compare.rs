@@ -72,8 +72,8 @@ fn one_ulp_too_far_is_too_far() {
         let exact = f64::from(value);
         for step in -4i64..=4 {
             let got = f32::at_place(value.place() - step);
-            // Just below a power of two, adjacent values are half an ULP apart. An error may therefore be fewer ULP
-            // than steps.
+            // Just below a power of two, adjacent values are half an ULP apart. The error in ULP may therefore be
+            // smaller than the number of steps.
             let ulps = (f64::from(got) - exact).abs() / ulp::size::<f32>(exact);
             assert_eq!(
                 passes(got, exact, steps as f64),

@@ -272,7 +272,8 @@ fn draw(logits: &[f32], settings: &SamplerConfig, seed: u64) -> Result<u32> {
     Ok(pick(&support.tokens, &support.probs, seed))
 }
 
-/// Returns the token at a position in [0, 1) of the cumulative distribution. The position depends on the seed.
+/// Returns the token at a pseudo-random position in [0, 1) of the cumulative distribution. The seed determines the
+/// position.
 fn pick(tokens: &[u32], probs: &[f64], seed: u64) -> u32 {
     let at = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 / (1u64 << 53) as f64;
     let mut sum = 0.0;
@@ -287,8 +288,8 @@ fn pick(tokens: &[u32], probs: &[f64], seed: u64) -> u32 {
 fn samplers_with_one_defect_each() {
     let suite = |run: fn(&[f32], &SamplerConfig, u64) -> Result<u32>| conformance::sampler(Filter::ALL, run);
     assert_finds(&suite(draw), &[]);
-    // Applies top-p to the probabilities of all tokens. A correct sampler applies it only after top-k, to probabilities
-    // that were divided by the sum over the kept tokens.
+    // Applies top-p to the probabilities of all tokens. A correct sampler applies top-k first, and divides the kept
+    // probabilities by their sum. It then applies top-p.
     let unrenormalised = suite(|logits, settings, seed| {
         let (Some(k), Some(p)) = (settings.top_k, settings.top_p) else { return draw(logits, settings, seed) };
         let all = reference::sample(logits, &SamplerConfig::default())?;

@@ -31,7 +31,7 @@ fn no_columns<E: Element>() -> Rows<'static, E> {
     Rows::new(&[], MAX, 0).unwrap()
 }
 
-/// Checks shapes with rows but no columns, so that memory does not limit the number of rows.
+/// Checks huge numbers of rows without columns. Such rows need no memory.
 #[test]
 fn rows_of_no_columns() {
     let (x, softmax_of) = (no_columns::<f64>(), Softmax::default());
@@ -76,7 +76,7 @@ fn rows_of_no_columns() {
     assert_eq!(rms_norm_backward(x, x, &weighted).unwrap().dweight, Some(vec![]));
 }
 
-/// Checks shapes with columns but no rows, so that memory does not limit the number of columns.
+/// Checks huge numbers of columns without rows. Such shapes need no memory.
 #[test]
 fn columns_of_no_rows() {
     for cols in [1 << 47, 1 << 61, MAX - 1] {

@@ -245,7 +245,7 @@ fn add_module(at: Vec<String>, file: PathBuf, modules: &mut Modules) {
     modules.insert(at, module);
 }
 
-/// Returns the index past the block that begins at `start`.
+/// Returns the index just past the end of the block that begins at `start`.
 fn end_of_block(words: &[&str], start: usize) -> usize {
     let mut depth = 0;
     let end = words[start..].iter().position(|word| {

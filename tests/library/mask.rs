@@ -1,5 +1,5 @@
-//! Tests of masks. Each combination of flags, bias, lengths, causality and window is compared with one flag or bias per
-//! position. Equivalent masks give equal bits.
+//! Tests of masks. Each combination of flags, bias, lengths, causality and window is compared with its expansion to one
+//! keep flag and one bias per position. Equivalent masks give equal bits.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::expand::Parts;
@@ -155,8 +155,8 @@ fn padding_changes_no_bit<E: Bits>() {
             };
             check("after, by flags", &behind, &Mask::keep(&keep, &[padded]), 0..len);
             check("after, by its length", &behind, &Mask::lengths(&[len]), 0..len);
-            // In f64, padding in front of the row would move its terms to other lanes of the tiled sum. This may change
-            // the bits.
+            // In f64, padding in front of a row would move the row's terms to other lanes of the tiled sum, which may
+            // change the bits.
             if E::DTYPE != DType::F64 {
                 let front: Vec<E> = std::iter::repeat_n(E::NAN, padded - len).chain(row.iter().copied()).collect();
                 let flags: Vec<bool> = keep.iter().rev().copied().collect();
@@ -322,7 +322,7 @@ fn infinities_in_a_bias<E: Bits>() {
     });
 }
 
-/// Checks softcap against the reference: it bounds the logits, but -inf stays -inf.
+/// Checks softcap against the reference. Softcap applies after the scale, and before the bias and the keep flags.
 #[test]
 fn softcap_comes_after_scale_and_before_the_mask() {
     let mut rng = generate::rng("mask, softcap");

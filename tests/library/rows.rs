@@ -70,7 +70,7 @@ fn shapes_that_no_memory_holds_are_refused() {
     let huge = usize::MAX / 2;
     assert!(shape_error(Rows::<f32>::new(&[], huge, 3)).contains("a count of elements below 2^64"));
     assert!(shape_error(Rows::<f32>::shaped(&[], &[huge, 2, 2])).contains("a count of elements below 2^64"));
-    // The shape has no elements, but the product of the lengths of the other axes overflows.
+    // The first axis has length 0, so the shape has no elements. Still, the product of the other two lengths overflows.
     assert!(shape_error(Rows::<f32>::shaped(&[], &[0, huge, huge])).contains("a count of elements below 2^64"));
     assert!(shape_error(Rows::<f32>::shaped(&[], &[1; 9])).contains("9 axes; expected at most 8"));
     assert!(Rows::shaped(&[0.0f32], &[1; 8]).is_ok());

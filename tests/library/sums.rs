@@ -36,7 +36,7 @@ fn tiled_sum_gives_the_bits_of_the_vectors() {
             fields[4],
             "tiled_sum of {n} terms generated with k = {k} and step = {step}: expected the bits in `sums.tsv`"
         );
-        // The order of terms matters in sums of more than one tile, so these vectors detect any other order.
+        // The result must depend on the order of the terms. Otherwise, the vectors could not detect a wrong order.
         if n >= 1000 {
             assert_ne!(
                 sum.to_bits(),

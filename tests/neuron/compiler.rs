@@ -148,7 +148,7 @@ fn one_that_hangs_is_ended_with_what_it_started() {
         output.starts_with("FallBack: neuronx-cc on double: timed out after 1 s"),
         "`neuronx-cc` that hangs: expected a fallback after 1 s, got: {output}"
     );
-    // No process of the compiler's group may remain. The kernel may take some time to remove them.
+    // No process of the compiler's group may remain. The operating system may take some time to remove the processes.
     let id = std::fs::read_to_string(group.path()).unwrap();
     let living = || {
         std::fs::read_dir("/proc").unwrap().flatten().find_map(|process| {

@@ -49,8 +49,8 @@ fn faults_at_every_call_leave_nothing_behind() {
             let outcome = work();
             assert_eq!(standin.failures_left(), 0, "call {call} of the fake runtime must fail with status {status}");
             match outcome {
-                // The work may succeed despite a fault, because the crate repeats a failed call that frees an object,
-                // and a run that failed with status 7.
+                // The work may succeed despite a fault, because the crate repeats two kinds of failed calls: calls that
+                // free an object, and runs that failed with status 7.
                 Ok(()) => assert!(
                     call >= calls - 2 || status == 7,
                     "status {status} at call {call} of the runtime must be reported as an error"

@@ -23,7 +23,8 @@ for_each_dtype!(
     nothing_to_attend_to,
 );
 
-/// Shape: batch, query heads, key/value heads, queries, keys, features of queries and keys, features of values.
+/// Numbers of batch entries, query heads, key/value heads, queries, keys, features of queries and keys, and features of
+/// values.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape(pub [usize; 7]);
 

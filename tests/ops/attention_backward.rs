@@ -66,7 +66,7 @@ impl<E: Bits> Graded<E> {
         attention_backward(q, k, v, self.dy(), options).unwrap()
     }
 
-    /// Returns the index of the first key that a row's query may attend to. The keys of a head follow one another.
+    /// Returns the index of the first key that a row's query may attend to. The head's other keys follow this key.
     fn keys_of(&self, row: usize) -> usize {
         let Shape([_, heads, of_keys, queries, keys, ..]) = self.case.shape;
         let head = row / queries;
@@ -417,7 +417,7 @@ fn products_beyond_the_range<E: Bits>() {
     let heads = |data, keys| Heads::new(data, [1, 1, keys, 1]).unwrap();
     let options = Attention::default();
     let got = attention_backward(heads(&q, 1), heads(&k, 2), heads(&v, 2), heads(&dy, 1), &options).unwrap();
-    // Both probabilities are 1/2. Each key therefore adds large / 2 to dq, so dq = large and dv = large / 2.
+    // Both probabilities are 1/2. Each key adds 1/2 * large^2 / large to dq, so dq is large. dv is large / 2.
     let near = |got: E, expected: f64| (got.widen() / expected - 1.0).abs() < 1e-3;
     assert!(
         near(got.dq[0], large),

@@ -26,8 +26,8 @@ fn targets(count: usize) -> Vec<f32> {
     (0..count).map(|i| [0.0, 1.0, soft(i), 0.5, f32::MIN_POSITIVE, 1.0 - f32::EPSILON / 2.0][i % 6]).collect()
 }
 
-/// Compares each element's loss and gradient with the reference. The reference is multiplied by the weight and by
-/// dloss, because loss and gradient are proportional to these factors.
+/// Compares each element's loss and gradient with the reference. The reference takes neither weights nor dloss. Its
+/// loss is therefore multiplied by the weight, and its gradient by the weight and by dloss.
 #[track_caller]
 fn check<E: Bits>(
     what: &str,
@@ -265,8 +265,8 @@ fn as_pytorch() {
         let dloss = vec![1.0; if name == "none" { x.len() } else { 1 }];
         let (got, got_dx) =
             bce_with_logits_backward(Rows::new(&x, rows, cols).unwrap(), &targets, &dloss, &options).unwrap();
-        // The tolerance covers PyTorch's rounding errors. Its terms have magnitudes up to 320: logits up to 40 times
-        // weights up to 8.
+        // The tolerance covers PyTorch's rounding errors. The terms of a loss are at most 320 in magnitude, because
+        // logits are at most 40 and weights at most 8.
         let (unit, expected) = (8.0 * 320.0 * f64::EPSILON, numbers(loss));
         let most = if name == "sum" { unit * x.len() as f64 } else { unit };
         assert_eq!(got.as_slice().len(), expected.len());

@@ -99,9 +99,9 @@ fn within_the_limit<E: Bits>() {
     }
 }
 
-/// Checks NaN and infinities among many elements. By default, the call changes no element. It returns an error with the
-/// number of the tensor, and the index of its first non-finite element. If the option `error_if_nonfinite` is false,
-/// the call returns a non-finite norm and still changes no element.
+/// Checks NaN and infinities among many elements. By default, the call changes no element, and returns an error. The
+/// error has the number of the tensor, and the index of the first non-finite element in this tensor. If the option
+/// `error_if_nonfinite` is false, the call returns a non-finite norm and still changes no element.
 fn not_finite<E: Bits>() {
     let clean = vec![E::from_wide(2.0); 70_000];
     each_level(|level| {

@@ -57,8 +57,8 @@ fn check<E: Element>(checker: &Checker, what: &str, row: &[E], target: usize, op
     check_terms(checker, what, row, target, 1.0, options, 0.0);
 }
 
-/// Checks rows that break the naive formula. At the target, this formula also subtracts a probability close to 1 from
-/// 1, which loses digits.
+/// Checks rows that break the naive formula. For example, at the target, the formula subtracts a probability close to 1
+/// from 1, which loses digits.
 fn hostile_rows<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("cross_entropy_backward");
     for len in generate::lengths() {

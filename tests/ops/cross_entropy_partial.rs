@@ -255,8 +255,8 @@ fn rows_that_do_not_count<E: Bits>() {
     }
 }
 
-/// Checks a row of more than 2^18 columns, whose fixed-point sum has a finer unit. Each part must use this unit,
-/// although the part itself is shorter.
+/// Checks a row of more than 2^18 columns. The fixed-point sum of such a row has a finer unit than the sum of a shorter
+/// row. Each part must use the finer unit, although the part itself is shorter.
 fn many_columns<E: Bits>() {
     let mut rng = generate::rng("many columns");
     let all = generate::LONG_LENGTHS[1];

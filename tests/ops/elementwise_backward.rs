@@ -239,7 +239,8 @@ fn lengths_that_do_not_fit() {
     }
 }
 
-/// Functions whose derivative jumps, each with the positive inputs at which it jumps. A jump at x implies a jump at -x.
+/// Functions whose derivative jumps. Each function is paired with the positive inputs of the jumps. A jump at x implies
+/// a jump at -x.
 const JUMPS: &[(&str, &[f64])] = &[];
 
 /// Checks the reference derivatives against finite differences of the reference functions, except at jumps.

@@ -73,8 +73,8 @@ fn lengths() -> impl Iterator<Item = usize> {
 fn hostile_rows<E: Bits>() {
     for len in lengths() {
         for generate::Hostile { name, row } in generate::hostile_scores::<E>(len) {
-            // Skips rows in which differences of logits may exceed the range of f64. Their loss is infinite, as
-            // documented.
+            // Skips rows in which differences of logits may exceed the range of f64. As documented, the loss of such a
+            // row may be infinite.
             let most = row.iter().filter(|v| v.widen().is_finite()).map(|v| v.widen().abs()).fold(0.0, f64::max);
             if most > 1e300 {
                 continue;
@@ -315,7 +315,8 @@ fn as_pytorch() {
         let rows = x.len() / cols;
         let dloss = vec![1.0; if name == "none" { rows } else { 1 }];
         let (got, got_dx) = kl_div_backward(Rows::new(&x, rows, cols).unwrap(), &targets, &dloss, &options).unwrap();
-        // The terms of a row are target probabilities, which sum to 1, times logarithms of magnitude up to 40.
+        // Each term is a target probability times a logarithm of magnitude up to 40. The target probabilities of a row
+        // sum to 1.
         let (most, expected) = (8.0 * 40.0 * rows as f64 * f64::EPSILON, numbers(loss));
         assert_eq!(got.as_slice().len(), expected.len());
         for (got, want) in got.as_slice().iter().zip(&expected) {

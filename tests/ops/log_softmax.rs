@@ -26,8 +26,8 @@ impl rows::Function for Function {
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
         generate::hostile_scores(len)
     }
-    /// Returns 0 for each result, because no terms cancel. Both terms of a result are at most 0, so neither exceeds the
-    /// result in magnitude.
+    /// Returns 0 for each result, because no terms cancel. A result is the sum of two terms that are at most 0. So
+    /// neither term exceeds the result in magnitude.
     fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
         vec![0.0; row.len()]
     }

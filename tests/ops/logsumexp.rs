@@ -143,8 +143,8 @@ fn axes<E: Bits>() {
     }
 }
 
-/// Checks a row whose sum is barely above 1. The two small exponentials are rounded down, and the sum is rounded down,
-/// too.
+/// Checks a row whose sum is barely above 1. The rounding errors of the two small exponentials and of the sum are all
+/// negative.
 #[test]
 fn errors_of_one_sign() {
     let bits = |magnitude: u64, exponent: i32| (magnitude as f64 * 2f64.powi(exponent - 52)).abs();

@@ -128,9 +128,9 @@ fn hostile_rows<E: Bits>() {
     }
 }
 
-/// Checks rows near the limits beyond which the kernel does not compute products in f32. The smallest nonzero element
-/// of the row and the weights of all columns decide whether the row exceeds the limits. A part of the row does not know
-/// the elements and weights of the other parts.
+/// Checks rows near the limits within which the kernel computes products in f32. The smallest nonzero element of the
+/// row and the weights of all columns decide whether the row exceeds the limits. A part of the row does not know the
+/// elements and weights of the other parts.
 fn weights_that_decide<E: Bits>() {
     let mut rng = generate::rng("weights that decide");
     let all = 768;

@@ -26,7 +26,8 @@ fn squares_that_are_rounded_up() {
     let weight = generate::bell::<f64>(&mut rng, LEN, 1.0, 0.4);
     let dy = generate::bell::<f64>(&mut rng, LEN, 0.3, 0.4);
 
-    // The measured bound for rows whose rounding errors have different signs is 4 ULP. This row exceeds it.
+    // For rows whose rounding errors have different signs, the measured bound is 4 ULP. The error on this row exceeds 4
+    // ULP.
     let exact = reference::rms_norm(&x, Some(&weight), 0.0, 0.0);
     let got = rms_norm(view(&x), &RmsNorm::default().weight(&weight).eps(0.0)).unwrap();
     let worst = evenkeel::testing::within("", &x, &got, &exact, f64::INFINITY).unwrap();

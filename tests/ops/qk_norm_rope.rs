@@ -23,8 +23,8 @@ fn unfused<E: Element>(x: &[E], cols: usize, table: &RopeTable, options: &RmsNor
     rope(Rows::new(&normalised, x.len() / cols, cols).unwrap(), table).unwrap()
 }
 
-/// Checks the results for rows at these positions. They must have the same bits as the results of the unfused ops, and
-/// the documented accuracy.
+/// Checks the results for rows at these positions. The results must have the same bits as the results of the unfused
+/// ops, and the documented accuracy.
 fn check<E: Element>(what: &str, x: &[E], weight: Floats<'_>, positions: &[i64], rope: &Rope<'_>) {
     let cols = weight.len();
     let checker = Checker::of_usual_rows::<E>("qk_norm_rope");
@@ -82,7 +82,7 @@ fn weights_of_checkpoints<E: Bits>() {
 /// Generates the weights of one head with this mean, standard deviation and largest value.
 fn with_statistics(rng: &mut SmallRng, mean: f64, deviation: f64, most: f64) -> Vec<bf16> {
     let (n, others) = (HEAD as f64, HEAD - 1);
-    // `largest` is the maximum in standard deviations above the mean. The other weights are chosen to give the
+    // The largest weight is `largest` standard deviations above the mean. The other weights are chosen to give the
     // requested mean and deviation.
     let largest = (most - mean) / deviation;
     let middle = -largest / others as f64;
@@ -101,7 +101,7 @@ fn adversarial_weights<E: Bits>() {
     let mut rng = generate::rng("qk_norm_rope, adversarial weights");
     let limits = E::LIMITS;
     // The magnitude of a normalised element is at most the square root of the number of columns. The rotation may
-    // multiply it by up to sqrt(2). Results therefore stay finite, even with the weight `huge`.
+    // multiply this magnitude by up to sqrt(2). Results therefore stay finite, even with the weight `huge`.
     let huge = limits.max / 32.0;
     type Weight = fn(usize) -> f64;
     let weights: [(&str, Weight); 4] = [

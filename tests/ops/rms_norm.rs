@@ -64,8 +64,8 @@ fn weights<E: Bits>() {
     }
 }
 
-/// Checks the option that rounds before the weight multiplies. Narrow types are then rounded twice, at the same places
-/// as in the transformers library.
+/// Checks the option that rounds the normalised row before the multiplication by the weight. Results of narrow types
+/// are then rounded twice, at the same places as in the transformers library.
 fn rounded_before_the_weight<E: Bits>() {
     let mut rng = generate::rng("rms_norm, before the weight");
     let checker = Checker::of_usual_rows::<E>("rms_norm");
@@ -224,9 +224,9 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Checks that the mean square is the tiled sum ([`tiled_sum`]) of exact squares divided by their count, on every
-/// instruction set. Summing in another order would change many results. Within 2^-18 ULP of a tie, both neighbours are
-/// accepted, because the product of element and scale is not correctly rounded there.
+/// Checks that, on every instruction set, the mean square is a tiled sum ([`tiled_sum`]) of exact squares, divided by
+/// the number of elements. Summing in another order would change many results. If an exact result is within 2^-18 ULP
+/// of a tie, both neighbours are accepted, because the product of element and scale is not correctly rounded there.
 #[test]
 fn the_mean_square_is_a_tiled_sum() {
     let mut rng = generate::rng("rms_norm, the tiled sum");

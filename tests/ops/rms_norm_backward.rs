@@ -76,8 +76,8 @@ fn weights<E: Bits>() {
     }
 }
 
-/// Checks dweight, which is a tiled sum over the rows. The sums have 64 lanes and tiles of 256 rows. Some numbers of
-/// rows are multiples of these sizes, or differ from a multiple by 1.
+/// Checks dweight, which is a tiled sum over the rows. The sums have 64 lanes and tiles of 256 rows. The tested numbers
+/// of rows therefore include 64, 65, 255 and 257.
 fn columns<E: Bits>() {
     let mut rng = generate::rng("rms_norm_backward, columns");
     let checker = Checker::of_usual_rows::<E>("rms_norm_backward");

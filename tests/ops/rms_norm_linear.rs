@@ -132,8 +132,8 @@ fn sums_by_definition<E: Bits>() {
     }
 }
 
-/// Checks the option `rounded`, which rounds the normalised row before the matrix multiplies it. Without this option,
-/// `Rounding::BeforeWeight` still rounds the row before the norm's weight multiplies it.
+/// Checks the option `rounded`, which rounds the normalised row before the multiplication by the matrix. Without this
+/// option, `Rounding::BeforeWeight` still rounds the row before the multiplication by the norm's weight.
 fn rounded_first<E: Bits>() {
     let layer = Layer::<E>::new("rounded", [4, 6, 300]);
     let weight = generate::bell::<f32>(&mut generate::rng("weight"), 300, 1.0, 0.3);

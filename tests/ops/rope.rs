@@ -124,8 +124,8 @@ fn frequency(pair: usize, cols: usize, options: &Rope<'_>) -> f64 {
 #[test]
 fn frequencies_of_checkpoints() {
     let yarn = |yarn: Yarn| Rope::default().theta(150_000.0).scaling(RopeScaling::Yarn(yarn));
-    // The ramp of gpt-oss begins at pair 8.09 and ends at pair 17.40. With ends rounded to integers, it begins at 8 and
-    // ends at 18.
+    // The ramp of gpt-oss begins at pair 8.09 and ends at pair 17.40. If both ends are rounded outwards to integers,
+    // the ramp begins at 8 and ends at 18.
     let gpt_oss = Yarn::new(32.0, 4096);
     let dynamic = |sequence| RopeScaling::DynamicNtk { factor: 2.0, original_positions: 2048, sequence };
     let long = |sequence| LongRope::new(&SHORT[..32], &LONG[..32], 4096, sequence);
@@ -259,7 +259,7 @@ fn hostile_pairs<E: Bits>() {
             let outcome = within_terms("", &x, &naive, &exact, |i| terms[i], checker.bound());
             naive_failures += usize::from(outcome.is_err());
         }
-        // These rows must make the naive formula fail, except in f64 and where the results are subnormal.
+        // These rows must make the naive formula fail, except in f64 and for the smallest subnormal numbers.
         let has_power = E::DTYPE == evenkeel::DType::F64 || naive_failures > 0 || a == limits.min_subnormal;
         assert!(
             has_power,

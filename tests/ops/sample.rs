@@ -48,8 +48,8 @@ fn any_config(rng: &mut SmallRng, len: usize) -> SamplerConfig {
     config
 }
 
-/// Returns whether the sampler and the f64 reference may disagree about a token. This happens if the token is close to
-/// a filter's limit: the sampler's exponentials have errors of up to 0.69 ULP of f32.
+/// Returns whether the sampler and the f64 reference may disagree about a token. They may disagree about a token close
+/// to a filter's limit, because the sampler's exponentials have errors of up to 0.69 ULP of f32.
 fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
     const MARGIN: f64 = 1e-7;
     if config.temperature == 0.0 {
@@ -68,7 +68,7 @@ fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
         })
     });
     // All masses are relative to the most likely token, whose mass is therefore exactly 1. Min-p always keeps this
-    // token, so its mass is not compared with the limit.
+    // token, so the token's mass is not compared with the limit.
     let close_to = |p: f64| masses.iter().any(|mass| *mass != 1.0 && (mass - p).abs() < MARGIN * p.max(1e-6));
     close_to_p || config.min_p.filter(|p| *p > 0.0).is_some_and(close_to)
 }
@@ -277,7 +277,8 @@ fn draws_are_of_all_bits() {
     let assert_flips = |name: &str, change: fn(u64) -> Draw| {
         let is_other = |&i: &u64| token(change(i)) != token(Draw { seed: 5, row: 5, draw: i });
         let flips = (0..64).map(|i| 1 << 32 | i).filter(is_other).count();
-        // The 64 decisions are coin tosses: 8 and 56 are 6 standard deviations from the mean.
+        // Each of the 64 decisions is like a coin toss. The limits 8 and 56 are 6 standard deviations from the mean of
+        // 32.
         assert!((8..=56).contains(&flips), "changing the {name} must change 8 to 56 of 64 draws, got {flips}");
     };
     assert_flips("seed", |i| Draw { seed: 5 | 1 << 40, row: 5, draw: i });
@@ -320,8 +321,8 @@ fn cuts_follow_the_order_of_logits_and_then_of_indices() {
     }
 }
 
-/// Checks top-p on equal tokens. All tokens have the same share of the total mass, so the expected number of kept
-/// tokens is exact.
+/// Checks top-p on tokens with equal logits. All tokens have the same share of the total mass, so the expected number
+/// of kept tokens is exact.
 #[test]
 fn ties_are_cut_exactly() {
     for n in [2usize, 3, 4, 7, 10, 64, 100, 1000] {
@@ -471,13 +472,14 @@ fn masks<E: Bits>() {
 }
 
 /// Returns the quantile of the chi-square distribution at 6 standard deviations. A correct sampler with random seeds
-/// exceeds it once in 10^9 runs (Wilson and Hilferty, 1931).
+/// exceeds this quantile once in 10^9 runs (Wilson and Hilferty, 1931).
 fn chi_square_limit(cells: usize) -> f64 {
     let k = (cells - 1) as f64;
     k * (1.0 - 2.0 / (9.0 * k) + 6.0 * (2.0 / (9.0 * k)).sqrt()).powi(3)
 }
 
-/// Checks that the drawn tokens follow the probabilities if only the seed varies, only the row, or only the draw.
+/// Checks that the drawn tokens follow the probabilities. In one series of draws only the seed varies, in another only
+/// the row, and in a third only the draw number.
 #[test]
 fn draws_follow_the_probabilities() {
     const DRAWS: u64 = 200_000;

@@ -48,8 +48,8 @@ fn total_variation<E: Element>(z: [f64; 2], counts: [usize; 2], temperature: f64
 }
 
 /// Checks the worst case: one half of the total mass is computed too large, and the other half too small. A search
-/// finds the two logits whose exponentials have the largest errors of either sign. The derived bound is 2^-24.6 for up
-/// to 262,144 tokens.
+/// finds the two logits whose exponentials have the largest positive and the largest negative error. The derived bound
+/// is 2^-24.6 for up to 262,144 tokens.
 fn distribution_of_draws<E: Element>() {
     let bound = 2f64.powf(-24.6);
     let mut rng = generate::rng("sample, total variation");

@@ -22,8 +22,9 @@ fn config(rng: &mut impl Rng) -> SamplerConfig {
     }
 }
 
-/// Returns the reference's tokens and its next feedback. Returns `None` if a change of the feedback by 1e-6 changes the
-/// tokens. Such steps are not compared, because the sampler rounds masses and the reference rounds mirostat's k.
+/// Returns the reference's tokens, and its feedback for the next step. Returns `None` if a change of the feedback by
+/// 1e-6 changes the tokens. Such steps are not compared, because the sampler rounds masses and the reference rounds
+/// mirostat's k.
 fn expected<E: Element>(logits: &[E], config: &SamplerConfig, feedback: f64) -> Option<(Support, Vec<f64>)> {
     let at = |moved| reference::sample_with_feedback(logits, config, Some(feedback + moved)).unwrap();
     let found = at(0.0);

@@ -57,8 +57,8 @@ fn largest_share(logits: &[f64], config: SamplerConfig, count: usize) -> f64 {
     f64::from_bits(low)
 }
 
-/// Adds two rows for each count: with the largest p that keeps `count` tokens, and with the next larger p, which keeps
-/// one token more.
+/// Adds two rows for each count. The p of the first row is the largest that keeps `count` tokens. The p of the second
+/// row is the next larger f64, and keeps one token more.
 fn add_cuts<E: Bits>(logits: &[E], config: SamplerConfig, cuts: &mut Vec<Cut<E>>) {
     let wide: Vec<f64> = logits.iter().map(|z| z.widen()).collect();
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();

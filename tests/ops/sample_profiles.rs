@@ -89,8 +89,8 @@ fn row() -> impl Strategy<Value = Vec<f64>> {
     prop_oneof![plain, grid, ties, masked].prop_filter("a token", |row| row.iter().any(|z| z.is_finite()))
 }
 
-/// Returns the tokens that the engine's filters keep, or `None` if rounding may change which tokens these are. The
-/// sampler's masses are multiples of 2^-45, computed from exponentials with errors of up to 0.69 ULP of f32.
+/// Returns the tokens that the engine's filters keep, or `None` if rounding may change the kept tokens. The sampler's
+/// masses are multiples of 2^-45, computed from exponentials with errors of up to 0.69 ULP of f32.
 fn expected<E: Element>(logits: &[E], config: &SamplerConfig) -> Option<Support> {
     let at = |sign: f64| {
         let moved = |p: Option<f64>| p.map(|p| (p * (1.0 + sign * 1e-7) + sign * 1e-13).clamp(0.0, 1.0));
@@ -333,8 +333,8 @@ fn order_of(logits: &[f32], config: SamplerConfig, step: Step<'_>) -> Vec<u32> {
     order.into_iter().map(|(token, _)| token).collect()
 }
 
-/// Returns the adjusted logit of token 0: the difference between the log-probabilities of tokens 0 and 1. The logit of
-/// token 1 is 0 and unaffected.
+/// Returns the adjusted logit of token 0. The logit of token 1 is 0 and is not adjusted, so the adjusted logit is the
+/// difference between the log-probabilities of tokens 0 and 1.
 fn logit_of_first(logit: f32, config: SamplerConfig, step: Step<'_>) -> f64 {
     let distribution = config.validate().unwrap().distribution(&[logit, 0.0], None, step).unwrap();
     let logprobs: Vec<f64> = distribution.logprobs().collect();
@@ -453,14 +453,14 @@ fn dry_counts_repetitions() {
     near(off(config, step, 7), 0.5 * 2.0);
     near(off(config, step, 5), 0.0);
     near(off(config.dry(0.5, 2.0, 1), step, 5), 0.5);
-    // With token 1 as a breaker, or with a window of six tokens, the repetition is only 2 3. A window of four tokens
+    // With token 1 as a breaker, or with a window of six tokens, the repetition is only `2 3`. A window of four tokens
     // has no repetition.
     near(off(config, step.breakers(&[1]), 7), 0.5);
     near(off(config.dry_window(4), step, 7), 0.0);
     near(off(config.dry_window(6), step, 7), 0.5);
     // A breaker itself gets no penalty.
     near(off(config, step.breakers(&[7]), 7), 0.0);
-    // The token 4 follows both 1 2 and 1 2 1 2. The longer repetition counts.
+    // The token 4 follows both `1 2` and `1 2 1 2`. The longer repetition counts.
     let twice = [1, 2, 1, 2, 4, 3, 1, 2, 4, 3, 1, 2, 1, 2];
     near(off(config, Step::default().output(&twice), 4), 0.5 * 4.0);
     // The exponent is capped where the power of the base would overflow f32.

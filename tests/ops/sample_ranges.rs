@@ -49,8 +49,8 @@ const PARAMETERS: &[Parameter] = &[
 const NAN: f64 = f64::NAN;
 const INF: f64 = f64::INFINITY;
 
-/// Parameters, each with its name, its test values and their effects. They are in the order of the profile's
-/// documentation. A parameter that the engine lacks accepts only its neutral value.
+/// Parameters, each with its name, its test values and the effects of these values. The parameters are in the order of
+/// the profile's documentation. A parameter that the engine lacks accepts only its neutral value.
 type Ranges = &'static [(&'static str, &'static [(f64, Meaning)])];
 
 const EVENKEEL: Ranges = &[
@@ -224,7 +224,8 @@ fn every_profile_has_the_ranges_of_its_engine() {
     }
 }
 
-/// Checks windows of 0 tokens. In the profile of llama.cpp, they disable a penalty. All other profiles reject them.
+/// Checks windows of 0 tokens. In the profile of llama.cpp, such a window disables a penalty. All other profiles reject
+/// such a window.
 #[test]
 fn windows_of_no_tokens() {
     for &profile in Profile::ALL {

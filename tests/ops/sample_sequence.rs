@@ -164,7 +164,7 @@ fn rows_with_parameters_of_their_own() {
 }
 
 /// Returns the quantile of the chi-square distribution at 6 standard deviations. A correct sampler with random seeds
-/// exceeds it once in 10^9 runs (Wilson and Hilferty, 1931).
+/// exceeds this quantile once in 10^9 runs (Wilson and Hilferty, 1931).
 fn chi_square_limit(cells: usize) -> f64 {
     let k = (cells - 1) as f64;
     k * (1.0 - 2.0 / (9.0 * k) + 6.0 * (2.0 / (9.0 * k)).sqrt()).powi(3)

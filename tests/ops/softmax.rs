@@ -40,7 +40,7 @@ fn row<E: Element>(x: &[E]) -> Vec<E> {
     <Function as rows::Function>::run(x)
 }
 
-/// Checks rows of equal logits. A sum in the storage type would stall on them: in bf16 at 256, in f16 at 2,048.
+/// Checks rows of equal logits. On such rows, a sum in the storage type would stall at 256 in bf16 and at 2,048 in f16.
 fn equal_logits<E: Bits>() {
     for len in [1usize, 2, 64, 4096, 131_072] {
         for logit in [0.0, 3.3, -1e4, 6e4] {

@@ -1,5 +1,5 @@
-//! Tests of softmax with a scale and a bias. Some products cancel against their bias, so that the largest rounded sum
-//! does not belong to the largest logit. A search looks for the largest error.
+//! Tests of softmax with a scale and a bias. In some rows, the products cancel against their biases, so that a rounding
+//! error may make the wrong logit the largest. A search looks for the largest error.
 
 use crate::support::compare::{assert_same_bits, usual};
 use crate::support::generate::{self, Bits};
@@ -26,8 +26,8 @@ impl<E: Bits> Row<E> {
         softmax_of(&self.logits()).unwrap()
     }
 
-    /// Returns the logits. They are exact for types narrower than f64, because a product has at most 77 bits and a sum
-    /// at most 104. For f64 they are rounded to f64.
+    /// Returns the logits. They are exact for types narrower than f64, because a product has at most 77 bits, and a sum
+    /// has at most 104 bits. For f64, the logits are rounded to f64.
     fn logits(&self) -> Vec<DoubleDouble> {
         let real = DoubleDouble::from;
         let logit = |i: usize| {
@@ -239,7 +239,8 @@ fn flags_and_scale<E: Bits>() {
 }
 
 /// Checks infinite logits. A score of +inf with a bias of -inf gives NaN, as in IEEE 754. A bias of -inf masks every
-/// finite score, also if scale * score overflows f32. Partial results must have the same bits in both cases.
+/// finite score, even if scale * score overflows f32. In both cases, partial results must have the same bits as the
+/// results of the whole row.
 fn infinite_products<E: Bits>() {
     let mut rng = generate::rng("softmax of infinite products");
     let [one, inf, largest] = [1.0, f64::INFINITY, E::LIMITS.max].map(E::from_wide);

@@ -1,5 +1,5 @@
-//! Complete list of the cases in which finite operands and allowed options may give non-finite results. The list names
-//! the reason of each case.
+//! Complete list of the cases in which finite operands and allowed options may give non-finite results. The list gives
+//! the reason for each case.
 
 use crate::call::{Call, lanes};
 use crate::cases::Case;
@@ -254,12 +254,12 @@ const EXCEPTIONS: &[Exception] = &[
     },
 ];
 
-/// Returns |dy| times the derivative at x, or times a bound of the derivative.
+/// Returns the magnitude of dy times the derivative at x, or an upper bound of this magnitude.
 fn times_derivative(call: &Call, x: f64, dy: f64) -> f64 {
     match call.name() {
         "clamped_exp_backward" if !(call.scale..=call.offset).contains(&x) => 0.0,
         "clamped_log_backward" if x < call.eps => 0.0,
-        // Multiplies twice by exp(x / 2), because a small dy may bring an overflowing exp(x) back into range.
+        // Multiplies by exp(x / 2) twice, because exp(x) may overflow even if dy * exp(x) does not.
         "exp_backward" | "expm1_backward" | "clamped_exp_backward" => dy * (x / 2.0).exp() * (x / 2.0).exp(),
         "exp2_backward" => dy * (x / 2.0).exp2() * (x / 2.0).exp2(),
         "log_backward" | "clamped_log_backward" => dy / x.abs(),
@@ -277,8 +277,8 @@ fn gathered(at: &At<'_>) -> f64 {
     if at.call.name() == "log_softmax_backward" { 1.0 + at.cols as f64 } else { 1.0 }
 }
 
-/// Returns a bound for `gradient` / d, where d is the divisor in the row's norm. If d is 0, the op gives zeros, and the
-/// bound is `gradient`.
+/// Returns an upper bound of `gradient` / d, where d is the divisor in the row's norm. If d is 0, the op gives zeros,
+/// and the bound is `gradient`.
 fn over_deviation(at: &At<'_>, gradient: f64) -> f64 {
     let n = at.cols as f64;
     let fold = |start, of: fn(f64, f64) -> f64| at.x.iter().copied().fold(start, of);
@@ -333,7 +333,7 @@ pub fn is_read<E: Bits>(case: &Case<E>, row: usize, column: usize, of_dy: bool) 
         "attention" | "attention_backward" => {
             let (len, is_query) = (cols / width, column < width);
             let any = (0..len).any(|key| call.keeps(key));
-            // The mean of all values includes masked ones.
+            // The mean of all values includes the masked values.
             let all = !any && call.policy() == FullyMasked::Uniform;
             let forward = case.op == "attention";
             let as_query = is_query && if of_dy { !forward && (any || all) } else { any };

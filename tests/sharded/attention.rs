@@ -13,7 +13,8 @@ for_each_dtype!(every_mask, shapes, hostile_keys, the_largest_values, nothing_to
 /// Result, with each query's log-sum-exp.
 type Both<E> = Result<(Vec<E>, Vec<f64>)>;
 
-/// Shape: batch, query heads, key/value heads, queries, keys, features of queries and keys, features of values.
+/// Numbers of batch entries, query heads, key/value heads, queries, keys, features of queries and keys, and features of
+/// values.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape(pub [usize; 7]);
 

@@ -103,8 +103,8 @@ fn gradients_gather_tiles() {
         assert_exchanged("softmax_backward", (&x, rows), &cuts, op, expected);
         let op: Op<f32> = |shard, x| shard.logsumexp_backward(x, &[1.0, 2.0, 3.0], &Softmax::default());
         assert_exchanged("logsumexp_backward", (&x, rows), &cuts, op, [3, 24 + fixed, 24 * ranks + fixed]);
-        // In f64, the ranks merge 80 bytes per row: 72 as for softmax, and 8 for the largest gradient. They gather
-        // twice as many words as in f32.
+        // For `softmax_backward` of f64, the ranks merge 80 bytes per row: 72 as for softmax, and 8 for the largest
+        // gradient. The ranks gather twice as many words as for f32.
         let (words, fixed) = (2 * words, 80 * rows);
         let expected = [6, 24 + fixed + 8 + 8 * words, 24 * ranks + fixed + 8 * ranks + 8 * ranks * words];
         let op: Op<f64> = |shard, x| shard.softmax_backward(x, x, &Softmax::default());
@@ -222,7 +222,7 @@ fn cross_entropy_takes_48_bytes_a_row() {
 }
 
 /// Checks clipping. A rank sends one number per tile of its shard, and one number for a replica. For each unsharded
-/// tensor, replicated or not, one of the ranks that hold it also sends two numbers.
+/// tensor, replicated or not, one rank that holds the tensor sends two more numbers.
 #[test]
 fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     fn of_type<E: Element>(ranks: usize) -> Vec<[u64; 3]> {

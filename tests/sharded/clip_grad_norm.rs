@@ -72,8 +72,8 @@ fn clipped<E: Bits>(tensors: &[Tensor<E>], ranks: usize, options: &ClipGradNorm)
     })
 }
 
-/// Clips on several ranks, and on one rank that has all gradients. Fails unless each of the several ranks gets the same
-/// norm, and its part of the same clipped gradients.
+/// Clips on several ranks, and on one rank that has all gradients. Fails unless each of the several ranks gets the
+/// single rank's norm, and its part of the single rank's clipped gradients.
 #[track_caller]
 fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &ClipGradNorm) {
     let mut whole: Vec<Vec<E>> = tensors.iter().map(|tensor| tensor.x.clone()).collect();
@@ -151,7 +151,7 @@ fn hostile_elements<E: Bits>() {
     for size in [limits.max, limits.max / 3.0, 1e-300, 1e200, 0.0] {
         let ranks = RANKS[rng.random_range(0..RANKS.len())];
         let tensors = dealt(&mut rng, ranks, |rng, len| {
-            // In some tensors, one element decides how the whole tensor is summed.
+            // In some tensors, one element has the magnitude `size`, which decides how the whole tensor is summed.
             let mut x = generate::bell::<E>(rng, len, 0.0, 1.0);
             if let (Some(at), true) = (len.checked_sub(1), rng.random_bool(0.7)) {
                 x[rng.random_range(0..=at)] = E::from_wide(size.min(limits.max));

@@ -270,8 +270,8 @@ fn a_deadline_that_the_clock_does_not_reach() {
     assert_eq!(sums, [3, 3, 3]);
 }
 
-/// Checks collectives that contradict themselves. Some return fewer words than all their ranks sent. In others, the
-/// number of the rank is not below the number of ranks.
+/// Checks collectives that contradict themselves. Some return fewer words than their ranks sent in total. In others,
+/// the number of the rank is not below the number of ranks.
 #[test]
 fn collectives_that_cannot_be() {
     struct Odd(usize, usize);

@@ -363,7 +363,8 @@ fn random_configurations<E: Bits>() {
     }
 }
 
-/// Checks filters that would need the whole vocabulary: the error says what they require, and other rows are sampled.
+/// Checks filters that would need the whole vocabulary. The error must say what such a filter requires. Other rows must
+/// be sampled.
 #[test]
 fn what_needs_a_top_k_first() {
     let plain = SamplerConfig::default();

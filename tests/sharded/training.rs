@@ -1,4 +1,4 @@
-//! Runs the training of `examples/sharded` on threads. The example itself runs it in processes.
+//! Runs the training of `examples/sharded` on threads. The example itself runs one process per rank.
 
 #[path = "../../examples/sharded/model.rs"]
 mod model;

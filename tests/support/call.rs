@@ -355,9 +355,9 @@ fn attention_backward<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Re
     })
 }
 
-/// Calls `run` with queries, keys, values and the gradient of the results. Each row of `x` and `dy` is one batch entry:
-/// the lanes of a row of `x` are keys, and the first of them is also the query. The lanes of a row of `dy` are values,
-/// and the first of them is also the gradient.
+/// Calls `run` with queries, keys, values and the gradient of the results. Each row of `x` and `dy` is one batch entry.
+/// The lanes of a row of `x` are the keys, and the first lane is also the query. The lanes of a row of `dy` are the
+/// values, and the first lane is also the gradient.
 fn attended<E: Element, R>(
     call: &Call,
     operands: &Operands<'_, E>,

@@ -5,8 +5,8 @@ pub use evenkeel::testing::{all_within, assert_same_bits, same_bits, show, withi
 use evenkeel::{DType, Element, accuracy};
 use std::cell::Cell;
 
-/// Measured bounds in ULP by op and type, for rows whose rounding errors do not all have the same sign. They are
-/// smaller than the derived bounds.
+/// Measured bounds in ULP by op and type, for rows whose rounding errors do not all have the same sign. The measured
+/// bounds are smaller than the derived bounds.
 const USUAL: [(&str, DType, f64); 22] = [
     ("cross_entropy", DType::F32, 2.0),
     ("cross_entropy", DType::F16, 2.0),
@@ -83,8 +83,8 @@ impl Checker {
         self.bound
     }
 
-    /// Fails unless every result is within the bound, in ULP of the result. If `input` is as long as the results, a
-    /// failure shows its elements, otherwise only its length.
+    /// Fails unless every result is within the bound, in ULP of the result. A failure shows the elements of `input` if
+    /// it is as long as the results. Otherwise, a failure shows only the length of `input`.
     #[track_caller]
     pub fn check<E: Element>(&self, what: &str, input: &[E], got: &[E], exact: &[E::Exact]) {
         self.finish(within(what, input, got, exact, self.bound), got.len());

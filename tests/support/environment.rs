@@ -67,8 +67,8 @@ impl Environment {
         }
     }
 
-    /// Runs `f` in this environment. `f` must only call the library, because the test's own arithmetic would change
-    /// too.
+    /// Runs `f` in this environment. `f` must only call the library, because the environment would also change
+    /// arithmetic in `f` itself.
     #[inline(never)]
     pub fn run<R>(self, f: impl FnOnce() -> R) -> R {
         struct GiveBack(u64);

@@ -104,8 +104,8 @@ impl Parts {
     }
 }
 
-/// Returns the index of an element in a part with this shape, for position `at` of the full shape. Follows NumPy's
-/// broadcasting rules: shapes are aligned at their last axes, and an axis of length 1 applies to every index.
+/// Returns the index of the element that applies to position `at` of the full shape, in a part with this shape. Follows
+/// NumPy's broadcasting rules: shapes are aligned at their last axes, and an axis of length 1 applies to every index.
 fn place(shape: &[usize], at: &[usize]) -> usize {
     let aligned = &at[at.len() - shape.len()..];
     shape.iter().zip(aligned).fold(0, |place, (&len, &i)| place * len + if len == 1 { 0 } else { i })

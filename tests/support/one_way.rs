@@ -19,8 +19,8 @@ struct Partial {
     error: f64,
 }
 
-/// Number of partial sums that are kept at each level of the tree. Each is paired with `PARTNERS` random partial sums
-/// of its level.
+/// Number of partial sums that are kept at each level of the tree. Each kept sum is paired with `PARTNERS` random kept
+/// sums of the same level.
 const KEPT: usize = 400;
 const PARTNERS: usize = 40;
 

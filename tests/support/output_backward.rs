@@ -207,8 +207,8 @@ pub fn long_rows<G: FromOutput, E: Bits>() {
     }
 }
 
-/// Checks arbitrary values of `y` within the range of the forward call's results. As probabilities, they need not sum
-/// to 1.
+/// Checks arbitrary values of `y` within the range of the forward call's results. If `y` contains probabilities, they
+/// need not sum to 1.
 pub fn any_finite_values<G: FromOutput, E: Bits>() {
     let checker = Checker::new::<E>(G::NAME);
     proptest!(generate::cases(256), |(values in generate::any_finite_row::<E>(2..=80))| {

@@ -91,7 +91,7 @@ impl<E: Element> Truth<E> {
         };
         // With a softcap, the derivatives and the logits have errors of their own. A logit has an error of 3 ULP in the
         // kernel and of less than 1 ULP in the reference. Together, these errors change a result by up to 8 ULP times
-        // the largest logit. The op's bound is at least 4 ULP. Multiplied by twice the largest logit, it covers this
+        // the largest logit. The op's bound is at least 4 ULP, so twice the largest logit times this bound covers the
         // change.
         let size = |i: usize| z[i].abs().to_f64();
         let largest_logit = (0..x.len()).filter(live).map(size).fold(0.0, f64::max);

@@ -12,8 +12,8 @@ fn numbers<E: Element>(count: usize, seed: u64, by: f64) -> Vec<E> {
     (0..count as u64).map(|i| E::from_wide(number(i) * by)).collect()
 }
 
-/// Compares with plain loops. The tolerance covers the rounding to the type. It also covers about 16 roundings of the
-/// two norms and the factor, each with a relative error of 2^-53.
+/// Compares with plain loops. The tolerance covers the rounding to the type, and about 16 roundings of the two norms
+/// and the factor. Each of these 16 roundings has a relative error of 2^-53.
 fn as_defined<E: Element>(shape: &[usize], units: usize) {
     let count: usize = shape.iter().product();
     let options = AdaptiveClip::default().clipping(0.125).eps(0.5);

@@ -55,7 +55,7 @@ fn distributions_are_what_they_are_called() {
     let bell = wide(&Init::Normal { mean: 2.0, std: 0.5 });
     assert!(distance(bell, |x| normal(x.iter().map(|x| (x - 2.0) / 0.5))) < 2.4);
 
-    // The limits are around the mean, on one side of it, or far from it. Some cases have only one limit.
+    // The limits are around the mean, both above the mean, or far from the mean. One case has no upper limit.
     for (low, high) in [(-2.0, 2.0), (-0.5, 3.0), (1.0, 4.0), (4.0, 9.0), (-1.0, f64::INFINITY), (-30.0, 40.0)] {
         let x = wide(&Init::TruncatedNormal { mean: 1.0, std: 2.0, low: 1.0 + 2.0 * low, high: 1.0 + 2.0 * high });
         assert!(
@@ -63,8 +63,8 @@ fn distributions_are_what_they_are_called() {
             "TruncatedNormal: (value - mean) / std must be from {low} to {high}, but one value is {:?}",
             x.iter().find(|x| !(1.0 + 2.0 * low..=1.0 + 2.0 * high).contains(*x))
         );
-        // If both limits are above the mean, the test uses the upper tail instead of the lower, because 1 - p would
-        // lose all digits.
+        // If both limits are above the mean, the test uses upper tails instead of lower ones. Lower tails would be
+        // close to 1, and their differences would lose all digits.
         let sign = if low > 0.0 { -1.0 } else { 1.0 };
         let below = |x: &[f64]| normal(x.iter().map(|x| sign * x)).iter().map(|p| sign * p).collect::<Vec<_>>();
         let ends = below(&[low, high]);
@@ -77,16 +77,16 @@ fn distributions_are_what_they_are_called() {
     }
 }
 
-/// Checks a distribution far out in the tail. It is nearly exponential, so its mean is `low + 1 / low`, up to an error
-/// of `1 / low^3`.
+/// Checks a distribution far out in the tail. There, the distribution is nearly exponential, so the mean is
+/// `low + 1 / low`, up to an error of `1 / low^3`.
 #[test]
 fn a_tail_is_drawn_from_as_such() {
     let low = 40.0;
     let x = wide(&Init::TruncatedNormal { mean: 0.0, std: 1.0, low, high: f64::INFINITY });
     assert!(x.iter().all(|x| *x >= low));
     let (mean, _) = moments(&x);
-    // The standard deviation of one value is about 1/low, too. The mean of all values is off by 5 of its standard
-    // deviations once in a million runs.
+    // The standard deviation of one value is about 1 / low. About once in a million runs, the mean of all values is off
+    // by more than 5 of the mean's standard deviations.
     assert!(
         (mean - low - 1.0 / low).abs() < 5.0 / low / (COUNT as f64).sqrt() + 2.0 / low.powi(3),
         "standard normal values above {low}: expected a mean of {low} + 1 / {low}, got {mean}"
@@ -99,8 +99,8 @@ fn moments_are_those_of_the_closed_form() {
     let shape = [128, 64, 3, 3];
     let (fan_in, fan_out) = (64.0 * 9.0, 128.0 * 9.0);
     let relu = 2.0;
-    // Each case has an initialisation, its variance, and the fourth moment divided by the squared variance. The last
-    // number is 9/5 for a uniform distribution and 3 for a normal distribution.
+    // Each case has an initialisation, its variance, and the fourth moment divided by the squared variance. This ratio
+    // is 9/5 for a uniform distribution and 3 for a normal distribution.
     let cases = [
         (Init::xavier_uniform(0.5), 0.25 * 2.0 / (fan_in + fan_out), 9.0 / 5.0),
         (Init::xavier_normal(1.0), 2.0 / (fan_in + fan_out), 3.0),
@@ -121,7 +121,8 @@ fn moments_are_those_of_the_closed_form() {
         let x: Vec<f64> = made(&init, &shape, Stream::numbered(11, i as u64));
         let n = x.len() as f64;
         let (mean, got) = moments(&x);
-        // Mean and variance are each off by 5 of their standard deviations once in a million runs.
+        // About once in a million runs, the mean is off by more than 5 of its standard deviations. The same holds for
+        // the variance.
         assert!(mean.abs() < 5.0 * (variance / n).sqrt(), "{init:?}: expected a mean of about 0, got {mean}");
         let off = 5.0 * ((kurtosis - 1.0) / n).sqrt();
         assert!((got / variance - 1.0).abs() < off, "{init:?}: expected a variance of {variance}, got {got}");
@@ -267,8 +268,9 @@ fn what_makes_no_sense_is_refused() {
 }
 
 /// Checks that one seed may be used for both weights and tokens. The random bits of a weight depend on the seed, the
-/// tensor's number and the element's index. Those of a token depend on the seed, the row and the draw number. The bits
-/// differ even if the row equals the tensor's number and the draw number equals the element's index.
+/// tensor's number and the element's index. The random bits of a token depend on the seed, the row and the draw number.
+/// The two kinds of bits differ even if the row equals the tensor's number and the draw number equals the element's
+/// index.
 #[test]
 fn weights_and_draws_of_one_seed_have_nothing_in_common() {
     const TOKENS: usize = 1 << 16;

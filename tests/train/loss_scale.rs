@@ -91,7 +91,7 @@ fn stages() {
     scaler.record(false).unwrap();
     scaler.update().unwrap();
     assert_eq!((scaler.scale(), scaler.taken(), scaler.skipped()), (32768.0, 1, 0));
-    // `update_to` also ends the step. It leaves the growth tracker unchanged.
+    // Like `update`, `update_to` ends the step. Unlike `update`, it leaves the growth tracker unchanged.
     scaler.record(false).unwrap();
     scaler.update_to(7.0).unwrap();
     assert_eq!(scaler.scale(), 7.0);

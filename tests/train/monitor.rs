@@ -73,7 +73,7 @@ fn a_loss_that_is_not_finite_is_an_error_that_is_on_record() {
     assert_eq!(raised, Err(diverged("loss", f64::INFINITY)));
     let raised = monitor.record(step(3, 1.0, f64::INFINITY), Vec::new());
     assert_eq!(raised, Err(diverged("norm of the gradients", f64::INFINITY)));
-    // A skipped step may have a non-finite norm: loss scaling handles it.
+    // A skipped step may have a non-finite norm, because loss scaling handles such a step.
     let skipped = step(4, 1.0, f64::INFINITY).skipped(true);
     let record = monitor.record(skipped, Vec::new()).unwrap();
     assert!(matches!(record.warnings[..], [Warning::NormNotFinite { norm: f64::INFINITY, .. }]));

@@ -18,7 +18,7 @@ macro_rules! each_type {
 }
 pub(super) use each_type;
 
-/// Returns values between -4 and 4, which differ for each seed.
+/// Returns values between -4 and 4. Different seeds give different values.
 pub fn values<E: Number>(count: usize, seed: usize) -> Vec<E> {
     (0..count).map(|i| E::from_f64(((i * 37 + seed * 11) % 129) as f64 / 16.0 - 4.0)).collect()
 }

@@ -113,7 +113,7 @@ unsafe extern "C" fn compute(
     output: *const *mut u8,
     output_size: *const usize,
 ) -> c_int {
-    // SAFETY: the library passes the number of pointers and sizes that it states, and the NEFF that it received.
+    // SAFETY: the library passes as many pointers and sizes as it states, and the NEFF that it received.
     let (neff, input, output) = unsafe {
         // Fake NEFFs list their tensors in descending order.
         let input = (0..inputs).rev().map(|at| std::slice::from_raw_parts(*input.add(at), *input_size.add(at)));
