@@ -95,8 +95,8 @@ fn factor<'a>(case: &[&'a Record]) -> Option<(f64, &'a Record)> {
     Some((other.least()? / record_of(case, "evenkeel")?.least()?, other))
 }
 
-/// Writes the sentence and the table of an op. The last columns compare evenkeel with the fastest other contender, with
-/// one column for each of the other instruction sets.
+/// Writes the sentence and the table of an op. The table ends with a column for each of the other instruction sets,
+/// which compares evenkeel with the fastest other contender.
 fn section<'a>(
     text: &mut String,
     name: &str,

@@ -115,8 +115,8 @@ fn inputs<E: DeviceElement>(mut each: impl FnMut(&[E], (usize, usize), FullyMask
 /// Checks rows of log_softmax in a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     inputs::<E>(|x, shape, policy, how| case(emulator, x, shape, &Softmax::default().fully_masked(policy), how))?;
-    // The results of a fully masked row are -ln(cols). With this length, rounding a result to f32 first gives another
-    // `E` than rounding it directly.
+    // The results of a fully masked row are -ln(cols). For the number of columns found here, rounding -ln(cols) to f32
+    // and then to `E` gives another result than rounding it directly to `E`.
     let how = How { shift: 1, one_block: true, order: Order::Forward };
     let cols = (1..300_000usize).find(|&cols| is_rounded_twice::<E>(-(cols as f64).ln()));
     if let Some(cols) = cols {
@@ -130,7 +130,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     case(emulator, &rows, (2, 3000), &Softmax::default(), how)
 }
 
-/// Returns whether rounding the value to f32 and then to `E` gives another result than rounding it to `E` directly.
+/// Returns whether rounding the value to f32 and then to `E` gives another result than rounding it directly to `E`.
 fn is_rounded_twice<E: DeviceElement>(value: f64) -> bool {
     E::from_wide(f64::from(value as f32)).bits() != E::from_wide(value).bits()
 }

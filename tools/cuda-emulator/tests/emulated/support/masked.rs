@@ -302,7 +302,7 @@ pub fn each_hostile(mut f: impl FnMut(usize, &[f64], &Beside)) {
     let flags = [[1u8, 1, 0, 1], [1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]];
     for (i, scale) in [1.0, 0.3, 4.0, -2.0, 1e-14, 9e14, 1e-16, 1e300, 0.0].into_iter().enumerate() {
         for bias in 0..biases.len() + 1 {
-            // `keep` is the index of a list of flags, or one more than the last index for no flags. The loop over
+            // `keep` is an index into `flags`. The value `flags.len()` means that there are no flags. The loop over
             // scales combines each bias with every value of `keep`, once or twice.
             let keep = (i + bias) % (flags.len() + 1);
             let softcap = [None, Some(5.0), None][(i + bias) % 3];
