@@ -32,8 +32,8 @@ fn a_tiny_input_of_silu_is_above_the_tie() {
         let function = function(name).expect("silu, gelu and gelu_tanh must be in the table of functions");
         for odd in (1..200).step_by(2) {
             let x = f32::from_bits(odd);
-            // Bits of the two f32 around x/2. All three functions exceed x/2, for either sign of x. So a positive
-            // result rounds away from zero, and a negative result toward zero.
+            // Bits of the two f32 around x/2. The results of all three functions are greater than x/2, for positive and
+            // for negative x. So a positive result rounds away from zero, and a negative result toward zero.
             let (below, above) = (odd / 2, odd / 2 + 1);
             for (x, expected) in [(x, above), (-x, below | 1 << 31)] {
                 let Expected { value, by_mpfr } =

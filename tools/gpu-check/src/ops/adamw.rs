@@ -141,7 +141,8 @@ impl Op for AdamW {
         })
     }
 
-    /// Also counts the gradients, and two or three f32 of state, which are read and written.
+    /// Counts the weights and two or three f32 of state twice, because the op reads and writes them. Counts the
+    /// gradients once.
     fn bytes<E>(shape: Shape) -> usize {
         let state = if size_of::<E>() == 2 { 3 } else { 2 };
         shape.elements() * (3 * size_of::<E>() + state * 2 * size_of::<f32>())
