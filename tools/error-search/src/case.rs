@@ -29,8 +29,8 @@ macro_rules! with_type {
     };
 }
 
-/// Run-length encoded numbers: pairs of a value and a count. They keep rows of millions of columns small, also after
-/// mutations.
+/// Run-length encoded numbers: pairs of a value and a count. This encoding keeps rows of millions of columns small,
+/// even after mutations.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Runs(pub Vec<(f64, usize)>);
 

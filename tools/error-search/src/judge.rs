@@ -63,7 +63,7 @@ pub fn bound<E: Element>(op: &str) -> f64 {
 }
 
 /// Returns the verdict on the worst of the results. The unit of error is the ULP of the exact result or of the
-/// magnitude that `at` returns for its index, whichever is larger.
+/// magnitude that `at` returns for the result's index, whichever is larger.
 pub fn worst<E: Element, R: Real>(got: &[E], exact: &[R], bound: f64, at: impl Fn(usize) -> f64) -> Option<Verdict> {
     worst_besides(got, exact, bound, at, |_| 0.0)
 }

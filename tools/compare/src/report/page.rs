@@ -88,8 +88,7 @@ fn types<'a>(level: &'a Level, op: &str) -> Vec<Case<'a>> {
     dtypes.into_iter().map(|dtype| (dtype.clone(), of_type(level, op, &dtype))).collect()
 }
 
-/// Returns a ratio of times, and the fastest contender other than evenkeel. The ratio is that contender's time divided
-/// by evenkeel's time.
+/// Returns the fastest contender other than evenkeel, and before it the contender's time divided by evenkeel's time.
 fn factor<'a>(case: &[&'a Record]) -> Option<(f64, &'a Record)> {
     let other = fastest_other(case)?;
     Some((other.least()? / record_of(case, "evenkeel")?.least()?, other))
