@@ -88,7 +88,8 @@ fn types<'a>(level: &'a Level, op: &str) -> Vec<Case<'a>> {
     dtypes.into_iter().map(|dtype| (dtype.clone(), of_type(level, op, &dtype))).collect()
 }
 
-/// Returns the fastest contender other than evenkeel, and before it the contender's time divided by evenkeel's time.
+/// Returns the time of the fastest contender other than evenkeel, divided by evenkeel's time, and the contender's
+/// record.
 fn factor<'a>(case: &[&'a Record]) -> Option<(f64, &'a Record)> {
     let other = fastest_other(case)?;
     Some((other.least()? / record_of(case, "evenkeel")?.least()?, other))
