@@ -60,10 +60,10 @@ fn assert_close(what: &str, got: &[f64], expected: &[f64], allowed: f64) {
 }
 
 /// Compares AdamW with PyTorch. Evenkeel and PyTorch each round about 4 times per step, with relative errors of 2^-53.
-/// Gradients have a magnitude of up to 4, and weights of up to 8. The error of a mean decays over 1 / (1 - beta) steps.
-/// The error of a weight never decays, so the allowed error grows with the number of steps. A step moves a weight in
-/// proportion to the ratio of the mean to the root mean square. The error of this ratio is at most 4 times the sum of
-/// the errors of the two means.
+/// Gradients have magnitudes up to 4, and weights up to 8. The error of a running mean decays over 1 / (1 - beta)
+/// steps. The error of a weight never decays, so the allowed error grows with the number of steps. A step moves a
+/// weight in proportion to the mean gradient divided by the root mean square. The error of this quotient is at most 4
+/// times the sum of the errors of the mean and of the mean square.
 #[test]
 fn adamw_is_torch_s() {
     let lines = lines("adamw");
@@ -170,7 +170,7 @@ fn kept_in_f32_it_stays_near_f64() {
     stays_near_f64::<f16>(rule, 2000);
     stays_near_f64::<bf16>(rule, 2000);
     stays_near_f64::<f64>(rule, 200);
-    // Takes a hundred thousand steps. Each step is too small for 16 bits to represent.
+    // Takes 100,000 steps. A single step is too small to change a 16-bit weight of 1/8 or more.
     stays_near_f64::<bf16>(rule.lr(1e-6).weight_decay(0.0), 100_000);
 }
 
@@ -204,8 +204,8 @@ fn one_step_is_rounded_once() {
 }
 
 /// Checks gradients whose squares overflow or underflow the type. The first step still moves each weight by the
-/// learning rate. After 3,000 more steps with gradients of 0, the weights are below 20 in magnitude and the state is
-/// finite.
+/// learning rate. After 20 more steps with the same gradients, and 3,000 steps with gradients of 0, the weights are
+/// below 20 in magnitude and the state is finite.
 fn any_size<E: Element>(sizes: &[f64]) {
     let rule = AdamW::default().lr(0.5).eps(f64::MIN_POSITIVE).weight_decay(0.0);
     let mut run = Run::<E, _>::new(rule, &vec![1.0; sizes.len()]);

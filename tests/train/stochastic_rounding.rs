@@ -20,8 +20,8 @@ where
     to.iter().map(|value| value.widen()).collect()
 }
 
-/// Checks that a number becomes one of its two neighbours, with the right probabilities. The count of a neighbour has a
-/// binomial distribution and may be off by 6 standard deviations.
+/// Checks that a number becomes one of its two neighbours, with the right probabilities. How often a neighbour is
+/// chosen has a binomial distribution, and may differ from the mean by 6 standard deviations.
 fn neighbours<E: Element>(from_bits: fn(u16) -> E, numbers: &[f32])
 where
     for<'a> &'a mut [E]: Into<FloatsMut<'a>>,
@@ -122,7 +122,8 @@ fn representable_values_are_kept() {
     }
 }
 
-/// Compares with fixed bits, which must be the same on every machine, whatever the number of threads.
+/// Compares the hash of the results with a constant. The results must have the same bits on every machine, for any
+/// number of threads.
 #[test]
 fn the_same_bits_everywhere() {
     let from: Vec<f32> = (0..70_000).map(|i| 1.0 + i as f32 * 1e-5).collect();
@@ -135,7 +136,7 @@ fn the_same_bits_everywhere() {
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     assert!(all == one.install(|| bits(5)));
     assert!(all != bits(6), "stochastic_round: steps 5 and 6 must have different random bits");
-    // FNV-1a of all results.
+    // FNV-1a hash of all results.
     let hash =
         all.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &x| (hash ^ u64::from(x)).wrapping_mul(0x0100_0000_01b3));
     assert_eq!(

@@ -14,7 +14,7 @@ fn numbers(count: usize, seed: u64) -> Vec<f64> {
     (0..count as u64).map(|i| ((i * 2_654_435_761 + seed * 40503) % 65) as f64 / 8.0 - 4.0).collect()
 }
 
-/// Returns gradients in f64, f32 and bf16, times a factor that is exact in these types.
+/// Returns gradients in f64, f32 and bf16, multiplied by `by`. The products must be exact in these types.
 fn scaled(by: f64) -> (Vec<f64>, Vec<f32>, Vec<bf16>) {
     let of = |seed| numbers(1000, seed).into_iter().map(move |v| v * by);
     (of(1).collect(), of(2).map(|v| v as f32).collect(), of(3).map(bf16::from_f64).collect())
@@ -44,7 +44,7 @@ fn as_a_division_and_then_a_clip() {
     }
 }
 
-/// Checks a scale that is not a power of two. The reciprocal of the scale, the norm and the clipping factor are each
+/// Checks a scale that is not a power of two. The norm, the clipping factor, and the reciprocal of the scale are each
 /// rounded once. The reciprocal equals PyTorch's.
 #[test]
 fn any_scale() {

@@ -2,9 +2,9 @@
 
 usage: peers.py CASES.json OUT.json
 
-`evenkeel-compare cases` writes CASES.json. A folder next to OUT.json, with the same name, gets the first rows of the
-results; `evenkeel-compare report` computes their errors. `./run` installs the pinned versions, limits the libraries to
-one thread, and selects the instruction set.
+`evenkeel-compare cases` writes CASES.json. The folder OUT.results gets the first rows of the results;
+`evenkeel-compare report` computes their errors. `./run` installs the pinned versions, limits the libraries to one
+thread, and selects the instruction set.
 """
 
 import importlib

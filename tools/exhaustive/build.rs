@@ -37,8 +37,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .ok_or("`Cargo.toml` must have a version of core-math")?
         .to_string();
     println!("cargo::rustc-env=EXHAUSTIVE_EVENKEEL={library}");
-    // The library is identified by the last commit that changed it. The program's history does not matter, so the git
-    // tree of its sources identifies it.
+    // The library is identified by the last commit that changed it. The program's history does not matter, so the
+    // program is identified by the git tree of its sources.
     let commit = state("../../src", &["log", "-1", "--format=%h", "--abbrev=12", "--", "../../src"]);
     let tree = state("src", &["rev-parse", "--short=12", "HEAD:./src"]);
     println!("cargo::rustc-env=EXHAUSTIVE_COMMIT={commit}");

@@ -71,7 +71,7 @@ def ops(torch, triton, liger):
         return functional.layer_norm(x, (x.shape[-1],), weight, bias, EPS["layer"])
 
     def gradient(forward):
-        """Returns a function that prepares the gradients of `forward`, given the arguments of `forward` and dy."""
+        """Returns a function that takes the arguments of `forward`, then dy, and prepares the gradients."""
 
         def prepared(*arguments):
             *arguments, dy = arguments

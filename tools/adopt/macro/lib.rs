@@ -1,4 +1,4 @@
-//! Ops on tensors of a candle that Evenkeel does not depend on.
+//! Ops on tensors of a version of candle that Evenkeel does not depend on.
 
 mod numerics {
     evenkeel::candle_adapter!(fork_core);

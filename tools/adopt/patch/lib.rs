@@ -1,4 +1,4 @@
-//! Drop-ins on tensors of a candle from git.
+//! Drop-in functions for tensors of a version of candle from git.
 
 pub fn probabilities(logits: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
     evenkeel::candle::ops::softmax(logits, candle_core::D::Minus1)

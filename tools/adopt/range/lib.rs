@@ -1,4 +1,4 @@
-//! Drop-ins on tensors of an older version of candle from the registry.
+//! Drop-in functions for tensors of an older version of candle from the registry.
 
 pub fn probabilities(logits: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
     evenkeel::candle::ops::softmax(logits, candle_core::D::Minus1)

@@ -3,7 +3,7 @@
 //!
 //! Quantised products round their activations to 8 bits. A difference in the last bit of an activation can thus grow to
 //! 1/127 of its range, and change logits by some tenths. A change of eps by a thousandth in candle's own norms already
-//! changes the tokens after four of these six prompts. The comparison therefore runs in two ways. Dequantised weights
+//! changes the tokens after four of the six prompts. The comparison therefore runs in two ways. Dequantised weights
 //! (`CANDLE_DEQUANTIZE_ALL=1`) avoid this effect, so the tokens after every prompt must be equal. With quantised
 //! products, the tokens must be equal only after prompts for which the model has one clear best token at each step.
 

@@ -2,8 +2,8 @@
 //! parts were not inlined.
 //!
 //! A kernel and everything inlined into it is compiled for the kernel's instruction set. A part that is not inlined is
-//! compiled for the baseline of the target. It passes vectors through memory, and calls a function for each vector
-//! instruction.
+//! compiled for the baseline of the target. Such a part passes vectors through memory, and calls a function for each
+//! vector instruction.
 
 use crate::error::{Error, Result};
 use std::path::Path;

@@ -88,7 +88,7 @@ class Problem:
 
     @functools.cached_property
     def added(self):
-        """Returns the matrix that masks scores by addition: see src/ops/masked_softmax.rs."""
+        """Returns the mask, a matrix that is added to the scores: see src/ops/masked_softmax.rs."""
         queries, keys = self.shape[1:]
         values = numbers("normal", 4, queries * keys).reshape(queries, keys)
         hidden = np.arange(keys) > np.arange(queries)[:, None]

@@ -23,7 +23,7 @@ def out(run, y):
 
 
 def form(name, run):
-    """Returns the library's entry in the comparison, for a function that allocates its result."""
+    """Makes the contender for a torch function that allocates its result."""
     kept = {}
 
     def call():

@@ -16,7 +16,7 @@ use rayon::ThreadPool;
 /// Smallest input, in bytes, that is also timed on several threads.
 const SPREAD: usize = 8 << 20;
 
-/// Runs the cases. With a pool, evenkeel's functions of slices are also timed on the pool, if the inputs are large.
+/// Runs the cases. If a pool is given and the inputs are large, evenkeel's slice functions are timed on the pool too.
 pub fn run(choice: &Choice, rten: Option<&Rten>, pool: Option<&ThreadPool>) -> Result<Vec<Record>> {
     let mut races = Races { choice, rten, pool, records: Vec::new() };
     ops::each(&mut races)?;

@@ -120,7 +120,7 @@ bool have_ended() {
 }
 
 // Returns the i-th of the indices from 0 to n - 1 in the given order; n is a power of two. Order 0 is forward, order 1
-// is backward, and any other order depends on the random number.
+// is backward, and any other order is a permutation that `random` determines.
 unsigned in_order(unsigned order, uint64_t random, unsigned i, unsigned n) {
     if (order == 0) {
         return i;

@@ -66,7 +66,7 @@ fn probabilities_of_16_bits_are_rounded_once() {
     for (y, x) in values(softmax(scores, 0)).into_iter().zip(x) {
         let exact = f64::from(x).exp() / sum;
         // `unit` is the distance of neighbouring bf16 numbers, which have 8 significant bits. Evenkeel's error bound is
-        // 0.51 of it.
+        // 0.51 * `unit`.
         let unit = (exact.log2().floor() - 7.0).exp2();
         assert!((f64::from(y) - exact).abs() <= 0.51 * unit, "{y} for {exact}");
     }

@@ -14,7 +14,7 @@ const VOCABULARY: usize = 49_152;
 
 fn main() {
     let is_changed = include_str!("../../src/openai/logits_processor.rs").contains("evenkeel");
-    // Only few logits are large, as in a model's output. A multiplicative hash spreads the large ones over the row.
+    // Only a few logits are large, as in a model's output. A multiplicative hash spreads the large logits over the row.
     let spread = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32).ln() * -2.0;
     let logits: Vec<f32> = (1..=ROWS * VOCABULARY).map(spread).collect();
     let logits = Tensor::from_vec(logits, (ROWS, VOCABULARY), &Device::Cpu).unwrap();

@@ -53,7 +53,7 @@ pub fn most_probable(logits: &[f32]) -> Result<u32> {
     finite(logits, greedy.sample(logits, Draw::default())?.token)
 }
 
-/// Rejects a row with logits of +inf. Evenkeel would draw one of them, but mistral.rs rejects such rows.
+/// Rejects a row with logits of +inf. Evenkeel would draw a token with such a logit, but mistral.rs rejects such rows.
 fn finite(logits: &[f32], token: u32) -> Result<u32> {
     if logits[token as usize] == f32::INFINITY {
         candle_core::bail!("the logit of token {token} is infinite");
@@ -74,7 +74,8 @@ pub fn l2_norm(x: &Tensor, eps: f64) -> Result<Tensor> {
     Ok(guarded::rms_norm(x, Some(&weight), &RmsNorm::default().eps(eps / n as f64))?)
 }
 
-/// Returns half of the lowest finite number of the type. Adding it to a score masks the score without an overflow.
+/// Returns half of the lowest finite number of the type. Adding this number to a score masks the score without an
+/// overflow.
 pub fn masked(dtype: DType) -> f32 {
     let limits = match dtype {
         DType::F16 => evenkeel::DType::F16.limits(),

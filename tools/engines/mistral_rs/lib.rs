@@ -17,7 +17,7 @@ macro_rules! engine {
 engine! {
     pub layers_masker = "../../mistralrs-core/src/layers_masker.rs";
     pub sampler = "../../mistralrs-core/src/sampler.rs";
-    // The engine's own sampler, which the program `times` compares with the changed one. The commands in plan.toml
+    // The engine's own sampler, which the program `times` compares with the changed sampler. The commands in plan.toml
     // write this file.
     pub before = "before.rs";
 }

@@ -1,5 +1,5 @@
-//! Compares the times of moshi's own functions with those of Evenkeel's functions that replace them. The two functions
-//! run in turns, and the shortest times are printed:
+//! Compares the times of moshi's own functions with those of Evenkeel's functions that replace them. Each function and
+//! its replacement run in turns, and the shortest times are printed:
 //!
 //! ```sh
 //! tools/engines/run moshi --keep

@@ -6,8 +6,8 @@ use std::process::Command;
 /// Number of turns. In a turn, each of the two programs is started once.
 const TURNS: usize = 5;
 
-/// Shortest CPU time of a measurement, in seconds. Less would be inaccurate, because the kernel updates the time of a
-/// running thread only every few milliseconds.
+/// Shortest CPU time of a measurement, in seconds. A shorter measurement would be inaccurate, because the kernel
+/// updates the time of a running thread only every few milliseconds.
 const LENGTH: f64 = 0.15;
 
 /// The name of a case, and a function that runs one step.
@@ -15,7 +15,7 @@ pub type Case<'a> = (&'a str, Box<dyn FnMut() + 'a>);
 
 /// Prints the times of each case, in microseconds per step.
 ///
-/// The program of the unchanged engine only leaves a copy of itself. The program of the changed engine then runs this
+/// The program of the unchanged engine only saves a copy of itself. The program of the changed engine then runs this
 /// copy and itself in turns, on one thread. The printed times are the shortest. They are CPU times, because other
 /// programs may run on the machine.
 pub fn compare(is_changed: bool, cases: Vec<Case>) {

@@ -7,7 +7,7 @@ use evenkeel::{Draw, Error, Request, Rows, Sampler, SamplerConfig, Step, sample_
 /// Value in place of the token of a row that the sampler refused.
 pub const REFUSED: u32 = u32::MAX;
 
-/// Number of last tokens that penalties count.
+/// How many of the last tokens penalties count.
 const WINDOW: usize = 128;
 
 /// The request to which a row of logits belongs.

@@ -63,7 +63,7 @@ pub fn bound<E: Element>(op: &str) -> f64 {
 }
 
 /// Returns the verdict on the worst of the results. The unit of error is the ULP of the exact result or of the
-/// magnitude that `at` returns for its index, whichever is larger.
+/// magnitude that `at` returns for the result's index, whichever is larger.
 pub fn worst<E: Element, R: Real>(got: &[E], exact: &[R], bound: f64, at: impl Fn(usize) -> f64) -> Option<Verdict> {
     worst_besides(got, exact, bound, at, |_| 0.0)
 }
@@ -101,8 +101,8 @@ pub fn worst_besides<E: Element, R: Real>(
     (0..got.len()).map(verdict).reduce(|worst, next| worst.worse(Some(next)))
 }
 
-/// Returns a lower limit for the magnitude of normalised elements, for the unit of error of a centred norm. The unit is
-/// computed as if no element were smaller. The limit accounts for the error of the mean.
+/// Returns a lower limit for the magnitude of normalised elements. The unit of error of a centred norm is computed as
+/// if no element were smaller than this limit. The limit accounts for the error of the mean.
 pub fn mean_term<E: Element>(row: &[E]) -> f64 {
     match E::DTYPE {
         DType::F64 => 1.0,

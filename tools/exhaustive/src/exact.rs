@@ -1,6 +1,6 @@
 //! Functions at any precision, computed by MPFR.
 //!
-//! MPFR rounds the functions it provides correctly, and reports whether a result is exact. The other functions are
+//! MPFR correctly rounds the functions that it provides, and reports whether a result is exact. The other functions are
 //! formulas of a few steps. Each step is correctly rounded.
 
 use rug::Float;

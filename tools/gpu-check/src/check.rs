@@ -38,7 +38,8 @@ const BEGUN: &str = "the program ended during this op";
 
 /// Runs the checks that are not in `checks` yet. Returns `Ok` if the device is still usable.
 ///
-/// # Errors Returns the device's error, after writing it to the file.
+/// # Errors
+/// Returns the device's error, after writing it to the file.
 pub fn run(plan: &Plan, checks: &mut Checks) -> Result<()> {
     macro_rules! op {
         ($op:ty) => {

@@ -67,7 +67,7 @@ fn checks(folder: &Path) -> Result<Option<Checks>> {
     }
     let order = ops::names();
     let at = |check: &Check| {
-        // Types have short names. Calls of more than 2^32 elements have longer ones, and come last.
+        // The names of types are short. Calls of more than 2^32 elements have longer names, and come last.
         (check.dtype.len() > 4, order.iter().position(|name| *name == check.op))
     };
     all.iter_mut().for_each(|all| all.checks.sort_by_key(at));

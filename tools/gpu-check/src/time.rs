@@ -131,7 +131,8 @@ pub fn names() -> Vec<&'static str> {
 
 /// Measures the duration of each planned op that is not in `timings` yet.
 ///
-/// # Errors Returns the device's error, after writing it to the file.
+/// # Errors
+/// Returns the device's error, after writing it to the file.
 pub fn run(plan: &Plan, timings: &mut Timings) -> Result<()> {
     let mut clock = Clock::new(plan)?;
     macro_rules! op {

@@ -31,7 +31,7 @@ mod function {
     pub const EXECUTE: usize = 480;
     pub const BUFFER_DESTROY: usize = 504;
     pub const BUFFER_TO_HOST: usize = 600;
-    /// End of the last function.
+    /// End of the last entry.
     pub const END: usize = 608;
 }
 
@@ -144,7 +144,8 @@ impl Plugin {
         Err(failed(reason))
     }
 
-    /// Calls a function on an error: one that reads its message, or one that frees it. Both return nothing.
+    /// Calls the function that reads an error's message, or the function that frees an error. Both functions return
+    /// nothing.
     fn call_for_error(&self, function: usize, error: u64) -> Arguments {
         let mut arguments = Arguments::new(&[(16, error)]);
         // SAFETY: these functions take their arguments and return nothing.

@@ -22,8 +22,8 @@ pub fn space_of(address: u64) -> (Space, u64) {
     }
 }
 
-/// Returns the space of an address that was used as a global one, but is in shared or constant memory. Returns `None`
-/// for a global address.
+/// Returns the space of an address that was used as a global address, but is in shared or constant memory. Returns
+/// `None` for a global address.
 pub fn is_of_space(address: u64) -> Option<Space> {
     match space_of(address).0 {
         Space::Global if (SHARED_START..SHARED_START + (1 << 18)).contains(&address) => Some(Space::Shared),

@@ -134,7 +134,7 @@ fn directed16(v: f64, round: Round, narrow: impl Fn(f32) -> u32, widen: impl Fn(
         Round::Zero => !negative,
         round => round == Round::Down,
     };
-    // Read as an integer, the bits grow with the magnitude, so the bits of neighbouring numbers differ by 1.
+    // The bits, as an integer, grow with the magnitude, so the bits of neighbouring numbers differ by 1.
     match (down, nearest > v, nearest < v) {
         (true, true, _) if negative => bits + 1,
         (true, true, _) => bits - 1,

@@ -105,7 +105,7 @@ impl Module {
         for (parameter, _, offset) in &entry.parameters {
             decoder.symbol(parameter, Space::Param, *offset as u64);
         }
-        // Each kernel that names one of the module's shared variables reserves memory for it.
+        // Each kernel that names one of the module's shared variables reserves memory for that variable.
         let body = &self.text[entry.body.clone()];
         for variable in &self.variables {
             if variable.space == Space::Shared && variable.bytes > 0 && body.contains(&variable.name) {

@@ -302,7 +302,7 @@ pub enum Op {
     Root64(Root),
     Fma32,
     Fma64,
-    /// Minimum or maximum of two 16-bit floats, or of two pairs of them, of this type.
+    /// Minimum or maximum of two 16-bit floats of this type, or of two pairs of 16-bit floats.
     Packed(Float, Type),
     /// Sets a predicate from a comparison in this type.
     Set(Cmp, Type),

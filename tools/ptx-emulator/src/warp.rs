@@ -32,7 +32,7 @@ pub struct Warp {
     /// Mask of the running lanes, and their instruction.
     pub lanes: u32,
     pub at: usize,
-    /// Instruction at which other lanes may join the running ones.
+    /// Instruction at which other lanes may join the running lanes.
     pub until: usize,
     /// Number of warp barriers passed.
     pub passed: u32,
@@ -130,8 +130,8 @@ impl Warp {
         self.choose();
     }
 
-    /// Joins groups at the same instruction, and chooses the first group that does not wait to run next. If all groups
-    /// wait, no lane runs.
+    /// Joins groups at the same instruction. Of the groups that do not wait, the first runs next. If all groups wait,
+    /// no lane runs.
     #[cold]
     pub fn choose(&mut self) {
         if self.lanes != 0 {

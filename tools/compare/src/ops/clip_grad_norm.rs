@@ -19,7 +19,7 @@ fn norm<E: Float>(problem: &Problem<E>) -> f64 {
     problem.x().chunks_exact(problem.cols()).map(squares).sum::<f64>().sqrt()
 }
 
-/// Clips with evenkeel. With an infinite limit this measures the norm alone.
+/// Clips with evenkeel. With an infinite limit, the function only computes the norm.
 fn clip<E: Float>(gradients: &mut [E], cols: usize, limit: f64) -> evenkeel::Result<f64> {
     let mut tensors: Vec<FloatsMut<'_>> = gradients.chunks_exact_mut(cols).map(FloatsMut::from).collect();
     clip_grad_norm(&mut tensors, &evenkeel::ClipGradNorm::new(limit))

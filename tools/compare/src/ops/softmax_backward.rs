@@ -1,6 +1,7 @@
 //! Gradients of softmax and of its logarithm. They are timed alone, and together with the forward pass, as in an
-//! autograd. Most variants start from the input of the forward pass. The variant "from y" starts from its result, like
-//! torch's gradient. In 16-bit types, the error of this variant includes the rounding of that result.
+//! autograd. Most variants start from the input of the forward pass. Like torch's gradient, the variant "from y" starts
+//! from the result of the forward pass. In 16-bit types, the error of this variant includes the rounding of that
+//! result.
 
 use super::{Op, shapes};
 use crate::contender::Contender;

@@ -43,7 +43,8 @@ pub fn draw(path: &Path, levels: &[Level]) -> Result<()> {
     root.present().map_err(failed)
 }
 
-/// Returns whether a record is of a forward op on one thread.
+/// Returns whether the picture shows a record. It shows forward ops in the shape `SHAPE` on one thread, except
+/// `cross_entropy`.
 fn is_drawn(r: &Record) -> bool {
     r.shape == SHAPE && r.threads == 1 && !r.op.contains("backward") && r.op != "cross_entropy"
 }

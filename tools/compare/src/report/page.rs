@@ -88,15 +88,15 @@ fn types<'a>(level: &'a Level, op: &str) -> Vec<Case<'a>> {
     dtypes.into_iter().map(|dtype| (dtype.clone(), of_type(level, op, &dtype))).collect()
 }
 
-/// Returns a ratio of times, and the fastest contender other than evenkeel. The ratio is that contender's time divided
-/// by evenkeel's time.
+/// Returns the time of the fastest contender other than evenkeel, divided by evenkeel's time, and the contender's
+/// record.
 fn factor<'a>(case: &[&'a Record]) -> Option<(f64, &'a Record)> {
     let other = fastest_other(case)?;
     Some((other.least()? / record_of(case, "evenkeel")?.least()?, other))
 }
 
-/// Writes the sentence and the table of an op. The last columns compare evenkeel with the fastest other contender, with
-/// one column for each of the other instruction sets.
+/// Writes the sentence and the table of an op. The table ends with a column for each of the other instruction sets,
+/// which compares evenkeel with the fastest other contender.
 fn section<'a>(
     text: &mut String,
     name: &str,

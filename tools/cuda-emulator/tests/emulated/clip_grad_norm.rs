@@ -80,7 +80,7 @@ fn a_long_tensor() {
 }
 
 /// Tests gradients with NaN, infinities, signed zeros and extreme numbers. Gradients that are not scaled keep every
-/// bit, including a NaN's.
+/// bit, including the bits of a NaN.
 #[test]
 fn numbers_that_are_not_finite() {
     let broken = f32::from_bits(0xffc1_2345);

@@ -113,7 +113,7 @@ fn check<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, case: Case) ->
     if in_place { &read } else { &written }.compare(&before).map_err(describe)
 }
 
-/// Runs this many cases. Adds their shapes to `shapes`.
+/// Runs `count` random cases, and adds their shapes to `shapes`.
 pub fn cases<E: DeviceElement>(
     emulator: &Emulator,
     seed: u64,

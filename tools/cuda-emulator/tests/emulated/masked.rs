@@ -65,8 +65,8 @@ fn long_rows() {
     }
 }
 
-/// Tests rows in which the bias cancels the scaled scores. There, rounding scale * score + bias can change which
-/// element is the largest.
+/// Tests rows in which the bias cancels the scaled scores. In these rows, rounding scale * score + bias can change
+/// which element is the largest.
 #[test]
 fn products_that_cancel() {
     let seed = 16;

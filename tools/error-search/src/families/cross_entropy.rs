@@ -212,7 +212,7 @@ impl<E: Element> Row<E> {
         // The two terms of the log-sum-exp, maximum and logarithm, may cancel, so the unit uses the larger of their
         // magnitudes.
         let of_z = 2.0 * (self.dloss * self.z_loss).abs() * parts.max.abs().max(parts.log_sum.to_f64());
-        // The unit of error is computed from the probability, or from the smallest normal number if that is larger.
+        // The unit of error is computed from the probability or the smallest normal number, whichever is larger.
         let least = real(Self::LEAST);
         let of_class = |j: usize| {
             let p = exp(j) / parts.sum;

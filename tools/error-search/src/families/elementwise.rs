@@ -122,7 +122,7 @@ fn safe_div<E: Element>(case: &Case) -> Option<Verdict> {
     let (x, d) = pair::<E>(case);
     let got = evenkeel::safe_div(&x, &d, &SafeDiv::default()).ok()?;
     let eps = E::LIMITS.div_eps;
-    // A divisor smaller than eps is replaced by eps with its sign.
+    // A divisor below eps in magnitude is replaced by eps, with the sign of the divisor.
     let of = |(x, d): (&E, &E)| {
         let d = d.widen();
         let divisor = if d.abs() < eps { eps.copysign(d) } else { d };

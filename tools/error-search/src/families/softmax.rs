@@ -89,7 +89,8 @@ fn judge(case: &Case, how: Precision, kind: Kind) -> Option<Verdict> {
     with_type!(case.dtype, E => Row::<E>::new(case)?.judge(how, kind))
 }
 
-/// Row and its logits. As the ops document, a logit is rounded to f64 after each option is applied.
+/// Row and its logits. According to the documentation of the ops, a logit is rounded to f64 after each option is
+/// applied.
 struct Row<E> {
     x: Vec<E>,
     dy: Vec<E>,
@@ -150,7 +151,7 @@ impl<E: Element> Row<E> {
         let exact = exact(self, kind);
         let mut units = self.units(kind);
         if kind == Kind::SoftmaxBackward {
-            // The unit of error is computed from the probability, or from the smallest normal number if that is larger.
+            // The unit of error is computed from the probability or the smallest normal number, whichever is larger.
             for ((unit, probability), exact) in units.iter_mut().zip(self.probabilities()).zip(&exact) {
                 let least = Self::least_probability();
                 if 0.0 < probability && probability < least {

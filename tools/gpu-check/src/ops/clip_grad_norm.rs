@@ -17,7 +17,7 @@ fn options(way: usize, max_norm: f64) -> evenkeel::ClipGradNorm {
     evenkeel::ClipGradNorm::new(max_norm).mode(mode).error_if_nonfinite(way == REFUSES)
 }
 
-/// Returns the length of each gradient. As many gradients as possible, up to 64, share the rows equally.
+/// Returns the length of each gradient. The rows are divided equally among as many gradients as possible, up to 64.
 fn length(shape: Shape) -> usize {
     let count = (1..=64.min(shape.rows)).rev().find(|&count| shape.rows.is_multiple_of(count));
     shape.elements() / count.unwrap_or(1)

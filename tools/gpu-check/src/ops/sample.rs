@@ -119,7 +119,7 @@ impl<E: Number> Ready<E> for Drawing {
     }
 }
 
-/// Forms of the calls. Only log-probabilities have the last form.
+/// Forms of the calls. The last form is only for log-probabilities.
 const WAYS: [&str; 9] = [
     "top_k 50, top_p 0.9",
     "temperature",

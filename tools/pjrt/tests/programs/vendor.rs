@@ -128,7 +128,8 @@ fn bell(rng: &mut StdRng) -> f64 {
     (0..4).map(|_| rng.random_range(-4.0..4.0)).sum()
 }
 
-/// Checks 10,000 rows: each yields a valid token, or an error if there is none.
+/// Checks 10,000 rows, or 40 rows with the interpreter. Each row yields a valid token, or an error if no token is
+/// valid.
 #[test]
 fn field_failure_of_the_sampler() {
     on_each_device("field_failure_of_the_sampler", |device| {

@@ -14,7 +14,7 @@ fn races_between_warps() {
         assert_eq!(run_in(EXCHANGE, 64, order).unwrap()[0], 8);
     }
     let without = EXCHANGE.replace("bar.sync 0;\n", "");
-    // In forward order, the first warp reads words that the second has not written yet.
+    // In forward order, the first warp reads words that the second warp has not written yet.
     assert!(matches!(problem(&without, 64), Problem::Unwritten { .. }));
     // All threads wrote before the barrier. Only a barrier between the reads and the new writes is missing.
     let again = format!("{EXCHANGE}\nst.shared.u32 [%r4], 0;");

@@ -106,7 +106,7 @@ fn conversions_between_floats() {
     assert_eq!((of("rz", -v), of("rm", -v), of("rp", v)), (-1.0, -1f32.next_up(), 1f32.next_up()));
     assert_eq!((of("rn", 1e300), of("rz", 1e300), of("rz", -1e300)), (f32::INFINITY, f32::MAX, f32::MIN));
     assert_eq!((of("rn", 1e-46), of("rz", 1e-44)), (0.0, f32::from_bits(7)));
-    // f16: the middle between two numbers rounds to the even one, and numbers from 65520 round to infinity.
+    // A number midway between two f16 rounds to the even f16. Numbers from 65520 upwards round to infinity.
     for (v, bits) in [(1.000_488_3, 0x3c00), (1.001_464_8, 0x3c02), (65519.0, 0x7bff), (65520.0, 0x7c00), (3e-8, 1)] {
         assert_eq!(eval("cvt.rn.f16.f32 %rs0, %f1;", &[f32::to_bits(v)], &[]), bits, "{v}");
     }
@@ -251,7 +251,7 @@ fn each_execution_by_a_warp_counts_once() {
     let statements = "and.b32 %r2, %r1, 31;\nLOOP:\nsub.s32 %r2, %r2, 1;\nsetp.ge.s32 %p1, %r2, 0;\n@%p1 bra LOOP;\n\
         setp.lt.s32 %p2, %r2, -1;\n@%p2 mov.u32 %r3, 0;";
     let (_, counts) = counted(statements, 64, Order::Forward).unwrap();
-    // Every kernel of the tests begins with two instructions and ends with one. The decoder adds another return.
+    // Every kernel of the tests begins with two instructions and ends with a return. The decoder adds another return.
     assert_eq!(counts, [2, 2, 2, 64, 64, 64, 2, 2, 2, 0]);
 }
 

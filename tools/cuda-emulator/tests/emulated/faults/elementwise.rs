@@ -191,7 +191,7 @@ pub const SOFTPLUS: &[Fault] = &[
     fault("the rounding error of 1 + t is ignored", "log.cuh", "sum.lo * scale", "0.0"),
 ];
 
-/// Returns the function that checks the functions of a module.
+/// Returns a closure that checks all elementwise functions of a module.
 pub fn look_at(module: &str) -> impl Fn(&Emulator) -> Outcome {
     move |emulator| look(emulator, module)
 }
@@ -207,8 +207,8 @@ fn look(emulator: &Emulator, module: &str) -> Outcome {
         look_at_type::<f32>(emulator, &function)?;
         look_at_type::<f16>(emulator, &function)?;
         look_at_type::<bf16>(emulator, &function)?;
-        // For about one f32 in 500, the float-float result is too close to a tie, so the kernel computes some of these
-        // numbers in f64.
+        // For about one f32 in 500, the float-float result is too close to a tie. The kernel therefore computes some of
+        // the following 8192 results in f64.
         let beyond_one = |sign: f32| (0..4096).map(move |i| sign * f32::from_bits(1f32.to_bits() + i));
         let x: Vec<f32> = beyond_one(1.0).chain(beyond_one(-1.0)).collect();
         let inputs = Inputs { x: &x, other: &x, shifts: [0, 0] };

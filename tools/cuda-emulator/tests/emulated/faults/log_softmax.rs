@@ -130,7 +130,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     case(emulator, &rows, (2, 3000), &Softmax::default(), how)
 }
 
-/// Returns whether rounding the value to f32 and then to `E` gives another result than rounding it to `E` directly.
+/// Returns whether rounding the value to f32 and then to `E` gives another result than rounding it directly to `E`.
 fn is_rounded_twice<E: DeviceElement>(value: f64) -> bool {
     E::from_wide(f64::from(value as f32)).bits() != E::from_wide(value).bits()
 }

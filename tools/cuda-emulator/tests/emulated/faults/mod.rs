@@ -1,5 +1,5 @@
 //! Tests that faults planted in the kernels are detected. Each fault changes one place in a copy of the sources. The
-//! copy is compiled and run like the original, in a process of its own, because a faulty kernel may crash. By default,
+//! copy is compiled like the original. It runs in a separate process, because a faulty kernel may crash. By default,
 //! only the first fault of each list is planted. With EVENKEEL_ALL_FAULTS=1 all faults are planted, which takes many
 //! minutes.
 

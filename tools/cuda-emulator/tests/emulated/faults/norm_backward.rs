@@ -115,8 +115,8 @@ pub fn look(emulator: &Emulator) -> Outcome {
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     let norm = Norm::Rms(RmsNorm::default().weight_offset(1.0));
     case(emulator, [&numbers(), &numbers()], (64, 1024), None, norm, (None, how))?;
-    // The exact gradient of equal elements is zero, so the computed one depends on the rounding of each sum. Rows whose
-    // numbers are far from zero need two passes.
+    // The exact gradient of equal elements is zero, so the computed gradient depends on the rounding of each sum. Rows
+    // whose numbers are far from zero need two passes.
     for (kind, norm) in [
         (RowKind::Same, Norm::Rms(RmsNorm::default().eps(0.0))),
         (RowKind::Offset, Norm::Layer(LayerNorm::default())),

@@ -81,8 +81,8 @@ pub fn look(emulator: &Emulator) -> Outcome {
         (limits(&mut rng, &[128, 100, 1032]), limits(&mut rng, &[128]))
     });
     at_limits(emulator, of_f32).and(at_limits(emulator, of_bf16))?;
-    // This row is computed in float-float pairs, which lose the sign of -0. A kernel that computes it in f64 keeps the
-    // sign.
+    // This row is computed in float-float pairs, which lose the sign of -0. A kernel that computes the row in f64 keeps
+    // the sign.
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     case(emulator, (&[-0.0f32; 64], None), (1, 64), (None, 0), &RmsNorm::default(), how)
 }

@@ -13,8 +13,8 @@ pub struct Steps<'a, E, G> {
     pub options: AdamW,
     /// Number of earlier steps.
     pub before: u64,
-    /// Weights before each step. Weights that differ from the previous step's results were overwritten by other code;
-    /// `None` keeps the results.
+    /// Weights before each step. With `Some`, other code has overwritten the weights since the previous step. With
+    /// `None`, the weights are the results of the previous step.
     pub weights: &'a [Option<Vec<E>>],
     /// Gradient of each step. If one is not finite, the step is skipped.
     pub gradients: &'a [Vec<G>],

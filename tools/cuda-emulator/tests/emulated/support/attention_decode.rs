@@ -156,7 +156,7 @@ impl<E: DeviceElement> Cache<E> {
             })
             .collect();
         let mut numbers = |layout: PageLayout, kind| {
-            // Memory that belongs to no sequence is NaN, so reading it shows in the results.
+            // Memory that belongs to no sequence is NaN. A kernel that uses it gives wrong results.
             let mut data = vec![E::NAN; layout.page_stride * pages];
             // Rows are taken from one pool of numbers, because generating new numbers for each row would take longer than
             // the op.

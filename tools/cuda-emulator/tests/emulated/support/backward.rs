@@ -113,8 +113,9 @@ pub fn steep(dims: &[usize]) -> (Vec<f32>, Beside) {
     (x, Beside { scale: 1e300, softcap: Some(1e290), ..Beside::nothing(dims) })
 }
 
-/// Returns gradients for a long row, and options whose window masks its first columns. The gradients sum to 32 in the
-/// order of additions of the whole row, and to 0 in the order of a row that starts at the window.
+/// Returns gradients for a long row, and options whose window masks its first columns. The sum of the gradients depends
+/// on the order of additions. In the order for the whole row, the sum is 32. In the order for a row that starts at the
+/// window, the sum is 0.
 pub fn window_of_a_long_row() -> (Vec<f32>, Beside) {
     // `start` is the first column of tile number 128, whose sum is added to lane 0. `tile` is the number of columns in
     // a tile.

@@ -37,7 +37,7 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
     let mut on_device = Vec::new();
     let mut list = Vec::new();
     for (i, grad) in grads.iter().enumerate() {
-        // Every other tensor is aligned to 16 bytes.
+        // Tensors with an even index are aligned to 16 bytes.
         let shift = how.shift * (i % 2);
         on_device.push(match grad {
             Gradient::F32(x) => OnDevice::F32(Guarded::of(x, shift)),
@@ -69,7 +69,8 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
         unsafe { how.run(emulator, (launch, arguments)) }.map_err(describe)?;
     }
 
-    // Compares the sums of squares of each tensor, because the square root hides their last digits.
+    // Compares the sum of squares of each tensor too, because the square root in the norm hides the last digits of a
+    // sum.
     for (i, grad) in grads.iter().enumerate() {
         let expected = match grad {
             Gradient::F32(x) => sum_of_squares(x),

@@ -72,7 +72,7 @@ pub fn same_guards(guards: [u64; 4], counts: report::Counts, first: u64) -> Resu
     ))
 }
 
-/// Returns the first row whose elements are all `-inf`, or `u64::MAX` if there is none.
+/// Returns the index of the first row whose elements are all `-inf`, or `u64::MAX` if there is none.
 pub fn first_masked<E: Element>(x: &[E], cols: usize) -> u64 {
     let first = x.chunks(cols.max(1)).position(|row| row.iter().all(|z| z.widen() == f64::NEG_INFINITY));
     first.map_or(u64::MAX, |row| row as u64)

@@ -183,7 +183,7 @@ pub fn telling(columns: std::ops::Range<usize>, cols: usize, differ: impl Fn(usi
     panic!("rows of {cols} columns: the test needs a weight with different results in f32 and f64, found none");
 }
 
-/// Returns the f32 nearest to a positive number, between its lower and its upper neighbour.
+/// Returns three consecutive f32. The second is the f32 nearest to `number`, which must be positive.
 pub fn around(number: f64) -> [f32; 3] {
     let bits = (number as f32).to_bits();
     [bits - 1, bits, bits + 1].map(f32::from_bits)

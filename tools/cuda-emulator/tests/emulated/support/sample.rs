@@ -8,7 +8,7 @@ use evenkeel_cuda_emulator::Emulator;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// Counter in memory that a kernel adds to a draw's number.
+/// Counter in memory. A kernel adds it to the index of a draw.
 static COUNTED: u64 = 5;
 
 /// Distribution of logits.
@@ -95,8 +95,8 @@ pub struct Asked {
     pub output: Vec<u32>,
 }
 
-/// Runs one case. Fails if its results differ from the CPU's. Also compares log-probabilities if `of_logprobs` holds an
-/// emulator for their kernels.
+/// Runs one case. Fails if its results differ from the CPU's. If `of_logprobs` is an emulator, its kernels compute
+/// log-probabilities, which are compared too.
 pub fn case<E: DeviceElement>(
     (emulator, of_logprobs): (&Emulator, Option<&Emulator>),
     x: &[E],
@@ -119,7 +119,7 @@ pub fn case<E: DeviceElement>(
             let request = Request::new(sampler, asked.draw).unwrap();
             // SAFETY: the lists and the counter outlive the kernel runs.
             unsafe {
-                // The index of the draw is the sum of `draw` and a counter in memory, which half of the requests have.
+                // In half of the requests, the index of the draw is the sum of `draw` and a counter in memory.
                 let request = match asked.draw.draw % 2 {
                     0 => request,
                     _ => request.draw(asked.draw.draw.wrapping_sub(COUNTED)).counter(&raw const COUNTED as u64),

@@ -14,7 +14,7 @@ pub fn case<E: DeviceElement>(
     how: How,
 ) -> Result<(), String> {
     let describe = |found: String| format!("softmax {} {rows}x{cols}, {how:?}: {found}", E::DTYPE);
-    // If the shift is even, only the rows are shifted, so that rows and results differ in alignment.
+    // If the shift is even, only the input is shifted, so that the input and the results differ in alignment.
     let shift = if how.shift.is_multiple_of(2) { 0 } else { how.shift };
     let (mut from, mut to) = (Guarded::of(x, how.shift), Guarded::<E>::unwritten(x.len(), shift));
     let mut guards = [0u64, 0, 0, u64::MAX];
