@@ -84,7 +84,7 @@ impl<'a> CrossEntropy<'a> {
         Self { reduction, ..self }
     }
 
-    /// Checks the options that do not depend on the operands.
+    /// Checks the options that can be checked without the operands.
     pub(crate) fn check(&self, op: &'static str) -> Result<()> {
         if !is_in_zero_to(self.label_smoothing, 1.0) {
             return Err(Error::invalid(op, "label_smoothing", self.label_smoothing, "in 0 ..= 1"));
@@ -201,7 +201,7 @@ const OP: &str = "cross_entropy";
 /// nll_j = (max - z_j) + ln(sum_k e^(z_k - max)),   z = cap tanh(logits / cap), or the logits without a softcap
 /// row   = (1 - s) w_t nll_t  +  s/V sum_k w_k nll_k  +  z_loss (max + ln(sum))^2
 ///
-/// none  : each row;   sum : their sum
+/// none  : the loss of each row;   sum : the sum of these losses
 /// mean  : (sum of the first two terms) / (sum of w_t)  +  (sum of the third term) / (number of rows);
 ///         the sums and the number of rows leave out ignored rows
 /// ```

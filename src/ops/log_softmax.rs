@@ -14,7 +14,7 @@ const OP: &str = "log_softmax";
 ///
 /// # Formula
 /// ```text
-/// y_i = (z_i - m) - ln sum_j e^(z_j - m),   m = max z,   z = logits of the scores (see Softmax)
+/// y_i = (z_i - m) - ln sum_j e^(z_j - m),   m = max z,   z = scores after scale, softcap and mask (see Softmax)
 /// ```
 ///
 /// # Shapes

@@ -13,7 +13,7 @@ const OP: &str = "logsumexp";
 ///
 /// # Formula
 /// ```text
-/// y = m + ln sum_j e^(z_j - m),   m = max z,   z = logits of the scores (see Softmax)
+/// y = m + ln sum_j e^(z_j - m),   m = max z,   z = scores after scale, softcap and mask (see Softmax)
 /// ```
 ///
 /// # Shapes

@@ -17,7 +17,7 @@ use crate::simd::{in_default, new_vec};
 const OP: &str = "softmax";
 
 /// Maxima of a shard of the columns. If the columns of a row are split over machines, the machines exchange two
-/// partials, and this is the first.
+/// partials. `SoftmaxPartial` is the first.
 ///
 /// [`softmax`](crate::softmax) subtracts the maximum of a row before it rounds the exponentials to integer units. Sums
 /// relative to the maximum of a single shard would be in different units, and converting them would cause rounding

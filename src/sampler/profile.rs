@@ -189,8 +189,8 @@ pub(crate) struct Rules {
     pub most_penalty: f64,
     /// Whether the engine accepts out-of-range parameters of XTC, DRY, `min_keep`, windows, the dynamic temperature,
     /// mirostat and adaptive-p. The table of [`Profile`] gives the meanings of such values. If true, setting mirostat
-    /// turns all other filters and the penalties off. If false, an engine that has mirostat rejects other filters
-    /// together with it.
+    /// turns all other filters and the penalties off. If false, an engine that has mirostat rejects other filters if
+    /// mirostat is set.
     pub is_lenient: bool,
 }
 

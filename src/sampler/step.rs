@@ -12,7 +12,7 @@ pub struct Draw {
     pub seed: u64,
     /// Row, or another number that distinguishes sequences with the same seed.
     pub row: u64,
-    /// Number of the step.
+    /// Index of the step. Each token of a sequence needs a different index.
     pub draw: u64,
 }
 

@@ -134,8 +134,8 @@ pub fn fold<S: NoPadding, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize,
     acc
 }
 
-/// Folds over the blocks of `source`, padded as in [`fold`], together with the blocks of other slices of the same
-/// length. The last block of each other slice is padded with one of its own elements.
+/// Folds over the blocks of `source`, padded as in [`fold`], together with the blocks of the slices `beside`, which
+/// have the same length. The last block of a slice in `beside` is padded with an element of this slice.
 #[inline(always)]
 pub fn fold_with<S: NoPadding, T: Storage, A, const N: usize>(
     source: &[S],

@@ -4,7 +4,7 @@ use crate::ops::sample::SamplerConfig;
 use crate::real::{DoubleDouble, Real};
 use std::cmp::Ordering;
 
-/// Tokens, each as its index and its logit. In the tokens that an engine's function `keep` returns, the logits are
+/// List of tokens, each with its index and its logit. If an engine's function `keep` returned the list, the logits are
 /// already divided by the temperature.
 pub type Tokens = Vec<(usize, f64)>;
 
