@@ -210,8 +210,8 @@ const OP: &str = "cross_entropy";
 ///
 /// # Shapes
 /// `logits` is `[N, V]` ([`Rows`]) with at most 2^21 columns. `targets` has N numbers, and `weight` has V. The [`Loss`]
-/// is one number, or N numbers under [`Reduction::None`]. It is f64, and is not rounded to the type of the logits,
-/// which may be too narrow for a mean over rows.
+/// is one number, or N numbers under [`Reduction::None`]. The loss is f64, and is not rounded to the type of the
+/// logits, which may be too narrow for a mean over rows.
 ///
 /// # Special values
 /// | input | loss |
@@ -245,8 +245,8 @@ const OP: &str = "cross_entropy";
 /// the bound. The number of rows is exact for every type of logits.
 ///
 /// In f64, label smoothing with class weights adds 15 ULP of the sum of the weights' magnitudes, and one more ULP for
-/// each 16,384 classes. Let n be the number of classes. If ln(sum) is below n 2^-126, its error may be larger by n
-/// 2^-150. For f64 logits, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.
+/// each 16,384 classes. Let n be the number of classes. If ln(sum) is below n 2^-126, the error of ln(sum) may be
+/// larger by n 2^-150. For f64 logits, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if an operand has the wrong number of elements; [`Error::InvalidArgument`] if an option is

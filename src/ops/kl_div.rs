@@ -113,7 +113,8 @@ const BACKWARD: &str = "kl_div_backward";
 ///
 /// # Shapes
 /// `logits` is `[N, V]` ([`Rows`]). `targets` has N V numbers of any float type. The [`Loss`] is one number, or N
-/// numbers under [`Reduction::None`] (with `log_probs`, N V). It is f64, and is not rounded to the type of the logits.
+/// numbers under [`Reduction::None`] (with `log_probs`, N V). The loss is f64, and is not rounded to the type of the
+/// logits.
 ///
 /// # Special values
 /// | input | loss of the row |

@@ -178,7 +178,7 @@ impl SoftmaxPartial {
         self.found.iter().zip(&all.found).map(|(found, all)| found.second_key(all)).collect()
     }
 
-    /// Stores the second-largest logits. They are given as the keys that a max-reduction over all ranks returned.
+    /// Stores the second-largest logits. `keys` holds the keys that a max-reduction over all ranks returned.
     pub(crate) fn take_seconds(&mut self, keys: &[u64]) {
         self.found.iter_mut().zip(keys).for_each(|(found, key)| found.take_second(*key));
     }

@@ -129,8 +129,8 @@ impl<'a> Step<'a> {
         Self { breakers: tokens, ..self }
     }
 
-    /// Sets the state of mirostat or adaptive-p: [`Sampled::feedback`] of the sequence's previous step. If it is not
-    /// set, the step counts as the first of its sequence. Sampling rejects a value that is not finite.
+    /// Sets the state of mirostat or adaptive-p: [`Sampled::feedback`] of the sequence's previous step. If the state is
+    /// not set, the step counts as the first step of its sequence. Sampling rejects a value that is not finite.
     pub fn feedback(self, value: f64) -> Self {
         Self { feedback: Some(value), ..self }
     }

@@ -197,8 +197,7 @@ fn halve<T: Copy>(mut values: [T; 16], choose: impl Fn(T, T) -> T) -> T {
     values[0]
 }
 
-/// Loads and stores of one storage type. This is the part of [`Element`](crate::Element) that kernels use, and it is
-/// sealed.
+/// Loads and stores of one storage type. This sealed trait is the part of [`Element`](crate::Element) that kernels use.
 ///
 /// Loads are exact, except from `f64` to `f32` lanes, which no kernel uses. Stores round once, to nearest even, and
 /// turn every NaN into [`Element::NAN`](crate::Element::NAN).

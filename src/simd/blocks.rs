@@ -17,8 +17,8 @@ pub trait Slices {
     /// Initial contents of the blocks that [`Slices::pad`] overwrites.
     const FILLERS: Self::Last;
 
-    /// Copies the partial block at the end of each slice to `last`, and pads it. Panics unless every slice has `len`
-    /// elements.
+    /// Copies the partial block at the end of each slice to `last`, and pads the copy. Panics unless every slice has
+    /// `len` elements.
     fn pad<'l>(self, last: &'l mut Self::Last, len: usize) -> Self::Padded<'l>;
 
     /// Returns block `index` of each slice; a partial last block is padded.

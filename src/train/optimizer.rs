@@ -53,7 +53,7 @@ pub struct Optimizer<R> {
     /// Type and length of each parameter.
     types: Vec<(DType, usize)>,
     states: Vec<ParameterState>,
-    /// Seed of stochastic rounding. If it is set, 16-bit parameters have no master weights.
+    /// Seed of stochastic rounding. If a seed is set, 16-bit parameters have no master weights.
     seed: Option<u64>,
 }
 

@@ -37,8 +37,8 @@ pub fn greedy(tokens: Tokens) -> Tokens {
     tokens.into_iter().find(|(_, z)| *z == max).into_iter().collect()
 }
 
-/// Subtracts the largest logit from all logits, and divides them by the temperature. The subtraction does not change
-/// the probabilities, and prevents overflow to +inf.
+/// Subtracts the largest logit from all logits, and divides the differences by the temperature. The subtraction does
+/// not change the probabilities, and prevents overflow to +inf.
 pub fn heat(tokens: &mut Tokens, temperature: f64) {
     let max = largest(tokens);
     tokens.iter_mut().for_each(|(_, z)| *z = (*z - max) / temperature);
