@@ -19,7 +19,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Every backend, in the order in which they are tried.
+    /// All backends, in the order in which they are tried.
     pub const ALL: &[Backend] = &[Backend::Neuron, Backend::Cuda, Backend::Cpu];
 
     /// Returns the name of the backend, as used in `EVENKEEL_BACKEND`.
@@ -52,7 +52,7 @@ pub enum Kind {
     Reduction,
     /// Rows and a matrix, with one result for each combination of an input row and a matrix row.
     Linear,
-    /// Queries, keys and values; in the backward op also the gradients of the results.
+    /// Queries, keys and values. The backward op also takes the gradients of the results.
     Attention,
     /// Rows of logits, with tokens as results.
     Sampler,

@@ -16,12 +16,12 @@ pub struct Counts {
     pub calls: u64,
     /// Number of input rows.
     pub rows: u64,
-    /// Number of fully masked rows, whose result the [`FullyMasked`](crate::FullyMasked) policy defined.
+    /// Number of fully masked rows. The policy [`FullyMasked`](crate::FullyMasked) defines their results.
     pub fully_masked: u64,
     /// Number of rows that hold a NaN.
     pub nan: u64,
-    /// Number of rows that hold an infinity. A logit of -inf is masked and does not count. The output of these rows is
-    /// NaN, except in logsumexp and the sampler.
+    /// Number of rows that hold an infinity. A logit of -inf is masked and does not count. The documentation of each op
+    /// defines the result of a row with an infinity.
     pub infinite: u64,
 }
 

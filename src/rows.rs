@@ -1,6 +1,6 @@
 //! Checked views of a slice as rows or lanes.
 //!
-//! [`Rows`] are runs along the last axis, [`Lanes`] are runs along any axis. A view is checked once, when it is
+//! [`Rows`] are runs along the last axis, and [`Lanes`] are runs along any axis. A view is checked once, when it is
 //! created, and kernels trust it. Rows that overlap are rejected.
 
 #![forbid(unsafe_code)]
@@ -250,7 +250,7 @@ macro_rules! views {
             }
 
             /// Creates a view of the lanes along one axis of a tensor of this shape. A negative axis counts from the
-            /// last one.
+            /// end: -1 is the last axis.
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] unless the number of elements is the product of the shape's dimensions.

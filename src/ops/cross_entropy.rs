@@ -84,7 +84,7 @@ impl<'a> CrossEntropy<'a> {
         Self { reduction, ..self }
     }
 
-    /// Checks the options that do not depend on the operands.
+    /// Checks the options that can be checked without the operands.
     pub(crate) fn check(&self, op: &'static str) -> Result<()> {
         if !is_in_zero_to(self.label_smoothing, 1.0) {
             return Err(Error::invalid(op, "label_smoothing", self.label_smoothing, "in 0 ..= 1"));
@@ -201,7 +201,7 @@ const OP: &str = "cross_entropy";
 /// nll_j = (max - z_j) + ln(sum_k e^(z_k - max)),   z = cap tanh(logits / cap), or the logits without a softcap
 /// row   = (1 - s) w_t nll_t  +  s/V sum_k w_k nll_k  +  z_loss (max + ln(sum))^2
 ///
-/// none  : each row;   sum : their sum
+/// none  : the loss of each row;   sum : the sum of these losses
 /// mean  : (sum of the first two terms) / (sum of w_t)  +  (sum of the third term) / (number of rows);
 ///         the sums and the number of rows leave out ignored rows
 /// ```
@@ -210,8 +210,8 @@ const OP: &str = "cross_entropy";
 ///
 /// # Shapes
 /// `logits` is `[N, V]` ([`Rows`]) with at most 2^21 columns. `targets` has N numbers, and `weight` has V. The [`Loss`]
-/// is one number, or N numbers under [`Reduction::None`]. It is f64, and is not rounded to the type of the logits,
-/// which may be too narrow for a mean over rows.
+/// is one number, or N numbers under [`Reduction::None`]. The loss is f64, and is not rounded to the type of the
+/// logits, which may be too narrow for a mean over rows.
 ///
 /// # Special values
 /// | input | loss |
@@ -245,8 +245,8 @@ const OP: &str = "cross_entropy";
 /// the bound. The number of rows is exact for every type of logits.
 ///
 /// In f64, label smoothing with class weights adds 15 ULP of the sum of the weights' magnitudes, and one more ULP for
-/// each 16,384 classes. Let n be the number of classes. If ln(sum) is below n 2^-126, its error may be larger by n
-/// 2^-150. For f64 logits, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.
+/// each 16,384 classes. Let n be the number of classes. If ln(sum) is below n 2^-126, the error of ln(sum) may be
+/// larger by n 2^-150. For f64 logits, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if an operand has the wrong number of elements; [`Error::InvalidArgument`] if an option is

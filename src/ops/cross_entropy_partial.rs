@@ -21,19 +21,20 @@ use crate::simd::{in_default, new_vec};
 const OP: &str = "cross_entropy";
 pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 
-/// Maxima of a shard of the vocabulary. If the vocabulary is split over machines, the machines exchange two partials,
-/// and this is the first.
+/// Maxima of a shard of the vocabulary. If the vocabulary is split over machines, the machines exchange two partials.
+/// `CrossEntropyPartial` is the first.
 ///
 /// The results do not depend on the order of merging. The two exchanges are as for
 /// [`SoftmaxPartial`](crate::SoftmaxPartial):
 ///
 /// 1. `CrossEntropyPartial`: for each row, the two largest logits (for f64 logits, only the largest), and whether f32
 ///    represents all logits exactly. Merging the partials of all shards gives the partial of the whole row.
-/// 2. [`CrossEntropySums`], which are relative to the merged maximum. For each row, they hold the sum of exponentials
-///    and, if the shard has it, the logit of the target. The sum is two 64-bit integers, or three for f64 logits and
-///    for rows of more than 262,144 columns. For f64 logits, `CrossEntropySums` also hold the sum of all exponentials
-///    but the largest. For label smoothing, they also hold the weighted sum of the logits' distances from the maximum.
-///    These two sums are [binned sums](crate::math::sum), each of which consists of four numbers and their exponent.
+/// 2. [`CrossEntropySums`], which are relative to the merged maximum. For each row, they hold the sum of exponentials,
+///    and the logit of the target if the target is in the shard. The sum is two 64-bit integers, or three for f64
+///    logits and for rows of more than 262,144 columns. For f64 logits, `CrossEntropySums` also hold the sum of all
+///    exponentials but the largest. For label smoothing, they also hold the weighted sum of the logits' distances from
+///    the maximum. These two sums are [binned sums](crate::math::sum), each of which consists of four numbers and their
+///    exponent.
 ///
 /// After the second exchange, each machine computes the loss, and the gradient of its own columns. Loss and gradient
 /// have the same bits as [`cross_entropy`](crate::cross_entropy()) and
@@ -209,7 +210,7 @@ impl CrossEntropyPartial {
         self.found.iter().zip(&all.found).map(|(found, all)| found.second_key(all)).collect()
     }
 
-    /// Stores the second-largest logits. They are given as the keys that a max-reduction over all ranks returned.
+    /// Stores the second-largest logits. `keys` holds the keys that a max-reduction over all ranks returned.
     pub(crate) fn take_seconds(&mut self, keys: &[u64]) {
         self.found.iter_mut().zip(keys).for_each(|(found, key)| found.take_second(*key));
     }

@@ -132,7 +132,8 @@ const OP: &str = "group_norm";
 /// # Example
 /// ```
 /// use evenkeel::{GroupNorm, Lanes, group_norm};
-/// // Two channels of two elements, each its own group. In f32, E[x^2] - E[x]^2 of the first would be 0 or negative.
+/// // Two channels of two elements. Each channel is a group. In f32, E[x^2] - E[x]^2 of the first group would be 0 or
+/// // negative.
 /// let x = Lanes::shaped(&[40000.0f32, 40001.0, 1.0, 3.0], &[1, 2, 2], 1)?;
 /// assert_eq!(group_norm(x, &GroupNorm::new(2).eps(0.0))?, [-1.0, 1.0, -1.0, 1.0]);
 /// # Ok::<(), evenkeel::Error>(())

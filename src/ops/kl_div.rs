@@ -98,7 +98,7 @@ const BACKWARD: &str = "kl_div_backward";
 /// ```text
 /// row = sum_j p_j (ln p_j - ln q_j),   ln q_j = z_j - max - ln(sum_k e^(z_k - max)),   z = scale logits
 ///
-/// none : each row;   sum : their sum;   mean : their sum divided by the number of rows
+/// none : the loss of each row;   sum : sum over rows;   mean : sum over rows, divided by the number of rows
 /// ```
 /// Here p_j is the target of column j. With `log_target`, p_j is e^target. The loss is PyTorch's
 /// `kl_div(log_softmax(z), p)`. `Mean` is PyTorch's `batchmean`; PyTorch's `mean` would also divide by the number of
@@ -108,12 +108,13 @@ const BACKWARD: &str = "kl_div_backward";
 /// ```text
 /// element = p (ln p - x)
 ///
-/// none : each element;   sum : their sum;   mean : their sum divided by the number of elements
+/// none : each element;   sum : sum over elements;   mean : sum over elements, divided by the number of elements
 /// ```
 ///
 /// # Shapes
 /// `logits` is `[N, V]` ([`Rows`]). `targets` has N V numbers of any float type. The [`Loss`] is one number, or N
-/// numbers under [`Reduction::None`] (with `log_probs`, N V). It is f64, and is not rounded to the type of the logits.
+/// numbers under [`Reduction::None`] (with `log_probs`, N V). The loss is f64, and is not rounded to the type of the
+/// logits.
 ///
 /// # Special values
 /// | input | loss of the row |

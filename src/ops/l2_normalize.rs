@@ -34,7 +34,7 @@ impl L2Normalize {
         Self { eps, ..self }
     }
 
-    /// Checks the options that do not depend on the view.
+    /// Checks the options that can be checked without the view.
     pub(crate) fn check(&self) -> Result<()> {
         valid_eps(OP, self.eps)
     }

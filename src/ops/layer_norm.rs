@@ -50,7 +50,7 @@ impl<'a> LayerNorm<'a> {
         Self { eps, ..self }
     }
 
-    /// Checks the options that do not depend on the view.
+    /// Checks the options that can be checked without the view.
     pub(crate) fn check(&self, op: &'static str) -> Result<()> {
         valid_eps(op, self.eps)
     }

@@ -1,8 +1,8 @@
-//! The contract of each op: its options, its documentation, the checks on its arguments, and the public functions.
+//! Public functions of the ops, with their options, argument checks and documentation.
 //!
 //! Most ops have three functions with the same order of arguments: one that allocates the result, `_into` (writes to a
-//! slice or uninitialised memory), and `_in_place`. The doc pages here describe each op's result, [`crate::reference`]
-//! computes it in plain loops, and `cpu` has the optimised kernels.
+//! slice or uninitialised memory), and `_in_place`. The documentation here defines the result of each op.
+//! [`crate::reference`] computes the result in plain loops, and `cpu` has the optimised kernels.
 
 #![forbid(unsafe_code)]
 

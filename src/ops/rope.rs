@@ -147,7 +147,7 @@ impl RopeTable {
     }
 }
 
-/// Checks that a table with these positions and columns can rotate these rows.
+/// Checks that a table of shape `(positions, table_cols)` can rotate `rows` rows of `cols` columns.
 pub(crate) fn check_shape(
     op: &'static str,
     (rows, cols): (usize, usize),
@@ -211,8 +211,8 @@ impl GivenTable<'_> {
 ///
 /// # Accuracy
 /// Bounds are in ULP of the largest of |a|, |b| and the result. They are 0.501 in f32, 0.51 in f16 and bf16, and 2 in
-/// f64. If the table has an attention factor, |a| and |b| are first multiplied by this factor. In f32, if the two
-/// products of a result do not cancel, its error is about half an ULP of the result.
+/// f64. If the table has an attention factor, |a| and |b| are first multiplied by this factor. In f32, a result whose
+/// two products do not cancel has an error of about half its ULP.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if the table's columns or positions do not fit `x`; [`Error::Unavailable`] if the requested

@@ -74,7 +74,7 @@ impl<'a> Softmax<'a> {
         Ok(LogitTransform { mask, scale: self.scale, softcap: self.softcap, fully_masked: self.fully_masked })
     }
 
-    /// Checks the options that do not depend on the shape.
+    /// Checks the options that can be checked without the shape.
     pub(crate) fn check(&self, op: &'static str) -> Result<()> {
         if !is_finite(self.scale) {
             return Err(Error::invalid(op, "scale", self.scale, "finite"));
@@ -102,7 +102,7 @@ const OP: &str = "softmax";
 ///
 /// # Formula
 /// ```text
-/// y_i = e^(z_i - m) / sum_j e^(z_j - m),   m = max z,   z = logits of the scores (see Softmax)
+/// y_i = e^(z_i - m) / sum_j e^(z_j - m),   m = max z,   z = scores after scale, softcap and mask (see Softmax)
 /// ```
 ///
 /// # Shapes
@@ -121,14 +121,14 @@ const OP: &str = "softmax";
 ///
 /// # Accuracy
 /// f32: 3.7 ULP at any length, including subnormal results. f16, bf16: 0.51 ULP. f64: 3 ULP for results of 2^-1021 or
-/// more, and 3.5 ULP for smaller ones.
+/// more, and 3.5 ULP for smaller results.
 ///
 /// Exponentials are added by a [fixed-point sum](crate::math::sum), so the bits of a row depend neither on its batch
 /// nor on the machine.
 ///
-/// If a softcap, scale or bias makes logits inexact, the bound treats the logits, rounded to f64, as exact. For types
-/// narrower than f64 without a softcap, the bound also holds for the exact logits if the scaled scores, and the biases
-/// of unmasked elements, are below 2^24.
+/// If a softcap, scale or bias makes logits inexact, the bound holds for the softmax of the logits rounded to f64. For
+/// types narrower than f64 without a softcap, the bound also holds for the exact logits if the scaled scores, and the
+/// biases of unmasked elements, are below 2^24.
 ///
 /// `docs/accuracy/softmax.md` derives the bounds for every row. In f32, tests assert 2 ULP on rows whose rounding
 /// errors are unrelated, such as random rows. The largest error found is 2.5 ULP, in a row of scores chosen so that the

@@ -17,7 +17,7 @@ use crate::simd::{in_default, new_vec};
 const OP: &str = "softmax";
 
 /// Maxima of a shard of the columns. If the columns of a row are split over machines, the machines exchange two
-/// partials, and this is the first.
+/// partials. `SoftmaxPartial` is the first.
 ///
 /// [`softmax`](crate::softmax) subtracts the maximum of a row before it rounds the exponentials to integer units. Sums
 /// relative to the maximum of a single shard would be in different units, and converting them would cause rounding
@@ -178,7 +178,7 @@ impl SoftmaxPartial {
         self.found.iter().zip(&all.found).map(|(found, all)| found.second_key(all)).collect()
     }
 
-    /// Stores the second-largest logits. They are given as the keys that a max-reduction over all ranks returned.
+    /// Stores the second-largest logits. `keys` holds the keys that a max-reduction over all ranks returned.
     pub(crate) fn take_seconds(&mut self, keys: &[u64]) {
         self.found.iter_mut().zip(keys).for_each(|(found, key)| found.take_second(*key));
     }

@@ -194,7 +194,7 @@ impl DoubleDouble {
         }
     }
 
-    /// Returns the error function.
+    /// Returns the error function of `self`.
     pub fn erf(self) -> Self {
         if self.hi == 0.0 || self.hi.is_nan() {
             return self;

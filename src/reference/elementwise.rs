@@ -174,7 +174,7 @@ pub fn log<E: Element>(x: E) -> E::Exact {
 ///
 /// [`log_backward`](crate::log_backward()) multiplies gradients by this derivative.
 pub fn log_derivative<E: Element>(x: E) -> E::Exact {
-    // At +0 and -0, returns the limit for x from above.
+    // At +0 and -0, returns the limit as x falls to 0 from above.
     match x.widen() {
         below if below < 0.0 => E::Exact::from(f64::NAN),
         0.0 => E::Exact::from(f64::INFINITY),
@@ -212,7 +212,7 @@ pub fn log2<E: Element>(x: E) -> E::Exact {
 ///
 /// [`log2_backward`](crate::log2_backward()) multiplies gradients by this derivative.
 pub fn log2_derivative<E: Element>(x: E) -> E::Exact {
-    // At +0 and -0, returns the limit for x from above.
+    // At +0 and -0, returns the limit as x falls to 0 from above.
     match x.widen() {
         below if below < 0.0 => E::Exact::from(f64::NAN),
         0.0 => E::Exact::from(f64::INFINITY),
@@ -367,7 +367,7 @@ pub fn sqrt<E: Element>(x: E) -> E::Exact {
 ///
 /// [`sqrt_backward`](crate::sqrt_backward()) multiplies gradients by this derivative.
 pub fn sqrt_derivative<E: Element>(x: E) -> E::Exact {
-    // At +0 and -0, returns the limit for x from above.
+    // At +0 and -0, returns the limit as x falls to 0 from above.
     match x.widen() {
         0.0 => E::Exact::from(f64::INFINITY),
         x => E::Exact::from(0.5) / E::Exact::from(x).sqrt(),

@@ -16,7 +16,7 @@ pub fn log_softmax<E: Element>(row: &[E]) -> Option<Vec<E::Exact>> {
     log_softmax_of(&exact(row))
 }
 
-/// Returns the log-softmax of logits (-inf where masked), or `None` if all are masked.
+/// Returns the log-softmax of logits, or `None` if all logits are masked. A masked logit is -inf.
 pub fn log_softmax_of<R: Real>(logits: &[R]) -> Option<Vec<R>> {
     match outcome(logits) {
         Outcome::Nothing => None,

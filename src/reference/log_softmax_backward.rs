@@ -15,8 +15,8 @@ pub fn log_softmax_backward<E: Element>(row: &[E], dy: &[E]) -> Option<Vec<E::Ex
     log_softmax_backward_of(&exact(row), &exact(dy))
 }
 
-/// Returns the gradients with respect to logits (-inf where masked), from the gradients with respect to the log-softmax
-/// of these logits.
+/// Returns the gradients with respect to logits, from the gradients with respect to the log-softmax of these logits. A
+/// masked logit is -inf.
 ///
 /// Multiply the result by [`logit_derivatives`](super::logit_derivatives) to get the gradients of the scores.
 pub fn log_softmax_backward_of<R: Real>(logits: &[R], dy: &[R]) -> Option<Vec<R>> {

@@ -15,8 +15,8 @@ pub fn log_softmax_backward_from_output<E: Element>(y: &[E], dy: &[E]) -> Vec<E:
     log_softmax_backward_from_output_of(&exact(y), &exact(dy))
 }
 
-/// Returns the gradients with respect to logits, given their log-softmax (-inf where masked) and the gradients with
-/// respect to the log-softmax. Log-softmax values above 0 count as 0.
+/// Returns the gradients with respect to logits, given their log-softmax and the gradients with respect to the
+/// log-softmax. The log-softmax of a masked logit is -inf. Log-softmax values above 0 count as 0.
 pub fn log_softmax_backward_from_output_of<R: Real>(y: &[R], dy: &[R]) -> Vec<R> {
     let (zero, large, half) = (R::from(0.0), R::from(2f64.powi(900)), R::from(2f64.powi(-32)));
     let live = |i: &usize| y[*i] != R::from(f64::NEG_INFINITY);

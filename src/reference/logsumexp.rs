@@ -16,8 +16,8 @@ pub fn logsumexp<E: Element>(row: &[E]) -> E::Exact {
     logsumexp_of(&exact(row))
 }
 
-/// Returns the logarithm of the sum of e^z over logits (-inf where masked). It is NaN if a logit is NaN, and otherwise
-/// +inf if a logit is +inf.
+/// Returns the logarithm of the sum of e^z over logits. A masked logit is -inf. The result is NaN if a logit is NaN,
+/// and otherwise +inf if a logit is +inf.
 pub fn logsumexp_of<R: Real>(logits: &[R]) -> R {
     match outcome(logits) {
         Outcome::Nothing => R::from(f64::NEG_INFINITY),

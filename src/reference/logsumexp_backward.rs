@@ -15,8 +15,8 @@ pub fn logsumexp_backward<E: Element>(row: &[E], dy: E) -> Option<Vec<E::Exact>>
     logsumexp_backward_of(&exact(row), E::Exact::from(dy.widen()))
 }
 
-/// Returns the gradients with respect to logits (-inf where masked), from the gradient with respect to the log-sum-exp
-/// of these logits.
+/// Returns the gradients with respect to logits, from the gradient with respect to the log-sum-exp of these logits. A
+/// masked logit is -inf.
 ///
 /// Multiply the result by [`logit_derivatives`](super::logit_derivatives) to get the gradients of the scores.
 pub fn logsumexp_backward_of<R: Real>(logits: &[R], dy: R) -> Option<Vec<R>> {

@@ -3,7 +3,7 @@
 //! Kernels are tested against these functions. Other implementations can be tested in the same way. The functions share
 //! no code with the kernels and are written for review: no blocks, no threads, and only those transformations of a
 //! formula that prevent overflow or cancellation. They take one row, or one element, and return unrounded numbers of
-//! [`Element::Exact`]:
+//! the type [`Element::Exact`]:
 //!
 //! | storage type | result type | error of the result |
 //! |---|---|---|

@@ -9,7 +9,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 /// A float of another crate, such as a double-double or an interval endpoint, wrapped as a [`Real`] number for the
 /// functions of [`reference`](mod@crate::reference). The accuracy of results depends on the float's own functions.
 /// Sines and cosines are computed as [`DoubleDouble`]. Operations on infinities and NaN are computed in f64, because
-/// crates treat them differently.
+/// the floats of other crates do not agree on such operations.
 ///
 /// ```
 /// use evenkeel::reference::{Number, Real, softmax_of};

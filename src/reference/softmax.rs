@@ -14,7 +14,7 @@ pub fn softmax<E: Element>(row: &[E]) -> Option<Vec<E::Exact>> {
     softmax_of(&exact(row))
 }
 
-/// Returns the softmax of logits (-inf where masked), or `None` if all are masked.
+/// Returns the softmax of logits, or `None` if all logits are masked. A masked logit is -inf.
 pub fn softmax_of<R: Real>(logits: &[R]) -> Option<Vec<R>> {
     let max = match outcome(logits) {
         Outcome::Nothing => return None,

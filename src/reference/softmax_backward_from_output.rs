@@ -15,8 +15,8 @@ pub fn softmax_backward_from_output<E: Element>(y: &[E], dy: &[E]) -> Vec<E::Exa
     softmax_backward_from_output_of(&exact(y), &exact(dy))
 }
 
-/// Returns the gradients with respect to logits, given their softmax (0 where masked) and the gradients with respect to
-/// the softmax.
+/// Returns the gradients with respect to logits, given their softmax and the gradients with respect to the softmax. The
+/// softmax of a masked logit is 0.
 pub fn softmax_backward_from_output_of<R: Real>(y: &[R], dy: &[R]) -> Vec<R> {
     let zero = R::from(0.0);
     let live = |i: &usize| y[*i] != zero;

@@ -67,8 +67,8 @@ pub struct SamplerConfig {
     pub xtc_probability: f64,
     /// Smallest probability of a top choice of XTC. From 0 to 0.5; 0.1 by default.
     pub xtc_threshold: f64,
-    /// Minimum number of tokens that a filter keeps. If a filter would keep fewer tokens, it keeps the first `min_keep`
-    /// tokens in its order instead. At least 1; 1 by default.
+    /// Minimum number of tokens that a filter keeps. A filter that would keep fewer tokens keeps the first `min_keep`
+    /// tokens in its own order. At least 1; 1 by default.
     pub min_keep: usize,
     /// Repetition penalty of tokens that occur in the prompt or the output. It divides their positive logits and
     /// multiplies their negative logits. Finite, above 0; 1 by default.
@@ -98,11 +98,11 @@ pub struct SamplerConfig {
     /// temperature, `min_keep` and `adaptive_target` must be left unset. Penalties still apply.
     ///
     /// The surprise of a token is -log2 of its probability. Version 2 keeps the tokens whose surprise is at most mu,
-    /// except tokens of mass 0, which are never drawn. Version 1 keeps the k largest logits. It computes k from mu and
-    /// from an estimate of how fast the 100 largest probabilities fall. Both versions keep at least one token. mu
-    /// begins as 2 tau. After each token, mu becomes mu - eta (surprise - tau). This surprise uses the token's
-    /// probability among the kept tokens. [`Sequence`](crate::Sequence) carries mu from step to step. Without a
-    /// sequence, pass each [`Sampled::feedback`](crate::Sampled::feedback) to the next step's
+    /// except tokens whose integer probability (see [`Sampler::sample`]) is 0. Version 1 keeps the k largest logits. It
+    /// computes k from mu and from an estimate of how fast the 100 largest probabilities fall. Both versions keep at
+    /// least one token. mu begins as 2 tau. After each token, mu becomes mu - eta (surprise - tau). This surprise uses
+    /// the token's probability among the kept tokens. [`Sequence`](crate::Sequence) carries mu from step to step.
+    /// Without a sequence, pass each [`Sampled::feedback`](crate::Sampled::feedback) to the next step's
     /// [`Step::feedback`](crate::Step::feedback).
     pub mirostat: u32,
     /// Target tau of mirostat's mean surprise, in bits. Finite, not negative; 5 by default.

@@ -9,7 +9,7 @@ use std::f64::consts::LOG2_E;
 pub enum Feedback {
     /// Top-k, with a k estimated from the largest logits: version 1 of mirostat.
     MirostatTopK { tau: f64, eta: f64 },
-    /// Removal of tokens with too large a surprise: version 2 of mirostat.
+    /// Removal of tokens whose surprise exceeds a limit: version 2 of mirostat.
     MirostatSurprise { tau: f64, eta: f64 },
     /// Preference for tokens whose probability is near a target.
     AdaptiveP { target: f64, decay: f64 },

@@ -31,8 +31,8 @@ pub enum LeftLogits<'a> {
     F64(&'a [f64]),
 }
 
-/// Returns (logit - max) / temperature. `inverse` is 1 / temperature. The result is never -0. Otherwise its sign could
-/// depend on the sign of a zero `max`, which is unspecified.
+/// Returns (logit - max) / temperature. `inverse` is 1 / temperature. If `max` is a zero, its sign is unspecified. A
+/// result of 0 is therefore always +0.
 pub fn distance(logit: f64, max: f64, inverse: f64) -> f64 {
     (logit - max) * inverse + 0.0
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// Filter for the candidates of a row, with checked parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Filter {
-    /// Selection of the token with the largest logit, and among equal logits with the lowest index.
+    /// Selection of the token with the largest logit. Among equal logits, the lowest index is selected.
     Greedy,
     Temperature(f64),
     DynamicTemperature {
@@ -150,7 +150,7 @@ impl Checked<'_> {
         Ok(())
     }
 
-    /// Rejects filters that mirostat would replace.
+    /// With mirostat, rejects every filter but the temperature, and also `min_keep` and adaptive-p.
     fn has_only_temperature(&self, filters: &[Filter]) -> Result<()> {
         let is_temperature = |filter: &&Filter| matches!(filter, Filter::Greedy | Filter::Temperature(_));
         let replaced = match filters.iter().find(|filter| !is_temperature(filter)) {

@@ -12,7 +12,7 @@ pub struct Draw {
     pub seed: u64,
     /// Row, or another number that distinguishes sequences with the same seed.
     pub row: u64,
-    /// Number of the step.
+    /// Index of the step. Each token of a sequence needs a different index.
     pub draw: u64,
 }
 
@@ -129,8 +129,8 @@ impl<'a> Step<'a> {
         Self { breakers: tokens, ..self }
     }
 
-    /// Sets the state of mirostat or adaptive-p: [`Sampled::feedback`] of the sequence's previous step. If it is not
-    /// set, the step counts as the first of its sequence. Sampling rejects a value that is not finite.
+    /// Sets the state of mirostat or adaptive-p: [`Sampled::feedback`] of the sequence's previous step. If the state is
+    /// not set, the step counts as the first step of its sequence. Sampling rejects a value that is not finite.
     pub fn feedback(self, value: f64) -> Self {
         Self { feedback: Some(value), ..self }
     }

@@ -33,7 +33,7 @@ impl<C> Counted<C> {
         Counted { inner, calls: AtomicU64::new(0), given: AtomicU64::new(0), got: AtomicU64::new(0) }
     }
 
-    /// Returns the counts since the last call, and resets them.
+    /// Returns the counts since the previous call of `take`, and resets them.
     pub fn take(&self) -> Exchanged {
         let take = |count: &AtomicU64| count.swap(0, Relaxed);
         Exchanged { calls: take(&self.calls), given: take(&self.given), got: take(&self.got) }

@@ -11,7 +11,7 @@ pub(super) struct Digest {
     count: usize,
 }
 
-/// 2^64 divided by the golden ratio. It is odd, so multiplication by it is invertible.
+/// 2^64 divided by the golden ratio, rounded down. This integer is odd, so multiplication by it is invertible.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Digest {

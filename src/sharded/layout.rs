@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub(super) struct Tensor {
     /// Number of elements.
     pub all: usize,
-    /// Shards in order of their ranges, without empty ones.
+    /// Non-empty shards, in the order of their ranges.
     pub parts: Vec<TensorShard>,
 }
 

@@ -118,7 +118,7 @@ impl<C: Communicator> Mpi<C> {
     }
 }
 
-/// Returns MPI's description of a code.
+/// Returns MPI's description of an error code.
 fn text(code: i32) -> String {
     /// Size of the buffer in bytes. It exceeds `MPI_MAX_ERROR_STRING` of every implementation.
     const ROOM: usize = 4096;

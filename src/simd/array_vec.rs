@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-/// Up to `N` values. Creating it writes no memory, unlike creating an array.
+/// Vector of up to `N` values. Unlike an array, an empty vector is created without writing memory.
 pub struct ArrayVec<T, const N: usize> {
     values: [MaybeUninit<T>; N],
     len: usize,
@@ -26,7 +26,7 @@ impl<T: Copy, const N: usize> ArrayVec<T, N> {
         self.len += 1;
     }
 
-    /// Replaces the contents by these values, at most `N`, and returns them.
+    /// Replaces the contents by at most `N` values, and returns the new contents.
     #[inline(always)]
     pub fn fill(&mut self, values: &[T]) -> &[T] {
         for (to, value) in self.values[..values.len()].iter_mut().zip(values) {
@@ -43,8 +43,7 @@ impl<T: Copy, const N: usize> ArrayVec<T, N> {
 
     #[inline(always)]
     pub fn as_mut_slice(&mut self) -> &mut [T] {
-        // SAFETY: `push` and `fill` have written the first `len` values. The bounds checks in both keep `len` at most
-        // N.
+        // SAFETY: `push` and `fill` have written the first `len` values. Their bounds checks keep `len` at most N.
         unsafe { std::slice::from_raw_parts_mut(self.values.as_mut_ptr().cast(), self.len) }
     }
 }

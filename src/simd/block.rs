@@ -123,7 +123,7 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     }
 
     /// Returns the largest lane. Compares lanes i and i + 8 first, then i and i + 4, and so on. Of two lanes, keeps the
-    /// one with the lower index unless the other one is larger.
+    /// lane with the lower index, unless the other lane is larger.
     #[inline(always)]
     fn max_f32(self, value: Self::F32) -> f32 {
         halve(self.array_f32(value), |a, b| if b > a { b } else { a })
@@ -155,7 +155,7 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn store_f32(self, value: Self::F32, to: &mut [MaybeUninit<f32>; 16]);
     /// Stores f16 rounded to nearest even. A NaN is stored as some quiet NaN.
     fn store_f16(self, value: Self::F32, to: &mut [MaybeUninit<f16>; 16]);
-    /// Stores bf16 rounded to nearest even. Every NaN must be the canonical NaN.
+    /// Stores bf16 rounded to nearest even. Every NaN in `value` must be the canonical NaN.
     fn store_bf16(self, value: Self::F32, to: &mut [MaybeUninit<bf16>; 16]);
     /// Stores the upper 16 bits of each lane. This is exact for numbers that bf16 represents.
     fn store_bf16_exact(self, value: Self::F32, to: &mut [MaybeUninit<bf16>; 16]);
@@ -199,8 +199,7 @@ fn halve<T: Copy>(mut values: [T; 16], choose: impl Fn(T, T) -> T) -> T {
     values[0]
 }
 
-/// Loads and stores of one storage type. This is the part of [`Element`](crate::Element) that kernels use, and it is
-/// sealed.
+/// Loads and stores of one storage type. This sealed trait is the part of [`Element`](crate::Element) that kernels use.
 ///
 /// Loads are exact, except from `f64` to `f32` lanes, which no kernel uses. Stores round once, to nearest even, and
 /// turn every NaN into [`Element::NAN`](crate::Element::NAN).
@@ -224,7 +223,7 @@ pub trait Storage: NoPadding + Debug + PartialEq + PartialOrd + Send + Sync + 's
     fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32;
     #[doc(hidden)]
     fn load_wide<I: Isa>(isa: I, from: &[Self; 16]) -> I::F64;
-    /// Stores the lanes, rounded. Every NaN must be the canonical NaN.
+    /// Stores the lanes, rounded. Every NaN in `value` must be the canonical NaN.
     #[doc(hidden)]
     fn store_number<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]);
     #[doc(hidden)]
@@ -234,7 +233,7 @@ pub trait Storage: NoPadding + Debug + PartialEq + PartialOrd + Send + Sync + 's
     }
     #[doc(hidden)]
     fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]);
-    /// Rounds the lanes to this type and widens them again. Every NaN must be the canonical NaN.
+    /// Rounds the lanes to this type and widens them again. Every NaN in `value` must be the canonical NaN.
     #[doc(hidden)]
     #[inline(always)]
     fn round_number<I: Isa>(isa: I, value: I::F32) -> I::F32 {

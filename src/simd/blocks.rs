@@ -17,8 +17,8 @@ pub trait Slices {
     /// Initial contents of the blocks that [`Slices::pad`] overwrites.
     const FILLERS: Self::Last;
 
-    /// Copies the partial block at the end of each slice to `last`, and pads it. Panics unless every slice has `len`
-    /// elements.
+    /// Copies the partial block at the end of each slice to `last`, and pads the copy. Panics unless every slice has
+    /// `len` elements.
     fn pad<'l>(self, last: &'l mut Self::Last, len: usize) -> Self::Padded<'l>;
 
     /// Returns block `index` of each slice; a partial last block is padded.
@@ -134,8 +134,8 @@ pub fn fold<S: NoPadding, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize,
     acc
 }
 
-/// Folds over the blocks of `source`, padded as in [`fold`], together with the blocks of other slices of the same
-/// length. The last block of each other slice is padded with one of its own elements.
+/// Folds over the blocks of `source`, padded as in [`fold`], together with the blocks of the slices `beside`, which
+/// have the same length. The last block of a slice in `beside` is padded with an element of this slice.
 #[inline(always)]
 pub fn fold_with<S: NoPadding, T: Storage, A, const N: usize>(
     source: &[S],

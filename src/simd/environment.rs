@@ -25,8 +25,8 @@ thread_local! {
 pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
     let _entered = enter();
     // Float operations have no side effects, so the compiler could move one across the assembly that changes the
-    // register. `opaque` prevents this, because the compiler must assume that its assembly reads and writes the data
-    // that `f` uses.
+    // register. `opaque` prevents this: the compiler must assume that the assembly in `opaque` reads and writes the
+    // data that `f` uses.
     let mut f = f;
     opaque(&mut f);
     let mut result = f();

@@ -1,4 +1,5 @@
-//! Choice of the instruction set: the best the CPU has, unless `EVENKEEL_SIMD` or [`with_level`] selects another.
+//! Choice of the instruction set. The default is the best one that the CPU has. `EVENKEEL_SIMD` or [`with_level`] can
+//! select another.
 
 use super::block::Isa;
 #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]

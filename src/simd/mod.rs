@@ -6,9 +6,9 @@
 //! same everywhere by construction.
 //!
 //! Every implementation keeps these rules, which `tests.rs` checks. Arithmetic is IEEE 754 with round to nearest even
-//! and subnormals; `environment` sets this mode on threads that have another. `mul_add` is fused. `a.max(b)` is `if a >
-//! b { a } else { b }` and `a.min(b)` is `if a < b { a } else { b }`, so a NaN in `b` survives and a NaN in `a` does
-//! not. Comparisons with NaN are false.
+//! and subnormals; `environment` sets this mode on threads that run in another mode. `mul_add` is fused. `a.max(b)` is
+//! `if a > b { a } else { b }` and `a.min(b)` is `if a < b { a } else { b }`, so a NaN in `b` survives and a NaN in `a`
+//! does not. Comparisons with NaN are false.
 
 mod array_vec;
 mod block;

@@ -191,7 +191,7 @@ impl Add for Written<'_> {
     type Output = Self;
 
     /// Joins this range with `rest`, which should begin where this range ends. Otherwise, the result has a gap. The
-    /// default value stands for no range: joining it with a range returns this range.
+    /// default value is an empty range: joining it with another range returns the other range.
     #[inline(always)]
     fn add(self, rest: Self) -> Self {
         let (is_first, is_last) = (self.start == 0, rest.start == 0);

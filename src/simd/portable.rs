@@ -420,7 +420,7 @@ fn widen_f16(value: f16) -> f32 {
     let bits = u32::from(value.to_bits());
     let magnitude = (bits & 0x7fff) << 13;
     let scaled = f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23);
-    // An exponent of all ones is infinity or NaN, not a number near 2^16.
+    // An exponent field of all ones encodes infinity or NaN, not a number near 2^16.
     let special = f32::from_bits(magnitude | 0x7f80_0000);
     let value = if bits & 0x7c00 == 0x7c00 { special } else { scaled };
     f32::from_bits(value.to_bits() | (bits & 0x8000) << 16)

@@ -19,7 +19,7 @@ impl<T> PrefetchRow<T> {
     }
 
     /// Returns the address that is `lanes` times `len` elements after `lane`. If lanes are longer than
-    /// [`Self::LONGEST`], returns the address of `lane` itself, because prefetching it costs nothing.
+    /// [`Self::LONGEST`], returns the address of `lane`, because prefetching the current lane costs nothing.
     pub(super) fn new(lane: *const T, len: usize, lanes: usize) -> Self {
         let is_long = len > Self::LONGEST / size_of::<T>().max(1);
         PrefetchRow(if is_long { lane } else { lane.wrapping_add(lanes * len) })

@@ -30,7 +30,7 @@ pub(super) const ROOT: &str = "root_mean_square";
 /// | gradient | effect on a weight |
 /// |---|---|
 /// | 0 from the first step on | only weight decay changes the weight |
-/// | finite, of any size | changes the weight by up to a few times `lr`; beyond its type, a weight becomes infinite |
+/// | finite, of any size | changes the weight by up to a few times `lr`; a weight that overflows becomes infinite |
 /// | NaN or an infinity | an error, and nothing is changed |
 ///
 /// # Accuracy

@@ -16,8 +16,9 @@ const OP: &str = "adaptive_clip";
 /// ```
 ///
 /// # Shapes
-/// Weights have the shapes of PyTorch, whose axis 0 has the outputs. A tensor with two or more axes has one unit per
-/// output; any other tensor is a single unit. It is better not to clip the first and the last layer of a model.
+/// Weights have the same shapes as in PyTorch: axis 0 runs over the outputs. A tensor with two or more axes has one
+/// unit per output; any other tensor is a single unit. It is better not to clip the first and the last layer of a
+/// model.
 ///
 /// # Special values
 /// | gradient of a unit | result |

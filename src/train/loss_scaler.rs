@@ -38,7 +38,7 @@ impl fmt::Display for Stage {
 /// use gradients of this loss, either all of them step or none.
 ///
 /// The scales have the same bits as in `torch.amp.GradScaler`. The scale is an f32. It is multiplied by a factor in f64
-/// and rounded, and it grows only to finite values. There are two differences. The scale has a lower limit
+/// and rounded, and it grows only to finite values. Two things differ from `GradScaler`. The scale has a lower limit
 /// ([`LossScale::min_scale`]). Gradients must be unscaled before a step, whereas PyTorch unscales them in the step if
 /// necessary.
 ///

@@ -53,7 +53,7 @@ pub struct Optimizer<R> {
     /// Type and length of each parameter.
     types: Vec<(DType, usize)>,
     states: Vec<ParameterState>,
-    /// Seed of stochastic rounding. If it is set, 16-bit parameters have no master weights.
+    /// Seed of stochastic rounding. If a seed is set, 16-bit parameters have no master weights.
     seed: Option<u64>,
 }
 
@@ -155,10 +155,11 @@ impl<R: Rule> Optimizer<R> {
     /// average. Rounding to nearest would lose them. Like f32 master weights, stochastic rounding loses changes below
     /// 2^-25 of the weight, because the new weight is first rounded to f32. The random bits of a weight depend only on
     /// the seed, the indices of parameter and weight, and the number of steps in which the parameter had a gradient.
-    /// They are the same on every machine.
+    /// These bits are the same on every machine.
     ///
     /// Call this method before the first step, because it discards master weights. The saved state does not contain the
-    /// seed, so call it with the same seed on a new optimiser before [`Optimizer::restore`].
+    /// seed. To continue from a saved state, call this method with the same seed on a new optimiser before
+    /// [`Optimizer::restore`].
     ///
     /// A weight beyond the largest value of its type is rounded to nearest. f32 and f64 parameters are not affected.
     ///

@@ -28,7 +28,7 @@ pub struct Yarn {
     /// Lower limit of turns: if a pair makes fewer turns within the original positions, its frequency is divided by
     /// `factor`. Finite and above 0; 1 by default, as in the paper.
     pub beta_slow: f64,
-    /// Whether the ends of the ramp are rounded to whole pairs. True by default, as in transformers; false in gpt-oss.
+    /// Whether the ends of the ramp are rounded to integers. True by default, as in transformers; false in gpt-oss.
     pub truncate: bool,
     /// Factor of the cosines and sines. Finite and above 0; by default it is computed from `factor` and the two fields
     /// below, see [`RopeScaling::Yarn`](crate::RopeScaling::Yarn).

@@ -8,7 +8,7 @@ use crate::error::Result;
 ///
 /// The n-th token depends only on the seed, the row, n, the previous tokens and the logits. With mirostat or
 /// adaptive-p, this token also depends on the last [`Sampled::feedback`]. Sampling again after [`Sequence::truncate`]
-/// gives the same tokens. [`Sequence::accept`] does not restore the feedback, even if it is given the same tokens.
+/// gives the same tokens. Accepting the same tokens again by [`Sequence::accept`] does not restore the feedback.
 ///
 /// ```
 /// use evenkeel::SamplerConfig;
@@ -83,7 +83,8 @@ impl Sequence {
         &self.tokens[self.given..]
     }
 
-    /// Returns the next step, for batches and for [`Sampler::distribution`].
+    /// Returns the next step of the sequence. Pass it to a function that samples a batch, or to
+    /// [`Sampler::distribution`].
     ///
     /// `allowed` has the meaning of [`Step::allowed`].
     pub fn step<'a>(&'a self, allowed: Option<&'a [u32]>) -> Step<'a> {

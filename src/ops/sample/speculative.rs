@@ -111,8 +111,8 @@ impl Chance {
     }
 }
 
-/// Returns the first index at which the running sum of the weights exceeds their total times `bits / 2^128`, or `None`
-/// if all weights are 0.
+/// Returns the first index at which the running sum of the weights exceeds the sum of all weights times `bits / 2^128`,
+/// or `None` if all weights are 0.
 fn reached<R: Iterator<Item = u128>>(weights: impl Fn() -> R, bits: u128) -> Option<usize> {
     let at = high_product(bits, weights().sum());
     let mut sum = 0;

@@ -29,8 +29,8 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
     if let Some(p) = config.typical_p.filter(|p| *p < 1.0) {
         tokens = typical(tokens, p, config.min_keep);
     }
-    // With p = 1 the filter must keep all tokens. It is skipped, because the f64 sum could round up to 1 before the
-    // last token.
+    // With p = 1 the filter must keep all tokens. The filter is skipped, because the f64 sum could round up to 1 before
+    // the last token.
     if let Some(p) = config.top_p.filter(|p| *p < 1.0) {
         let probs = softmax(&tokens);
         let mut sum = 0.0;

@@ -49,8 +49,8 @@ pub fn adaptive_p(probs: &[f64], config: &SamplerConfig, feedback: Option<f64>) 
     tokens::softmax(&probs.iter().map(logit).enumerate().collect())
 }
 
-/// Returns, for each token, the feedback for the next step. `probs` holds the probabilities with which the tokens are
-/// drawn. `before` holds the probabilities before adaptive-p changed them.
+/// Returns one number for each token: the feedback for the next step if this token is drawn. `probs` holds the
+/// probabilities with which the tokens are drawn. `before` holds the probabilities before adaptive-p changed them.
 pub fn next(config: &SamplerConfig, feedback: Option<f64>, probs: &[f64], before: &[f64]) -> Vec<f64> {
     if config.mirostat != 0 {
         let mu = feedback.unwrap_or(2.0 * config.mirostat_tau);

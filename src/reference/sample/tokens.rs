@@ -4,7 +4,7 @@ use crate::ops::sample::SamplerConfig;
 use crate::real::{DoubleDouble, Real};
 use std::cmp::Ordering;
 
-/// Tokens, each as its index and its logit. In the tokens that an engine's function `keep` returns, the logits are
+/// List of tokens, each with its index and its logit. If an engine's function `keep` returned the list, the logits are
 /// already divided by the temperature.
 pub type Tokens = Vec<(usize, f64)>;
 
@@ -37,8 +37,8 @@ pub fn greedy(tokens: Tokens) -> Tokens {
     tokens.into_iter().find(|(_, z)| *z == max).into_iter().collect()
 }
 
-/// Subtracts the largest logit from all logits, and divides them by the temperature. The subtraction does not change
-/// the probabilities, and prevents overflow to +inf.
+/// Subtracts the largest logit from all logits, and divides the differences by the temperature. The subtraction does
+/// not change the probabilities, and prevents overflow to +inf.
 pub fn heat(tokens: &mut Tokens, temperature: f64) {
     let max = largest(tokens);
     tokens.iter_mut().for_each(|(_, z)| *z = (*z - max) / temperature);

@@ -31,8 +31,8 @@ const SIDE_BY_SIDE: [i64; 256] = {
 pub unsafe fn side_by_side(keep: M32, value: I32, to: *mut u32) -> usize {
     let mut count = 0;
     for i in 0..2 {
-        // SAFETY: each of the two iterations writes eight integers. The second one begins at most eight integers after
-        // the start of `to`, where sixteen fit. The CPU has the instructions, as `each!` explains.
+        // SAFETY: each of the two iterations writes eight integers. The second iteration begins at most eight integers
+        // after the start of `to`, and `to` has space for sixteen. The CPU has the instructions, as `each!` explains.
         unsafe {
             let kept = _mm256_movemask_ps(keep.0[i]) as usize;
             let lanes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(SIDE_BY_SIDE[kept]));

@@ -151,7 +151,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
     }
 
     /// Loads, computes and stores block by block. Block indices begin at `first`, because the span may be the rest of a
-    /// longer one. A partial last block goes through buffers, padded with one of its values.
+    /// longer one. A partial last block is copied to a buffer and padded with one of its values.
     #[inline(always)]
     fn each_block<I: Isa, O: Slices, V: Load<I>, R: Store<I>>(
         self,

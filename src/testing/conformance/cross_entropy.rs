@@ -10,8 +10,8 @@ use crate::testing::ulp;
 /// Checks a cross-entropy: `f(logits, rows, cols, targets)` returns the mean of the losses of all rows. Each row has
 /// one target class.
 ///
-/// The loss may be stored in the type of the logits. For a NaN or a masked target, an error is also correct. For a
-/// target that is not a class, an error is required.
+/// The loss may be stored in the type of the logits. For a NaN or a masked target, `f` may return an error. For a
+/// target that is not a class, it must return an error.
 ///
 /// ```
 /// use evenkeel::testing::conformance::{self, Defect};
@@ -91,8 +91,8 @@ fn mean<E: Element>(x: &[E], cols: usize, targets: &[u32]) -> f64 {
 }
 
 fn compare<E: Element>(report: &mut Report, defect: Defect, name: &str, loss: f64, exact: f64) {
-    // If the loss has a wider type than the logits, it may lie between two values of the logits' type. So its error is
-    // computed from the unrounded loss.
+    // A loss of a wider type than the logits may lie between two values of the logits' type. Its error is therefore
+    // computed from `loss`, not from `stored`.
     let stored = E::from_wide(loss);
     let ulps = if loss.is_finite() && exact != 0.0 {
         (loss - exact).abs() / ulp::size::<E>(exact)

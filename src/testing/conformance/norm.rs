@@ -11,7 +11,7 @@ const EPS: f64 = 1.0 / 131_072.0;
 /// Checks an RMSNorm over the last axis: `f(x, rows, cols, eps)` returns as many elements as `x` has. The eps is 0 or
 /// 2^-17.
 ///
-/// For a row with a NaN, an error is correct too.
+/// For a row with a NaN, `f` may return an error.
 ///
 /// ```
 /// use evenkeel::testing::conformance;
@@ -39,7 +39,8 @@ pub fn rms_norm<E: Element, R: Outcome<Vec<E>>>(mut f: impl FnMut(&[E], usize, u
     report
 }
 
-/// Checks a LayerNorm over the last axis, like [`rms_norm()`]. Errors are in ULP of the larger of the result and 1.
+/// Checks a LayerNorm over the last axis, in the same way as [`rms_norm()`]. Errors are in ULP of the larger of the
+/// result and 1.
 ///
 /// ```
 /// use evenkeel::testing::conformance;
@@ -84,8 +85,9 @@ fn usual<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Ex
         let x = plain_row::<E>(n, 1);
         suite.row(defect, &format!("{n} numbers between -8 and 8"), &x, &exact(&x), 1.0);
     }
-    // A norm divides by a square root, whose relative rounding error is largest just above a power of two. Over all
-    // scales, the root grows by almost a factor of two in small steps, so in one row it is just above a power of two.
+    // A norm divides by a square root. The relative rounding error of the root is largest just above a power of two.
+    // From one scale to the next, the root grows by at most 1/16, and from the first to the last by almost a factor of
+    // two. In one of the rows, the root is therefore just above a power of two.
     let term = if E::LIMITS.digits < 24 { 1e-3 } else { 1.0 };
     for k in 0..16 {
         let scale = 1.0 + f64::from(k) / 16.0;

@@ -43,7 +43,7 @@ pub enum Defect {
     DrawsMasked,
     /// A token is drawn from logits with a NaN.
     AcceptsNan,
-    /// A token is drawn although all tokens are masked, or there are no tokens.
+    /// A token is drawn although there are no tokens, or only masked ones.
     AcceptsNothing,
     /// The same seed gives different tokens.
     NotRepeatable,

@@ -8,7 +8,7 @@ use crate::testing::hostile;
 
 /// Checks a softmax over the last axis: `f(x, rows, cols)` returns as many elements as `x` has.
 ///
-/// Masked scores are -inf. For a fully masked row, and for a row with a NaN, an error is also correct.
+/// Masked scores are -inf. For a fully masked row, and for a row with a NaN, `f` may return an error.
 ///
 /// ```
 /// use evenkeel::testing::conformance;
@@ -30,8 +30,8 @@ pub fn softmax<E: Element, R: Outcome<Vec<E>>>(mut f: impl FnMut(&[E], usize, us
     suite.report
 }
 
-/// Checks a log-softmax over the last axis, like [`softmax()`]. Errors are in ULP of the larger of the result and ln n,
-/// where n is the length of the row.
+/// Checks a log-softmax over the last axis, in the same way as [`softmax()`]. Errors are in ULP of the larger of the
+/// result and ln n, where n is the length of the row.
 ///
 /// ```
 /// use evenkeel::testing::conformance;

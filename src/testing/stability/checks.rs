@@ -1,4 +1,4 @@
-//! The individual checks.
+//! The individual stability checks.
 
 use super::report::{Check, Report};
 use super::{Inputs, StabilityTester};
@@ -64,7 +64,7 @@ where
     B: Fn(VarBuilder<'_>) -> Result<M>,
     M: Module,
 {
-    /// Builds the module with new parameters, or with the given ones.
+    /// Builds the module with the parameters `vars`, or with new parameters if `vars` is `None`.
     fn new(of: &'a StabilityTester<B>, dtype: DType, vars: Option<&[(String, Var)]>) -> Result<Self> {
         let (map, device) = (VarMap::new(), Device::Cpu);
         let vb = match vars {

@@ -60,8 +60,8 @@ impl Gain {
     }
 }
 
-/// Number of connections of a layer. The standard deviation of the layer's weights is divided by the square root of
-/// this number. Shapes are as in PyTorch: outputs, inputs, and the axes of the kernel.
+/// Number of connections of an output or an input of a layer. The standard deviation of the layer's weights is divided
+/// by the square root of this number. Shapes are as in PyTorch: outputs, inputs, and the axes of the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fan {

@@ -50,7 +50,7 @@ impl Histogram {
             });
         });
         let (positive, negative) = counts.split_at(EXPONENTS);
-        // NaN and infinities have the last value of the exponent field.
+        // NaN and infinities have the largest value of the exponent field.
         let finite = EXPONENTS - 1;
         let below = (0..finite).rev().map(|i| Bin { low: -end(i + 1), high: -end(i), count: negative[i] });
         let above = (0..finite).map(|i| Bin { low: end(i), high: end(i + 1), count: positive[i] });

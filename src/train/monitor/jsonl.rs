@@ -26,7 +26,7 @@ pub struct Jsonl {
 }
 
 impl Jsonl {
-    /// Opens a file to append records. Creates it if it does not exist.
+    /// Opens a file to append records, and creates the file if it does not exist.
     ///
     /// # Errors
     /// The errors of opening the file.
