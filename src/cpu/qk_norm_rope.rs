@@ -5,7 +5,7 @@ use super::norm_rows::{Norm, OneRow, Plan, ShortRows, TOGETHER};
 use super::rms_norm::RmsNorm;
 use super::rope::{self, Rope};
 use super::scratch::Scratch;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::simd::{Isa, Span, Written};
 
 #[derive(Clone, Copy)]
@@ -15,9 +15,6 @@ pub struct QkNormRope<'a> {
 }
 
 impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
-    // AVX-512 gains at most 7 % for f16.
-    const GAINS_FROM_AVX512: bool = !matches!(E::DTYPE, DType::F16);
-
     #[inline(always)]
     fn lanes<'w, I: Isa>(
         &self,

@@ -251,7 +251,7 @@ struct Sums {
     reciprocal: (f64, f64),
     /// Sum of the formula's terms, as a high and a low part; not finite if an upstream gradient is not.
     sum: (f64, f64),
-    /// Power of two that the upstream gradients are multiplied by first.
+    /// Power of two. The upstream gradients are multiplied by it before any other computation.
     up: f64,
     /// Scale of the scores, possibly divided by `up`.
     scale: f64,

@@ -20,7 +20,7 @@ use crate::simd::{Output, new_vec};
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct MeanPool<'a> {
-    /// Keep flags or lengths over `[batch, tokens]` that select the tokens to average; all tokens by default.
+    /// Selects the tokens to average, by flags or lengths over `[batch, tokens]`. By default, all tokens are averaged.
     pub mask: Option<&'a Mask<'a>>,
     /// Result for a sequence whose tokens are all masked: zeros (the default) or an error. The policy Uniform is
     /// rejected.

@@ -214,7 +214,7 @@ fn a_row_alone_is_as_in_its_batch<E: Bits>() {
                 }
                 Err(error) => {
                     let first = (0..case.rows).find_map(|row| alone(row).err().map(|error| (row, error)));
-                    let (row, alone) = first.expect("if a call fails, a call on one of its rows alone must fail");
+                    let (row, alone) = first.expect("if a call fails, at least one of its rows must also fail in a call of its own");
                     prop_assert_eq!(error.name(), alone.name());
                     prop_assert_eq!(error.row().unwrap_or(0), row);
                 }

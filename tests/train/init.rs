@@ -198,8 +198,8 @@ fn pinned() {
     assert_eq!(inits.each_ref().map(bits).concat(), PINNED);
 }
 
-/// Expected bits. A direct implementation of the papers in Python gives the same uniform and truncated values, and
-/// normal values within 2^-53.
+/// Expected bits. The formulas of the papers, written in Python, give the same uniform and truncated values. Their
+/// normal values differ by at most 2^-53.
 const PINNED: [u64; 12] = [
     0x3fe0_ae8d_83c7_883d,
     0x3fe6_7998_a57b_1677,

@@ -96,8 +96,8 @@ functions! {
     Tanh: |isa, x| math::tanh::tanh_wide(isa, x), math::tanh_pair::tanh, is_number => short::tanh, is_number, 8;
 }
 
-/// Returns the lanes that are not NaN. Functions whose [`Function::pair`] accepts every number use this function as
-/// [`Function::serves`].
+/// Returns the lanes that are not NaN. This is the [`Function::serves`] of each function whose [`Function::pair`]
+/// accepts every number.
 #[inline(always)]
 fn is_number<I: Isa>(_: I, x: I::F32) -> I::M32 {
     x.eq(x)

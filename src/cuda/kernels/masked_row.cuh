@@ -449,8 +449,8 @@ struct BiasedMax {
             return {max, 0.0f};
         }
         const float near = max - 1.0f / 256.0f;
-        // Few threads have a logit near the maximum or a large product. Warps without such a thread do not search
-        // again.
+        // Reads the row's terms again, only in threads with a logit near the maximum or with a large product. Warps
+        // without such a thread skip this pass.
         const Terms terms = terms_of(row, products, near, own >= near || size >= 16384.0f, partial_terms);
         // The rounding error of a large score * scale could exceed the error bound of a pair.
         return terms.large > terms.max.high - 128.0f ? Pair{INFINITE, 0.0f} : terms.max;

@@ -114,7 +114,7 @@ struct RowPieces {
     }
 };
 
-// Pieces of an operand at any address, for rows of type S. Columns are counted from the column `head`.
+// Pieces of an operand, for rows of type S. The operand need not be aligned. Columns are counted from the column `head`.
 template <class S>
 struct OperandPieces {
     const Operand& operand;

@@ -19,7 +19,7 @@ DEVICE double tail_by(double a, double exponential) {
     return horner_halves(reciprocal - 0x1.2f684bda12f68p-3, NORMAL_FAR) * (reciprocal * exponential);
 }
 
-// Computes e^(-share a^2). `share` is a power of two.
+// Computes e^(-`share` * a^2). The factor `share` is a power of two.
 template <class Tables>
 DEVICE double exponential_of(const Tables& tables, float a, float share) {
     const float square = a * a;

@@ -10,9 +10,9 @@ struct OfSoftmax {
     static DEVICE double with_term(double sum, double e, double dy) { return fma(e, dy, sum); }
     static DEVICE double of(double y, double dy, double mean) { return y * (dy - mean); }
 
-    // Let u be 2^-24. The difference from the mean has an error of 1.04 u: the subtraction of the mean's high part is
-    // rounded, and `enough` limits the low part to 1/32 of the difference. The reciprocal, its product with the
-    // exponential, the product with the low part, and the last operation add u, u, u/32 and u. The sum is below 4.15 u.
+    // Let u be 2^-24. The difference from the mean has an error of 1.04 u, because the subtraction of the mean's high
+    // part is rounded, and `enough` limits the low part to 1/32 of the difference. The reciprocal adds u, its product
+    // with the exponential u, the product with the low part u/32, and the last operation u. The sum is below 4.15 u.
     struct Near {
         static constexpr float MARGIN = 0x1.5p-22f; // 5.25 u
         float high, low, scale, enough;

@@ -104,7 +104,8 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         if rest > 0 {
             for (span, buffer) in spans.iter().zip(&mut from_buffers) {
                 // SAFETY: the source has `rest` elements behind the first 16 * whole.
-                unsafe { read_tail(isa, span.source.add(BLOCK * whole), rest, buffer) };
+                let values = unsafe { std::slice::from_raw_parts(span.source.add(BLOCK * whole), rest) };
+                tail::pad(values, values[0], buffer);
             }
         }
         for i in 0..whole + usize::from(rest > 0) {
@@ -130,7 +131,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         if rest > 0 {
             for (span, buffer) in spans.iter().zip(&to_buffers) {
                 // SAFETY: the buffer was filled, and the `rest` elements from 16 * whole on are inside the destination.
-                unsafe { write_tail(isa, buffer, span.to.add(BLOCK * whole), rest) };
+                unsafe { tail::copy_part(buffer.assume_init_ref(), span.to.add(BLOCK * whole).cast(), rest) };
             }
         }
         spans.map(Span::written)

@@ -157,7 +157,7 @@ pub fn step(dtype: DType, value: f64, steps: i64) -> f64 {
     round(dtype, next)
 }
 
-/// Inverts one bit of a value, unless the result is not finite.
+/// Inverts one bit of a value. If the result is not finite, returns the value unchanged.
 pub fn flip(dtype: DType, value: f64, bit: u32) -> f64 {
     let flipped = match dtype {
         DType::F64 => f64::from_bits(value.to_bits() ^ 1 << (bit % 64)),

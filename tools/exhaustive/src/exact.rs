@@ -45,8 +45,8 @@ pub fn rounded(exact: Exact, x: f32) -> Result<f32, u32> {
     let mut bits = BITS[0];
     loop {
         let Value { number, is_exact } = exact(&x, bits + GUARD);
-        // A zero, infinity or NaN is also the f32 result, so it needs no more bits. The functions underflow to the zero
-        // of their sign, and they are infinite exactly where the f32 results are.
+        // If the number is zero, infinite or NaN, so is the f32 result, and no more bits are needed. A function that
+        // underflows gives a zero of the right sign, and a function that overflows is infinite in f32 too.
         if is_exact || !number.is_normal() {
             return Ok(nearest(&number));
         }

@@ -57,7 +57,7 @@ pub fn record_of<'a>(case: &[&'a Record], name: &str) -> Option<&'a Record> {
     if name == "evenkeel" { timed.next() } else { fastest(timed) }
 }
 
-/// Returns the record of the fastest other contender of a case.
+/// Returns the record of the fastest contender of a case other than Evenkeel.
 pub fn fastest_other<'a>(case: &[&'a Record]) -> Option<&'a Record> {
     fastest(case.iter().copied().filter(|r| r.is_competitor()))
 }
