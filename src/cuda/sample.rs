@@ -304,8 +304,8 @@ pub fn workspace_len(dtype: DType, (rows, cols): (usize, usize)) -> usize {
     if cols <= LONG { 0 } else { rows.min(rows_at_once(cols)) * words_of_row(dtype, cols) }
 }
 
-/// Returns the kernel that writes the penalised logits as f32, and its arguments; `None` if there are no elements.
-/// Takes the addresses of logits, [`Request`]s and one f32 for each logit.
+/// Returns the kernel that writes the penalised logits as f32, and its arguments; `None` if there are no elements. The
+/// parameters are three addresses: of the logits, of the [`Request`]s, and of the results, one f32 for each logit.
 ///
 /// # Errors
 /// [`Error::UnsupportedDType`] for f64.

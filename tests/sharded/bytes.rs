@@ -221,8 +221,8 @@ fn cross_entropy_takes_48_bytes_a_row() {
     }
 }
 
-/// Checks clipping. A rank sends one number per tile of its shard, and one number for a replica. For each unsharded
-/// tensor, replicated or not, one rank that holds the tensor sends two more numbers.
+/// Checks clipping. For a shard, a rank sends one number per tile. For a replica, each rank sends one number. For each
+/// tensor that is not sharded, one of the ranks that hold it sends two further numbers.
 #[test]
 fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     fn of_type<E: Element>(ranks: usize) -> Vec<[u64; 3]> {

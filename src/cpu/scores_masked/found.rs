@@ -61,7 +61,7 @@ pub(super) struct Sums {
     /// High part of the largest logit: the logit rounded to f32. `low` is the rest of the logit.
     pub(super) high: f32,
     pub(super) low: f32,
-    /// Upper bound of the logits for which the magnitude of score * scale is at least `LARGEST_PRODUCT`.
+    /// Upper bound of the logits with |score * scale| >= `LARGEST_PRODUCT`.
     pub(super) large: f32,
 }
 

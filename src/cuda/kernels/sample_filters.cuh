@@ -31,8 +31,8 @@ struct SampleRow {
     // Kept prefix: all logits above `least`, and those equal to `least` at indices `first..=last`.
     float least;
     u32 first, last;
-    // `is_listed`: the list holds every kept token. `has_outside`: the kept tokens outside of the list are counted.
-    // `outside` is their number, and `shared.runs` has the masses of the runs at 1 / temperature = `outside_inverse`.
+    // `is_listed`: the list holds every kept token. `has_outside`: `outside` is the number of kept tokens outside of
+    // the list, and `shared.runs` has the masses of the runs at 1 / temperature = `outside_inverse`.
     bool is_listed, has_outside;
     double outside_inverse;
     u64 outside;

@@ -11,7 +11,7 @@ pub struct AttentionDecode;
 
 const SEQUENCES: usize = 3;
 const HEADS: usize = QUERIES / SEQUENCES;
-/// Smallest number of keys of the longest sequence. If the pages hold fewer positions, the sequence repeats pages.
+/// The longest sequence has at least this many keys. If the pages hold fewer positions, the sequence repeats pages.
 const LEAST_KEYS: usize = 700;
 
 /// Options of a form of the call.
