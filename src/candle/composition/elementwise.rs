@@ -113,7 +113,8 @@ pub(super) fn log1p_wide(x: &Tensor) -> Result<Tensor> {
     let series = ((&short * -0.25)? + 1.0 / 3.0)?;
     let series = ((&short * series)?.neg()? + 0.5)?;
     let series = (&short * ((&short * series)?.neg()? + 1.0)?)?;
-    // Computes ln(s) x / (s - 1), where s is the rounded sum 1 + x. The factor x / (s - 1) corrects the rounding of s.
+    // Computes `ln(s) * x / (s - 1)`, where s is the rounded sum 1 + x. The factor `x / (s - 1)` corrects the rounding
+    // of s.
     let long = is_small.where_cond(&x.ones_like()?, x)?;
     let within = long.detach().minimum(LARGE)?;
     let correction = (&within / ((&within + 1.0)? - 1.0)?)?;
