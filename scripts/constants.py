@@ -109,7 +109,7 @@ def monotone_poly(c):
     A step is the range of arguments with the same table entry. The last argument of a step has a reduced argument r
     near ln2/16, and the first argument of the next step has r near -ln2/16. Before the last rounding, the errors of the
     two exponentials add up to at most `errors`. The polynomial must leave a relative gap of more
-    than `errors` between the two exponentials. The last rounding is monotonic, so it keeps the order of the exponentials.
+    than `errors` between the two exponentials. The last rounding is monotonic, so it keeps their order.
     """
     # `half` is the largest |r|, and t is r + r^2 * q(r). For |r| near `half`, both |r| and |t| are between 2^-5 and
     # 2^-4. `unit` is half an ULP of such numbers.
@@ -196,7 +196,7 @@ def log_f64():
 
 
 def log_pair():
-    """Prints the constants of ln and log2: ln(1+r) = r - r^2/2 + r^3 * q(r). For log2, the formula is divided by ln 2."""
+    """Prints the constants of ln and log2: ln(1+r) = r - r^2/2 + r^3 * q(r). For log2, it is divided by ln 2."""
     base = mpf("0.71875")
     # `ends` holds the ends of eight adjoining intervals between `base` and 2 * `base`. `c` holds one factor for each
     # interval. For the interval that contains 1, the factor is 1.

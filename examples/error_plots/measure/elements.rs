@@ -6,8 +6,9 @@ use evenkeel::testing::workloads;
 use evenkeel::{ClampedExp, ClampedLog, Element, Result, SafeDiv, reference};
 use std::ops::Range;
 
-/// Number of intervals on the axis, and number of inputs in each interval.
+/// Number of intervals on the axis.
 const STRETCHES: usize = 160;
+/// Number of inputs in each interval.
 const INPUTS: usize = 64;
 
 /// Smallest magnitude of a divisor in `safe_div`.
