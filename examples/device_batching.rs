@@ -275,7 +275,8 @@ impl Engine {
         let tokens = self.arguments.tokens + (slot * SLOT_TOKENS * size_of::<u32>()) as u64;
         let output = tokens + size_of_val(job.prompt.as_slice()) as u64;
         let drawn = (running.read + 1).saturating_sub(job.prompt.len());
-        // SAFETY: the counter and the tokens are buffers of this engine, and the slot has this many tokens.
+        // SAFETY: the counter and the tokens are buffers of this engine, and each slot has space for all tokens of its
+        // job.
         let mut request = unsafe {
             let request = Request::new(&job.sampler, draw)?.counter(address(&self.counter));
             request.history((tokens, job.prompt.len() as u32), (output, drawn as u32))
@@ -370,7 +371,7 @@ fn jobs() -> anyhow::Result<Vec<Job>> {
         job("min_p", (3, &[500, 2], 5), config().temperature(1.5).min_p(0.05))?,
         job("frequency", (4, &[9, 9, 9, 9], 24), config().temperature(0.0).frequency_penalty(1.5))?,
         job("even tokens", (9, &[100, 200, 300, 400, 500], 8), config().top_k(50).top_p(0.95))?,
-        // Gets pages that a finished request has freed.
+        // Joins last, and gets pages that a finished request has freed.
         job("temperature", (36, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], 9), config())?,
     ];
     jobs[5].allowed = Some([0x5555_5555; VOCABULARY / 32]);

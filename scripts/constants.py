@@ -108,16 +108,16 @@ def monotone_poly(c):
 
     A step is the range of arguments with the same table entry. The last argument of a step has a reduced argument r
     near ln2/16, and the first argument of the next step has r near -ln2/16. Before the last rounding, the errors of the
-    two exponentials add up to at most `errors`. The polynomial must leave a larger gap between the two
-    exponentials. The last rounding is monotonic, so it keeps their order.
+    two exponentials add up to at most `errors`. The polynomial must leave a relative gap of more
+    than `errors` between the two exponentials. The last rounding is monotonic, so it keeps their order.
     """
-    # `half` is the largest |r|, and t is r + r^2 q(r). For |r| near `half`, both |r| and |t| are between 2^-5 and 2^-4.
-    # `unit` is half an ULP of such numbers.
+    # `half` is the largest |r|, and t is r + r^2 * q(r). For |r| near `half`, both |r| and |t| are between 2^-5 and
+    # 2^-4. `unit` is half an ULP of such numbers.
     half, unit = LN2 / 16, mpf(2) ** -29
     # Error of r: one rounding to f32, one rounding in the addition of the table's low part, and up to 739 times the
     # error of the constant ln2/8.
     argument = 2 * unit + mpf(2) ** -47
-    # Error of r^2 q(r): the roundings of r^2, of q, and of the inner multiply-add in q.
+    # Error of r^2 * q(r): the roundings of r^2, of q, and of the inner multiply-add in q.
     cube = half**2 * (mpf(2) ** -25 + mpf(2) ** -25 + half * mpf(2) ** -27)
     errors = sum(argument * (1 + r) / exp(r) + (unit + cube) / exp(r) for r in (half, -half))
     # The argument is rounded to f32 before its step is selected, so a step's end may be off by `off` in either
@@ -132,7 +132,7 @@ def monotone_poly(c):
     print("  MONOTONE_POLY  0.5 pinned,", [bits32(v) for v in m])
     print("    gap %.4f, errors %.4f, in 2^-28" % (gap(m) * 2**28, errors * 2**28))
     # `before` bounds the relative error before the last rounding. If |r| is near ln2/16, the significand of the result
-    # is between e^(ln2/16) and 2 e^(-ln2/16). Two errors of such results are printed. The first is in ULP, and is
+    # is between e^(ln2/16) and 2 * e^(-ln2/16). Two errors of such results are printed. The first is in ULP, and is
     # largest for the largest significand. The second is relative to the result. It is largest for the smallest
     # significand, because the last rounding has its largest relative error there.
     before = errors / 2 + max(abs(relative(m, half * i / 1000)) for i in range(-1000, 1001))
@@ -196,9 +196,9 @@ def log_f64():
 
 
 def log_pair():
-    """Prints the constants of ln and log2. The formula is ln(1+r) = r - r^2/2 + r^3 q(r), divided by ln 2 for log2."""
+    """Prints the constants of ln and log2: ln(1+r) = r - r^2/2 + r^3 * q(r). For log2, it is divided by ln 2."""
     base = mpf("0.71875")
-    # `ends` holds the ends of eight adjoining intervals between `base` and 2 `base`. `c` holds one factor for each
+    # `ends` holds the ends of eight adjoining intervals between `base` and 2 * `base`. `c` holds one factor for each
     # interval. For the interval that contains 1, the factor is 1.
     at = lambda i: (base + mpf(i) / 16) if base + mpf(i) / 16 <= 1 else 1 + (base + mpf(i) / 16 - 1) * 2
     ends = [at(i) for i in range(9)]
@@ -321,7 +321,7 @@ def normal_f64():
     """Fits erf, and the part of gelu that uses erf.
 
     Each case contains the functions `odd`, `tail` and `power`. Near zero, odd(x) / x is fitted in powers of x^2. For
-    larger x, tail(x) (x + pole) e^power(x) is fitted in powers of 1/(x + pole) - centre.
+    larger x, tail(x) * (x + pole) * e^power(x) is fitted in powers of 1/(x + pole) - centre.
     """
     cases = (
         ("erf.rs", lambda x: erf(x), erfc, lambda x: x * x, mpf("0.75"), mpf(7), mpf(2), 13, 22),

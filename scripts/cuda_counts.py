@@ -108,8 +108,8 @@ def executed(blocks, text, counts):
     total = Counter()
     for block in blocks:
         times = [counts[line] / copies[line] for line, name in block if same.get(line) and same[line].match(name)]
-        # If the block has no such instruction, each line's count is divided equally among the blocks that contain the
-        # line.
+        # `times` is empty if no instruction of the block matches a pattern in `SAME`. Each line's count is then divided
+        # equally among the blocks that contain the line.
         times = times or [counts.get(line, 0) / holders[line] for line, _ in block]
         often = statistics.median(times)
         for _, name in block:

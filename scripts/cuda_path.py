@@ -4,8 +4,8 @@ The instructions are read from NVIDIA's disassembly.
 
 The count is the length of the shortest path on which a thread reads and writes all of its 16-byte pieces, and looks up
 the exponentials of all their elements in tables. A thread takes this path if its row has no masked elements and no
-logit more than 87 below the largest, and if no thread of its warp lacks a piece. Instructions that only the first lane
-of a warp executes count for every lane, because the warp waits for them.
+logit more than 87 below the largest, and if every thread of its warp has the full number of pieces. Instructions that
+only the first lane of a warp executes count for every lane, because the warp waits for them.
 """
 
 import heapq

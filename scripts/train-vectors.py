@@ -19,9 +19,9 @@ Lines of train.tsv:
 
 Lines of losses.tsv:
 - `bce_with_logits`, columns, reduction, and the bits of the f64 logits, targets, weights and pos_weights (empty if there
-  are none), of the loss, and of the gradient of its sum.
-- `kl_div`, columns, reduction (`none` is summed over each row), whether targets are logarithms (1 or 0), the factor of
-  the logits, and the bits of logits, targets, loss and gradient.
+  are none), of the loss, and of the gradient of the summed loss.
+- `kl_div`, columns, reduction (with `none`, the losses of a row are added up), whether targets are logarithms (1 or 0),
+  the factor of the logits, and the bits of logits, targets, loss and gradient.
 """
 import random
 import struct

@@ -29,7 +29,7 @@ def f32(x):
 def expanded(x):
     """Formats x as `hi lo exponent`: the bits of two f64, and an exponent of 2.
 
-    (hi + lo) 2^exponent differs from x by at most 2^-106 of x.
+    (hi + lo) * 2^exponent differs from x by at most 2^-106 * |x|.
     """
     if x == 0:
         return f"{0:016x} {0:016x} 0"

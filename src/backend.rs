@@ -67,7 +67,8 @@ impl BackendChoice {
     /// `make` returns [`Error::Unavailable`] if a backend is not available. `make` can be [`available`], or a function
     /// that opens the device and loads everything needed.
     ///
-    /// # Errors If `make` returns [`Error::Unavailable`], the next backend is tried. If none is left, this error is
+    /// # Errors
+    /// If `make` returns [`Error::Unavailable`], the next backend is tried. If no backend is left, this error is
     /// returned. Any other error of `make` is returned at once, for example if a device is out of memory.
     pub fn set_up<T>(self, mut make: impl FnMut(Backend) -> Result<T>) -> Result<Chosen<T>> {
         let (before, last): (&[Backend], _) = match self.only {

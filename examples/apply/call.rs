@@ -209,8 +209,7 @@ impl<'a> Call<'a> {
         Failure::dtype(format!("{}: {input} is {dtype}; it must be {taken}", self.op.name))
     }
 
-    /// Returns a numeric attribute. The strings "inf", "-inf" and "nan" are numbers too, because JSON cannot express
-    /// them.
+    /// Returns a numeric attribute. Also accepts the strings "inf", "-inf" and "nan", because JSON has no such numbers.
     pub fn number(&self, attr: &str) -> Result<Option<f64>> {
         let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
         let number = match value {

@@ -15,7 +15,7 @@ pub struct Named {
 trait Stored: Element + WithDType {}
 impl<E: Element + WithDType> Stored for E {}
 
-/// Calls a function with a matrix of `rows` rows as its tensor, and returns the elements of the result.
+/// Calls `f` with the elements of `x` as a tensor `[rows, cols]`, and returns the elements of the result.
 fn on_rows<E: Stored>(x: &[E], rows: usize, cols: usize, f: impl FnOnce(Tensor) -> Result<Tensor>) -> Result<Vec<E>> {
     f(Tensor::from_slice(x, (rows, cols), &Device::Cpu)?)?.flatten_all()?.to_vec1()
 }

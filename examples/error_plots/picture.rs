@@ -8,8 +8,8 @@ use std::fs;
 use std::path::Path;
 
 const SIZE: (u32, u32) = (900, 320);
-/// Range of drawn errors in ULP. Larger or smaller errors are clamped to the range. A result with the largest drawn
-/// error has no correct digit in any of the drawn types.
+/// Lowest and highest point of the curves, in ULP. Errors are clamped to this range. A result whose error is the upper
+/// limit has no correct digit in any of the plotted types.
 const ULPS: (f64, f64) = (0.125, 1e8);
 /// Upper end of the y axis, in ULP.
 const TOP: f64 = 3e8;

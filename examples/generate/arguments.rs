@@ -95,7 +95,7 @@ pub struct Sampling {
     /// XTC: lowest probability that makes a token a top choice.
     #[arg(long, value_name = "P", default_value_t = 0.1, allow_negative_numbers = true)]
     xtc_threshold: f64,
-    /// Smallest number of tokens that the filters keep.
+    /// Filters keep at least this many tokens.
     #[arg(long, value_name = "N", default_value_t = 1)]
     min_keep: usize,
     /// Divides positive logits and multiplies negative logits by this number, for tokens in the prompt or in the text

@@ -71,8 +71,8 @@ fn penalised(sequence: &Sequence, logits: &[f32], config: &SamplerConfig) -> Vec
     penalised
 }
 
-/// Returns, for each token, the length of the longest repetition that it would extend. Such a repetition ends the text,
-/// and also stands just before an earlier occurrence of the token.
+/// Returns, for each token, the length of the longest repetition that the token would extend. A repetition is a
+/// sequence at the end of the text that also stands just before an earlier occurrence of the token.
 fn prolonged(tokens: &[u32]) -> BTreeMap<u32, usize> {
     let mut longest = BTreeMap::new();
     for (i, token) in tokens.iter().enumerate() {

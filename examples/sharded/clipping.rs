@@ -18,8 +18,8 @@ const WIDTH: usize = 256;
 const COLUMNS: usize = 1024;
 
 impl<E: Element> Gradients<E> {
-    /// Creates gradients from the rows of [`hostile::vectors`]. Row `row` fills the tensor with number `place`. The
-    /// last row, which has only ordinary numbers, fills all other tensors.
+    /// Creates gradients from the rows of [`hostile::vectors`]. Field number `place` is filled from row `row`. The
+    /// other fields are filled from the last row, which has only ordinary numbers.
     fn new(ranks: usize, row: usize, place: usize) -> Self {
         let fill = |len: usize, which: usize| {
             let rows = hostile::vectors::<E>(len);

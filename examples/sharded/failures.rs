@@ -41,7 +41,8 @@ pub fn run(rank: &Rank, failure: Failure, arguments: &Arguments) -> anyhow::Resu
     };
     let in_time = start.elapsed() < rank.timeout;
     let found = match &outcome {
-        // If ranks exchange different numbers of words, no rank knows which one is wrong, so the error names none.
+        // If ranks exchange different numbers of words, no rank knows which of them is wrong, so the error names no
+        // rank.
         Err(Error::Collective { rank: None, .. }) => matches!(failure, Failure::Words),
         Err(Error::Collective { rank: Some(named), .. } | Error::NonFiniteShard { rank: named, .. }) => {
             *named == rank.size - 1

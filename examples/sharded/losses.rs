@@ -35,7 +35,7 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
         options.iter().try_for_each(|options| {
             let both = cross_entropy_backward(whole, &targets, &dloss, options);
             let cases = |loss: &Loss, dx: Vec<E>| -> Result<Vec<Bits>> {
-                // The loss and the gradient of a row are compared together, so both must be correct.
+                // The loss and the gradient of a row form one case, so the case agrees only if both agree.
                 let of_rows = rows(Ok(dx), ROWS)?.into_iter().zip(of_loss(loss));
                 Ok(of_rows.map(|(dx, loss)| [loss, dx].concat()).collect())
             };

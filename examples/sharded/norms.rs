@@ -41,9 +41,8 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
             line.dealt((&x, all), &cuts, |own| part(&y, own), |shard, x, _| rows(shard.layer_norm(x, options), ROWS))
         })
     })?;
-    // dy holds the rows of x in another order: the second half of the rows first. So each row differs from its
-    // gradient. The second pair of x and dy has only finite rows, because a non-finite row would turn sums over rows
-    // into NaN.
+    // dy holds the rows of x in another order: the second half of the rows first. So no row equals its gradient. The
+    // second pair of x and dy has only finite rows, because a non-finite row would turn sums over rows into NaN.
     let dy: Vec<E> = x[x.len() / 2..].iter().chain(&x[..x.len() / 2]).copied().collect();
     let finite = 2 * all..ROWS / 2 * all;
     let sets = [(&x[..], &dy[..]), (&x[finite.clone()], &x[finite.start + all..finite.end + all])];

@@ -46,8 +46,8 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
     }
     let requests: Vec<Request<'_>> =
         steps.iter().enumerate().map(|(i, step)| Request { sampler: &samplers[i / ROWS], step: *step }).collect();
-    // In each group of 8 rows, the mask excludes half of the tokens of row 3, all tokens of row 7, and a third of the
-    // tokens of the other rows.
+    // In each group of 8 rows, the mask excludes half of the tokens in row 3, all tokens in row 7, and a third of the
+    // tokens in each other row.
     let keep: Vec<bool> = (0..requests.len() * all)
         .map(|at| match (at / all % ROWS, at % all) {
             (3, i) => i >= all / 2,

@@ -111,8 +111,8 @@ impl Line<'_, '_> {
         Ok(())
     }
 
-    /// Counts the cases, and how many of them differ: on at least one rank, the sharded result is not the unsharded
-    /// one.
+    /// Counts the cases, and the cases that differ. A case differs if at least one rank has another result than the
+    /// unsharded op.
     pub fn compare(&mut self, whole: Result<Vec<Bits>>, op: impl FnOnce() -> Result<Vec<Bits>>) -> anyhow::Result<()> {
         let comm = &self.table.rank.comm;
         comm.take();

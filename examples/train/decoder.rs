@@ -57,7 +57,7 @@ impl<'a> Decoder<'a> {
         &self.weights
     }
 
-    /// Returns the logits of the next token for each token of `[batch, positions]`, as `[batch * positions,
+    /// Takes tokens `[batch, positions]`. For each of them, returns the logits of the next token: `[batch * positions,
     /// vocabulary]`.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
         let Description { layers, hidden, .. } = *self.description;

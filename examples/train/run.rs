@@ -34,8 +34,9 @@ const LEARNING_RATE: f64 = 3e-3;
 const CARELESS_RATE: f64 = 3e-2;
 const WARM_UP: u64 = 100;
 const MAX_NORM: f64 = 1.0;
-/// Number of steps between records of the layers, and number of steps between lines of the log.
+/// Number of steps between records of the layers.
 const LAYERS_EVERY: u64 = 500;
+/// Number of steps between lines of the log.
 const LINES_EVERY: u64 = 20;
 /// Number of steps, at the end of a run, over which the printed loss is averaged.
 const LAST: usize = 200;

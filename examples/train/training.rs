@@ -124,7 +124,8 @@ fn file(description: &Description, decoder: &Decoder<'_>) -> Result<Vec<u8>> {
     }
     let views =
         weights.iter().map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::BF16, shape.clone(), bytes)?)));
-    // The file has a single metadata entry, because several would be in the arbitrary order of a hash map.
+    // The file has a single metadata entry. The order of several entries would be that of a hash map, which varies from
+    // run to run.
     let metadata = HashMap::from([(KEY.to_string(), serde_json::to_string(description)?)]);
     Ok(serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata))?)
 }

@@ -23,7 +23,7 @@ impl Rope {
         Ok(same_type!(OP, [x => data], table.rope(rows(data, x)?)?.into()))
     }
 
-    /// Computes the gradient of the rotated tensor, which is `dy` rotated by the opposite angles.
+    /// Computes the gradient of the tensor before the rotation, which is `dy` rotated by the opposite angles.
     #[inline]
     pub fn backward(&self, tables: &[View<'_>], dy: View<'_>) -> Result<Values> {
         let table = self.table(&dy, tables, -1.0)?;

@@ -5,7 +5,7 @@
 //! probability reaches p. The differences are:
 //!
 //! - The random stream differs. Draws are counter-based ([`Draw`]): the n-th token of a processor depends only on the
-//!   processor's seed, on n and on the logits. It is the same on every machine.
+//!   processor's seed, on n and on the logits. The token is the same on every machine.
 //! - [`Sampling::GumbelSoftmax`] uses the processor's seed and draws from the whole distribution. Candle's noise is
 //!   bounded. So candle never draws a token whose logit is below the largest logit by more than about 9.7 times the
 //!   temperature.

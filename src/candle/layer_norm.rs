@@ -73,8 +73,8 @@ impl Module for LayerNorm {
             return self.norm.forward(xs);
         }
         // The kernel takes a weight or bias only if it has one value for each column. The kernel takes a bias only
-        // together with a weight, and only for layer normalisation. Any other weight or bias is broadcast after the
-        // kernel.
+        // together with a weight, and only for layer normalisation. After the kernel, candle's ops apply any other
+        // weight or bias.
         let cols = xs.dim(D::Minus1)?;
         let fused = |operand: &&Tensor| operand.dims() == [cols];
         let weight = Some(self.weight()).filter(fused);

@@ -162,8 +162,8 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
     op::elementwise::silu(xs)
 }
 
-/// Computes [`silu`] of a, times b. Here a is the first half of the last dimension, and b is the second half. The
-/// result is rounded once.
+/// Computes `silu(a) * b`, where a is the first half of the last dimension, and b is the second half. The result is
+/// rounded once.
 ///
 /// # Errors
 /// The errors of [`sigmoid`]; also candle's error for a last dimension of odd length.

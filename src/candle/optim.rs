@@ -170,8 +170,8 @@ impl<S: Settings> Stepper<S> {
     }
 
     /// Rounds f16 and bf16 variables stochastically, without master weights; see
-    /// [`train::Optimizer::stochastic_rounding`]. The random bits depend on the names of the variables. A variable
-    /// without a name uses its index instead.
+    /// [`train::Optimizer::stochastic_rounding`]. The random bits for a variable depend on its name, or on its index if
+    /// it has no name.
     ///
     /// ```
     /// use candle_core::{Device, Var};

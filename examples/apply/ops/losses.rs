@@ -54,7 +54,7 @@ pub fn kl_div(call: &Call<'_>) -> Result<Results> {
     divergence(call, KlDiv::default().log_probs(true))
 }
 
-/// Computes the divergence from the softmax of `x` along the last axis.
+/// Computes the divergence of the targets from the softmax of `x` along the last axis.
 pub fn kl_div_with_logits(call: &Call<'_>) -> Result<Results> {
     divergence(call, KlDiv::default().scale(call.number("scale")?.unwrap_or(1.0)))
 }

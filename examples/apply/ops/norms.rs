@@ -18,7 +18,7 @@ pub fn rms_norm(call: &Call<'_>) -> Result<Results> {
     each_type!(&x.values, values => {
         let view = |values| Rows::new(values, rows, cols);
         let mut results = Vec::new();
-        // The normalized input is x, or the sum of x and the residual.
+        // The norm is applied to x or, with a residual, to the sum of x and the residual.
         let (y, sum) = match &residual {
             Some(residual) => {
                 let (y, sum) = evenkeel::rms_norm_residual(view(values)?, view(same(residual, values)?)?, &options)?;

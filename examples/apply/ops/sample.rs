@@ -1,5 +1,5 @@
 //! Sampling from rows of logits: returns the distributions, and draws tokens. A draw depends only on the distribution,
-//! the seed, the row and the number of the draw.
+//! the seed, the row and the draw's index.
 
 use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
@@ -40,7 +40,7 @@ pub fn sample(call: &Call<'_>) -> Result<Results> {
     }
     if call.wants("tokens") || call.wants("logprobs") {
         let (mut tokens, mut logprobs) = (vec![0i64; rows * draws], vec![0f32; rows * draws]);
-        // With XTC, a random draw decides which tokens are excluded, so each draw has its own distribution.
+        // XTC excludes tokens at random, separately for each drawn token. So each drawn token has its own distribution.
         let tosses = sampler.config().xtc_probability > 0.0;
         let mut other;
         for draw in 0..draws {

@@ -6,8 +6,9 @@ use evenkeel::testing::workloads;
 use evenkeel::{ClampedExp, ClampedLog, Element, Result, SafeDiv, reference};
 use std::ops::Range;
 
-/// Number of intervals on the axis, and number of inputs in each interval.
+/// Number of intervals on the axis.
 const STRETCHES: usize = 160;
+/// Number of inputs in each interval.
 const INPUTS: usize = 64;
 
 /// Smallest magnitude of a divisor in `safe_div`.
@@ -60,9 +61,9 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             let exact = pairs().map(|(a, b)| reference::log_add_exp(a, b)).collect();
             let naive = pairs().map(|(a, b)| naive::log_add_exp(a, b)).collect();
             Case::new(exact, evenkeel::log_add_exp(a, &b), naive).beside(|i| {
-                // Errors are in ULP of the result or of this magnitude, whichever is larger. The magnitude is the
-                // larger of |a| and |b|, but at most the larger of |max(a, b)| and ln 2. Without this limit, an input
-                // far below the other input would enlarge the unit, although it hardly changes the result.
+                // Errors are in ULP of the result or of the magnitude min(max(|a|, |b|), max(|max(a, b)|, ln 2)),
+                // whichever is larger. Without the min, an input far below the other input would enlarge the unit,
+                // although it hardly changes the result.
                 let [a, b] = [a[i], b[i]].map(E::widen);
                 a.abs().max(b.abs()).min(a.max(b).abs().max(std::f64::consts::LN_2))
             })

@@ -250,7 +250,7 @@ fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
     let ours = evenkeel::attention_backward(q, k, v, view, &Attention::default()).map(|gradients| gradients.dq);
     let naive = naive::attention_backward(&attended.q, &attended.k, &attended.v, &dy);
     // The gradient of a logit is a difference of two terms, which may cancel. The unit of error is therefore the ULP of
-    // a bound on these terms. Summed over all keys, the magnitudes of both terms are at most 2 * `mean`.
+    // a bound on these terms. The magnitudes of the two terms, summed over all keys, add up to at most 2 * `mean`.
     let of_value =
         |value: &Vec<E::Exact>| value.iter().zip(&grads).map(|(&v, &dy)| (v * dy).to_f64().abs()).sum::<f64>();
     let weights: Vec<f64> = of.weights.iter().map(|weight| weight.to_f64()).collect();

@@ -40,7 +40,7 @@ Keys with standard deviation 0.2, normalized with such weights, and the largest 
     huge_scores(stage)
 }
 
-/// Returns the table row for a layer.
+/// Normalises random keys with a layer's key-norm weights. Returns a table row with the errors.
 fn key_norm(stage: &mut Stage, layer: usize, weight: &[f32], generator: &mut Generator) -> Result<Vec<String>> {
     let keys = generator.normals(256 * HEAD, 0.2);
     let exact: Vec<f64> = keys.chunks(HEAD).flat_map(|row| definition(row, weight)).collect();
@@ -62,8 +62,8 @@ fn key_norm(stage: &mut Stage, layer: usize, weight: &[f32], generator: &mut Gen
     ])
 }
 
-/// Runs a six-layer model once with each of four sets of ops. The layers take turns using the key-norm weights
-/// `key_norms`. One channel of the model has very large values.
+/// Runs a six-layer model once with each of four sets of ops. The layers cycle through the weights in `key_norms`. One
+/// channel of the model has very large values.
 fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     stage.say(&format!(
         "A model of {LAYERS} such layers has memorised a sentence. One channel is {MASSIVE_VALUE:.0}, as in some trained models; \

@@ -73,7 +73,7 @@ impl Memorised {
 
 impl Weights for Memorised {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<QMatMul> {
-        // With this scale, layers change the residual stream without dominating it.
+        // With this standard deviation, layers change the residual stream without dominating it.
         let made = || self.generator.normals(rows * cols, 0.5 / (cols as f64).sqrt());
         let values = self.values.entry(name.to_string()).or_insert_with(made).clone();
         Ok(QMatMul::Tensor(Tensor::from_vec(values, (rows, cols), &Device::Cpu)?))

@@ -104,7 +104,7 @@ fn flags(tokens: &[u32]) -> Vec<u8> {
     keep
 }
 
-/// Tokens that may be drawn, in ascending order. `sum` is the total probability before top-p.
+/// Tokens that may be drawn, in ascending order. `sum` is the sum of all probabilities before top-p is applied.
 struct Support {
     sum: f64,
     tokens: Vec<u32>,

@@ -137,7 +137,7 @@ impl Host {
         self.keep[row * self.keys..][..self.keys].iter().any(|keep| *keep != 0)
     }
 
-    /// Returns a flag for each key head and key: 1 if at least one query does not mask the key. `heads` is the number
+    /// Returns a flag for each key head and key: 1 if the key is unmasked for at least one query. `heads` is the number
     /// of key heads in the whole batch.
     fn seen(&self, heads: usize) -> Vec<u8> {
         let (keys, of_head) = (self.keys, self.keep.len() / heads);

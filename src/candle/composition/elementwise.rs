@@ -54,8 +54,8 @@ pub fn exp2(xs: &Tensor) -> Result<Tensor> {
 
 /// Computes e^x - 1 of each element, as [`crate::expm1`] does.
 pub fn expm1(xs: &Tensor) -> Result<Tensor> {
-    /// Limit of |x|. Below the limit, e^x - 1 may lose bits to cancellation, so the function computes 2 t / (1 - t)
-    /// with t = tanh(x / 2) instead.
+    /// Limit of |x|. Below the limit, e^x - 1 may lose bits to cancellation, so the function computes `2 * t / (1 - t)`
+    /// with `t = tanh(x / 2)` instead.
     const SMALL: f64 = 0.5;
     let x = wide(xs)?;
     let is_small = x.abs()?.lt(SMALL)?;
@@ -66,7 +66,7 @@ pub fn expm1(xs: &Tensor) -> Result<Tensor> {
     is_small.where_cond(&small, &(x.exp()? - 1.0)?)?.to_dtype(xs.dtype())
 }
 
-/// Computes x (1 + erf(x / sqrt(2))) / 2 of each element, as [`crate::gelu`] does.
+/// Computes `x * (1 + erf(x / sqrt(2))) / 2` of each element, as [`crate::gelu`] does.
 pub fn gelu(xs: &Tensor) -> Result<Tensor> {
     // Candle's own gelu is not used, because its gradient has an error of 1e-8.
     let x = from_lowest(&wide(xs)?)?;
@@ -81,14 +81,14 @@ fn from_lowest(x: &Tensor) -> Result<Tensor> {
     x.lt(LOWEST)?.where_cond(&all(x, LOWEST)?, x)
 }
 
-/// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 of each element, as [`crate::gelu_tanh`] does.
+/// Computes `x * (1 + tanh(sqrt(2/pi) * (x + 0.044715 * x^3))) / 2` of each element, as [`crate::gelu_tanh`] does.
 pub fn gelu_tanh(xs: &Tensor) -> Result<Tensor> {
     /// Limit to which |x| is clamped. At the limit, the factor (1 + tanh(..)) / 2 is already 0 or 1, and x^3 does not
     /// overflow.
     const FAR: f64 = 100.0;
     let x = from_lowest(&wide(xs)?)?;
     let inner = x.clamp(-FAR, FAR)?;
-    // The constant is 2 sqrt(2/pi).
+    // The constant is 2 * sqrt(2/pi).
     let z = ((&inner * ((inner.sqr()? * 0.044715)? + 1.0)?)? * 1.595_769_121_605_730_8)?;
     (x * candle_nn::ops::sigmoid(&z)?)?.to_dtype(xs.dtype())
 }
@@ -113,7 +113,8 @@ pub(super) fn log1p_wide(x: &Tensor) -> Result<Tensor> {
     let series = ((&short * -0.25)? + 1.0 / 3.0)?;
     let series = ((&short * series)?.neg()? + 0.5)?;
     let series = (&short * ((&short * series)?.neg()? + 1.0)?)?;
-    // Computes ln(s) x / (s - 1), where s is the rounded sum 1 + x. The factor x / (s - 1) corrects the rounding of s.
+    // Computes `ln(s) * x / (s - 1)`, where s is the rounded sum 1 + x. The factor `x / (s - 1)` corrects the rounding
+    // of s.
     let long = is_small.where_cond(&x.ones_like()?, x)?;
     let within = long.detach().minimum(LARGE)?;
     let correction = (&within / ((&within + 1.0)? - 1.0)?)?;

@@ -5,7 +5,7 @@
 //! these limits:
 //!
 //! - Results are less accurate, because candle computes the sums. Bits may differ between devices.
-//! - Only [`attention`] and [`mean_pool`] support masks, and policies other than zeros for fully masked rows.
+//! - Only [`attention`] and [`mean_pool`] support masks. For fully masked rows, other ops support only zeros.
 //! - [`report::scope`](crate::report::scope) does not count their rows.
 //!
 //! Candle computes gradients by its own rule for each op of the composition. Exceptions are [`safe_div`] and

@@ -33,7 +33,7 @@ pub(crate) fn quotient(x: &Tensor, d: &Tensor, eps: f64, largest: f64) -> Result
     let (x, d) = (x.detach(), d.detach());
     let zero = d.zeros_like()?;
     let is_below = d.abs()?.lt(eps)?;
-    // The sign of d is taken from its reciprocal, because -0 is not below 0, but its reciprocal, -inf, is.
+    // `d < 0` is false for -0. The sign of d is therefore the sign of 1 / d, which is -inf for -0.
     let least = d.recip()?.lt(0.0)?.where_cond(&all(&d, -eps)?, &all(&d, eps)?)?;
     let divisor = is_below.where_cond(&least, &d)?;
     let is_zero = divisor.eq(0.0)?;

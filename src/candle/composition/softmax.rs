@@ -54,8 +54,8 @@ pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<T
     let finite = (&max + sum.log()?)?;
     let nothing = max.ones_like()?.affine(f64::NEG_INFINITY, 0.0)?;
     let lse = masked.where_cond(&nothing, &finite)?;
-    // For a row with a logit of +inf, `finite` is always NaN, from inf - inf. The result must be NaN only if the row
-    // has a NaN, and +inf otherwise. `nan` is NaN if the row has a NaN, and 0 otherwise, so inf + `nan` is correct.
+    // A row with a logit of +inf must give NaN if it also has a NaN, and +inf otherwise. `finite` is NaN in both cases,
+    // from inf - inf. `nan` is NaN if the row has a NaN, and 0 otherwise, so the result is inf + `nan`.
     let nan = logits.ne(&logits)?.where_cond(&logits, &logits.zeros_like()?)?.detach().sum_keepdim(axis)?;
     infinite.where_cond(&(nan + f64::INFINITY)?, &lse)?.to_dtype(xs.dtype())
 }

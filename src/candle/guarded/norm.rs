@@ -146,7 +146,7 @@ pub fn group_norm(
 
 /// Divides each lane along a dimension by its Euclidean norm; see [`crate::l2_normalize`].
 ///
-/// The gradient is `(dy - y sum(dy y)) / norm`, or `dy / eps` in lanes whose norm is not above eps. Here y is the
+/// The gradient is `(dy - y * sum(dy * y)) / norm`, or `dy / eps` in lanes whose norm is not above eps. Here y is the
 /// result, and dy is the gradient of the result. The gradient is computed with candle's ops in f64 and rounded once. If
 /// dy is finite, the gradient is limited to the type's finite range. Lanes of zeros have a gradient of zero if eps is
 /// 0.

@@ -10,10 +10,10 @@ use candle_core::Tensor;
 /// Computes x / d of each pair of elements, with a finite result; see [`crate::safe_div`]. Both tensors must have the
 /// same shape and type.
 ///
-/// With dy as the gradient of the result, the gradient of x is `dy / d`, and the gradient of d is `-dy x / d^2`. If |d|
-/// is below eps, d is replaced by eps with the sign of d, as in the op. Gradients are computed with candle's ops in f64
-/// and rounded once. Both gradients are 0 if the quotient is limited to the largest value, or if both `d` and `eps` are
-/// zero. The gradient of d is also 0 if |d| is below eps, because a small change of such a d does not change the
+/// With dy as the gradient of the result, the gradient of x is `dy / d`, and the gradient of d is `-dy * x / d^2`. If
+/// |d| is below eps, d is replaced by eps with the sign of d, as in the op. Gradients are computed with candle's ops in
+/// f64 and rounded once. Both gradients are 0 if the quotient is limited to the largest value, or if both `d` and `eps`
+/// are zero. The gradient of d is also 0 if |d| is below eps, because a small change of such a d does not change the
 /// result. If dy is finite, gradients are limited to the type's largest finite value.
 ///
 /// # Errors

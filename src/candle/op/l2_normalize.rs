@@ -37,8 +37,8 @@ impl Op for L2Normalize {
         Ok((y, x.shape().clone()))
     }
 
-    /// Computes dx = (dy - y sum(dy y)) / norm, or dy / eps in lanes whose norm is at most eps. If norm and eps are 0,
-    /// dx is 0.
+    /// Computes `dx = (dy - y * sum(dy * y)) / norm`, or `dy / eps` in lanes whose norm is at most eps. If norm and eps
+    /// are 0, dx is 0.
     fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let xs = args[0];
         if xs.elem_count() == 0 {
@@ -46,7 +46,7 @@ impl Op for L2Normalize {
         }
         let dy = formula::wide(grad)?;
         let Unit { y, inverse, is_short } = unit(&formula::wide(xs)?, self.axis, self.options.eps)?;
-        // Scaling keeps sum(dy y) within the range of f64.
+        // Scaling keeps `sum(dy * y)` within the range of f64.
         let scale = Range::of(&dy).scale(&dy, self.axis, false)?;
         let h = dy.broadcast_mul(&scale)?;
         // For the smallest norms, the reciprocal 1 / norm overflows f64. The reciprocal is then limited to the largest

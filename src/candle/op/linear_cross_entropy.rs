@@ -21,7 +21,7 @@ const NAME: &str = "linear_cross_entropy";
 /// Default number of classes in a chunk.
 const CHUNK: usize = 8192;
 
-/// Computes the cross-entropy of `hidden weight^T + bias`. `targets` has the shape of `hidden` without the last axis.
+/// Computes the cross-entropy of `hidden * weight^T + bias`. `targets` has the shape of `hidden` without the last axis.
 pub fn linear_cross_entropy(
     hidden: &Tensor,
     weight: &Tensor,

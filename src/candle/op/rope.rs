@@ -159,8 +159,8 @@ impl Op for Given {
     }
 
     /// Computes the gradients. The gradient of x is `grad`, rotated by the opposite angle. Let (a, b) be a pair of x,
-    /// and (da, db) the gradient of the rotated pair. Then the gradient of the cosine is da a + db b, and the gradient
-    /// of the sine is db a - da b.
+    /// and (da, db) the gradient of the rotated pair. Then the gradient of the cosine is `da * a + db * b`, and the
+    /// gradient of the sine is `db * a - da * b`.
     fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let (xs, cos, sin) = (args[0], args[1], args[2]);
         let mut grads = vec![Some(self.rope(grad, cos, &sin.neg()?)?)];

@@ -51,8 +51,8 @@ pub fn sample_rows<'a>(
     Ok(each_row!(logits, rows => sampler.sample_rows(rows, mask, steps))?)
 }
 
-/// Draws on the logits' CUDA device. Returns `None` if its kernels do not support the tensor, the sampler or a step. The
-/// CPU then draws the tokens, or reports the error.
+/// Draws on the logits' CUDA device. Returns `None` if the device's kernels do not support the tensor, the sampler or a
+/// step. The CPU then draws the tokens, or reports the error.
 #[cfg(feature = "candle-cuda")]
 fn on_device<'a>(
     logits: &Tensor,

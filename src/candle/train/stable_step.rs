@@ -114,7 +114,7 @@ impl<S: Settings> StableStep<S> {
     /// layers' statistics, of the scaler ([`LossScaler::update`]) and of the monitor ([`Monitor::record`]); the
     /// parameters may have changed before such an error.
     pub fn run(&mut self, loss: impl FnOnce() -> candle_core::Result<Tensor>) -> Result<Stepped> {
-        // The loss is converted to f32 before scaling, because the scaled loss may exceed f16.
+        // The loss is converted to f32 before scaling, because the scaled loss may exceed the range of f16.
         let loss = loss()?.to_dtype(DType::F32)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         let scale = self.scaler.scale();
