@@ -174,9 +174,9 @@ impl CrossEntropy<'_> {
     }
 }
 
-/// Smoothing term s/V w_k (max - z_k). Here s is the label smoothing, V the number of classes, and w_k and z_k are the
-/// weight and the logit of class k. The term is scaled down by 2^128, so that no distance overflows and the binned sum
-/// has headroom.
+/// Smoothing term `s / V * w_k * (max - z_k)`. Here s is the label smoothing, V the number of classes, and w_k and z_k
+/// are the weight and the logit of class k. The term is scaled down by 2^128, so that no distance overflows and the
+/// binned sum has headroom.
 #[derive(Clone, Copy)]
 pub struct Distance {
     share: f64,

@@ -57,7 +57,7 @@ pub struct Masked<'a> {
 enum Bias<'a> {
     None,
     Flags(&'a [f32]),
-    /// Bias of 0 or -inf only.
+    /// Bias whose values are all 0 or -inf.
     Exact(&'a [f32]),
     Any(&'a [f32]),
     /// Bias and flags.

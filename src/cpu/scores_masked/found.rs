@@ -61,7 +61,7 @@ pub(super) struct Sums {
     /// High part of the largest logit: the logit rounded to f32. `low` is the rest of the logit.
     pub(super) high: f32,
     pub(super) low: f32,
-    /// Upper bound of the logits for which the magnitude of score * scale is at least `LARGEST_PRODUCT`.
+    /// Upper bound of those logits whose product `score * scale` is `LARGEST_PRODUCT` or larger in magnitude.
     pub(super) large: f32,
 }
 
