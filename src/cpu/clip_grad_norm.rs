@@ -111,7 +111,7 @@ impl Norm {
         Norm { value: self.value * fraction, exponent: self.exponent + exponent }
     }
 
-    /// Returns factor * max_norm / norm. The caller guarantees that all three are finite and not negative, and that
+    /// Returns `factor * max_norm / norm`. The caller guarantees that all three are finite and not negative, and that
     /// norm and factor are not 0.
     pub fn scale_to(self, max_norm: f64, factor: f64) -> Scale {
         if max_norm == 0.0 {
@@ -147,7 +147,7 @@ fn power(exponent: i32) -> f64 {
     }
 }
 
-/// Returns value * 2^exponent, multiplied in two steps because 2^exponent may be beyond the range of f64.
+/// Returns `value * 2^exponent`, multiplied in two steps because 2^exponent may be beyond the range of f64.
 fn scaled(value: f64, exponent: i32) -> f64 {
     let exponent = exponent.clamp(-2100, 2000);
     value * power(exponent / 2) * power(exponent - exponent / 2)

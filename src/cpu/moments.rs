@@ -37,8 +37,8 @@ pub struct Moments {
     mean: f64,
     /// Low part of the mean.
     mean_low: f64,
-    /// 1 / sqrt(variance + eps) if the mean is subtracted, otherwise 1 / sqrt(mean square + eps). If the square root is
-    /// 0, the scale is 0, which gives zeros.
+    /// `1 / sqrt(variance + eps)` if the mean is subtracted, otherwise `1 / sqrt(mean_square + eps)`. If the square
+    /// root is 0, the scale is 0, which gives zeros.
     scale: f64,
     /// Low part of the scale, for rows of f64.
     scale_low: f64,
