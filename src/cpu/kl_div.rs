@@ -61,7 +61,7 @@ impl Kernel for OneRow<'_, '_> {
             return;
         }
         exponentials(isa, x, max, dx);
-        // The sum of all terms but the largest is computed separately, because it may be tiny.
+        // The sum of all terms except the largest is computed separately, because this sum may be tiny.
         let (one, p_one) = (std::mem::take(&mut dx[at]), std::mem::take(&mut p[at]));
         let (others, p_others) = (total(isa, dx), total(isa, p));
         (dx[at], p[at]) = (one, p_one);

@@ -207,7 +207,7 @@ impl Moments {
         [power_of_two(exponent / 2), power_of_two(exponent - exponent / 2)]
     }
 
-    /// Returns all fields but `shift`, which follows from the others.
+    /// Returns all fields except `shift`, which is computed from other fields.
     pub fn numbers(&self) -> [f64; 7] {
         let Moments { unit, mean, mean_low, scale, scale_low, square, smallest, .. } = *self;
         [unit, mean, mean_low, scale, scale_low, square, smallest]

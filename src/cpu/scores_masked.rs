@@ -1,5 +1,5 @@
-//! Rows of f32, f16 and bf16 with a scale, keep flags or a bias, whose logits are not stored. A logit is the
-//! unevaluated sum of two f32. It is computed once for the row's maximum, and again for the exponential.
+//! Rows of f32, f16 and bf16 with a scale, keep flags or a bias. The logits are not stored. A logit is the unevaluated
+//! sum of two f32. It is computed once for the row's maximum, and again for the exponential.
 //!
 //! This path serves rows whose largest logit is below 256 in magnitude. For each logit within 128 of the largest, the
 //! product of score and scale must be below 16,384. Other rows take the general path of [`super::scores`]. For a
@@ -356,7 +356,7 @@ fn max<I: Isa, E: Element, const N: usize>(
     (!nan.any()).then(|| isa.max_f32(max[0].max(max[1])))
 }
 
-/// Returns the product of score and scale, but at most `f32::MAX` unless the score is infinite.
+/// Returns the product of score and scale. If the score is below +inf, the product is limited to `f32::MAX`.
 #[inline(always)]
 fn bounded_product<I: Isa>(isa: I, x: I::F32, scale: I::F32) -> I::F32 {
     isa.f32(f32::MAX).max(x).min(x * scale)
