@@ -16,7 +16,7 @@ fn nibbles(bytes: &[u8]) -> impl Iterator<Item = (usize, u8)> {
     low.chain(bytes.iter().map(|byte| byte >> 4)).enumerate()
 }
 
-/// Decodes elements with the value `q d - 8 d`, where `q` has 4 bits.
+/// Decodes elements with the value `q * d - 8 * d`, where `q` has 4 bits.
 pub(super) fn q4_0(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<18>().0 {
         let d = half(block, 0);
@@ -24,7 +24,7 @@ pub(super) fn q4_0(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Decodes elements with the value `q d + m`, where `q` has 4 bits.
+/// Decodes elements with the value `q * d + m`, where `q` has 4 bits.
 pub(super) fn q4_1(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<20>().0 {
         let (d, m) = (half(block, 0), half(block, 2));
@@ -39,7 +39,7 @@ fn fifth(block: &[u8], at: usize) -> impl Fn(usize) -> u8 {
     move |i| (bits >> i & 1) as u8 * 16
 }
 
-/// Decodes elements with the value `q d - 16 d`, where `q` has 5 bits.
+/// Decodes elements with the value `q * d - 16 * d`, where `q` has 5 bits.
 pub(super) fn q5_0(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<22>().0 {
         let (d, high) = (half(block, 0), fifth(block, 2));
@@ -47,7 +47,7 @@ pub(super) fn q5_0(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Decodes elements with the value `q d + m`, where `q` has 5 bits.
+/// Decodes elements with the value `q * d + m`, where `q` has 5 bits.
 pub(super) fn q5_1(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<24>().0 {
         let (d, m, high) = (half(block, 0), half(block, 2), fifth(block, 4));
@@ -55,7 +55,7 @@ pub(super) fn q5_1(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Decodes elements with the value `q d`, where `q` is a signed byte.
+/// Decodes elements with the value `q * d`, where `q` is a signed byte.
 pub(super) fn q8_0(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<34>().0 {
         let d = half(block, 0);
@@ -156,8 +156,8 @@ pub(super) fn q6_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Decodes elements with the value `q d`, where `q` is a signed byte and `d` an f32. The sums of `q` at the end of each
-/// block are not needed.
+/// Decodes elements with the value `q * d`, where `q` is a signed byte and `d` an f32. The sums of `q` at the end of
+/// each block are not needed.
 pub(super) fn q8_k(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<292>().0 {
         let d = f32::from_le_bytes([block[0], block[1], block[2], block[3]]);

@@ -39,8 +39,8 @@ pub struct Stats {
     pub rms: f64,
     /// Largest magnitude, exact.
     pub max_abs: f64,
-    /// Quantiles of the finite elements, one for each probability p in [`QUANTILES`]. A quantile is element number
-    /// ceil(p n) of the n sorted elements, counted from 1.
+    /// Quantiles of the finite elements, one for each probability p in [`QUANTILES`]. If the n elements are sorted and
+    /// counted from 1, a quantile is element number `ceil(p * n)`.
     pub quantiles: [f64; 5],
     /// Quantiles of the magnitudes, for the same probabilities.
     pub abs_quantiles: [f64; 5],

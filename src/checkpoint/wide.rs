@@ -24,9 +24,8 @@ pub(crate) trait Wide: Copy + PartialOrd {
     const ZERO: Self;
     const INFINITY: Self;
     const MIN_NORMAL: Self;
-    /// Smallest normal value of f32. Larger magnitudes, and this one, are not subnormal and do not become 0 in bf16.
-    /// Smaller magnitudes are checked one by one, because some magnitudes of a bin may become 0 or be subnormal while
-    /// others do not.
+    /// Smallest normal value of f32. Magnitudes of at least this value are not subnormal and do not become 0 in bf16.
+    /// Smaller magnitudes are checked one by one, because magnitudes of the same bin may differ in these respects.
     const SMALL: Self;
     /// Whether squares of values of this type may overflow or underflow in f64.
     const SCALED: bool;

@@ -59,7 +59,7 @@ impl Kernel for OneRow<'_, '_> {
                 let y = targets.block(isa, range.clone(), i);
                 let weight = or_one(isa, *weight, range.clone(), i);
                 let factor = if each { load_wide(isa, &upstream.dloss[range.clone()], i, 0.0) } else { factor };
-                // The loss is `miss` ln(1 + e^x) + `hit` ln(1 + e^-x).
+                // The loss is `miss * ln(1 + e^x) + hit * ln(1 + e^-x)`.
                 let (miss, hit) = (one - y, y * or_one(isa, *pos_weight, 0..cols, i));
                 let far = x.abs();
                 let t = exp::<I, f64>(isa, zero - far).round::<f64>(isa);
@@ -110,13 +110,13 @@ impl Kernel for Modulation<'_> {
                 let x = load_wide(isa, logits, i, 0.0);
                 let y = targets.block(isa, range.clone(), i);
                 let dloss = if each { load_wide(isa, &upstream.dloss[range.clone()], i, 0.0) } else { dloss };
-                // The focal factor is q^gamma, where q = (near + far t) / (1 + t) and t = e^-|x|. `near` and `far` are
-                // not negative, so the numerator has no cancellation.
+                // The focal factor is `q^gamma`, where `q = (near + far * t) / (1 + t)` and `t = e^-|x|`. `near` and
+                // `far` are not negative, so the numerator has no cancellation.
                 let t = exp::<I, f64>(isa, zero - x.abs()).round::<f64>(isa);
                 let positive = zero.lt(x);
                 let (near, far) = (I::F64::select(positive, one - y, y), I::F64::select(positive, y, one - y));
                 let sum = near + far * t;
-                // If `near` is 0, then `far` is 1, so q is t / (1 + t).
+                // If `near` is 0, then `far` is 1, so `q` is `t / (1 + t)`.
                 let is_power = near.eq(zero);
                 let log_sum = I::F64::select(is_power, zero - x.abs(), log(isa, sum).round::<f64>(isa));
                 let log_q = log_sum - log1p(isa, t).round::<f64>(isa);
@@ -124,7 +124,7 @@ impl Kernel for Modulation<'_> {
                     None => one,
                     Some(alpha) => isa.f64(alpha) * y + isa.f64(1.0 - alpha) * (one - y),
                 };
-                // q^gamma may underflow even if q^gamma times the loss does not, so the factor q^(gamma / 2) is applied
+                // `q^gamma` may underflow although `loss * q^gamma` does not, so the factor `q^(gamma / 2)` is applied
                 // twice. This factor is never NaN, so a loss of 0 stays 0. The factor of an infinite loss is above 0,
                 // so the loss stays infinite.
                 let half = match gamma {
@@ -135,7 +135,7 @@ impl Kernel for Modulation<'_> {
                 let at_least = I::F64::select(loss.eq(isa.f64(f64::INFINITY)), isa.f64(f64::MIN_POSITIVE), zero);
                 let half = half.max(at_least);
                 let (loss, dx) = (times(isa, of_class, loss) * half, times(isa, of_class, dx) * half);
-                // The derivative of q^gamma is q^gamma times `slope`.
+                // The derivative of `q^gamma` is `q^gamma * slope`.
                 let share = I::F64::select(is_power, one, t / sum) / (one + t);
                 let slope = isa.f64(gamma) * share * (one - (y + y));
                 let change = I::F64::select(loss.eq(zero), zero, times(isa, slope * dloss, loss));

@@ -34,7 +34,7 @@ pub fn part<E: Element>(x: &[E], norm_type: NormType) -> Result<TensorNorm> {
 /// Contributions of the tiles of a tensor.
 #[derive(Clone, Debug)]
 pub struct Tiles {
-    /// Sum of each tile. There are no sums for the norm of infinite order, which is the largest magnitude.
+    /// Sum of each tile. The norm of infinite order has no sums, because it is the largest magnitude.
     pub sums: Vec<f64>,
     /// Largest magnitude of all tiles. For [`NormType::Infinity`], a NaN element makes this magnitude NaN. The other
     /// norms ignore NaN elements here, and use this magnitude only for f64 tensors.
@@ -67,8 +67,8 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Returns the norm over the elements of all tensors. `parts` has the contribution of each tensor. The tiled sum
-    /// adds the contributions, except for the norm of infinite order, which is the largest contribution.
+    /// Returns the norm over the elements of all tensors. `parts` has the contribution of each tensor. The norm of
+    /// infinite order is the largest contribution. For the other norms, the tiled sum adds the contributions.
     pub fn of(parts: &[TensorNorm], norm_type: NormType) -> Self {
         let broken = parts.iter().map(|part| part.value).filter(|value| !value.is_finite());
         if let Some(value) = broken.reduce(|a, b| if a.is_nan() { a } else { b }) {
@@ -111,7 +111,7 @@ impl Norm {
         Norm { value: self.value * fraction, exponent: self.exponent + exponent }
     }
 
-    /// Returns factor * max_norm / norm. The caller guarantees that all three are finite and not negative, and that
+    /// Returns `factor * max_norm / norm`. The caller guarantees that all three are finite and not negative, and that
     /// norm and factor are not 0.
     pub fn scale_to(self, max_norm: f64, factor: f64) -> Scale {
         if max_norm == 0.0 {
@@ -147,14 +147,14 @@ fn power(exponent: i32) -> f64 {
     }
 }
 
-/// Returns value * 2^exponent, multiplied in two steps because 2^exponent may be beyond the range of f64.
+/// Returns `value * 2^exponent`, multiplied in two steps because 2^exponent may be beyond the range of f64.
 fn scaled(value: f64, exponent: i32) -> f64 {
     let exponent = exponent.clamp(-2100, 2000);
     value * power(exponent / 2) * power(exponent - exponent / 2)
 }
 
-/// Number by which elements are multiplied: `factor`, or the product of `factor` and both `powers` if one f64 cannot
-/// represent a number that small.
+/// Number by which elements are multiplied: `factor` alone, or the product of `factor` and both `powers`. The powers
+/// are needed if the number is too small for one f64.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     factor: f64,

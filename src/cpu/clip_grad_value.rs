@@ -38,8 +38,8 @@ impl<E: Element> Overwriting<E> for Within {
 
     #[inline(always)]
     fn write<I: Isa>(&self, isa: I, x: &mut [E]) -> NonFinite {
-        // The order of operands matters: `a.min(b)` returns b unless a < b, and `a.max(b)` returns b unless a > b.
-        // Elements are the second operand, so that NaN and -0 stay unchanged.
+        // The order of operands matters: `a.min(b)` returns `a` if `a < b`, otherwise `b`. `a.max(b)` returns `a` if
+        // `a > b`, otherwise `b`. Elements are the second operand, so that NaN and -0 stay unchanged.
         if E::IS_F64 {
             let (low, high, infinity) = (isa.f64(-self.limit), isa.f64(self.limit), isa.f64(f64::INFINITY));
             let none = infinity.lt(infinity);

@@ -1,5 +1,6 @@
-//! Cross-entropy of rows, plus label smoothing and z-loss. The cross-entropy is (max - z_t) + ln(sum), which has no
-//! cancellation. Here z_t is the target's logit, max is the largest logit, and sum is the sum of all e^(z - max).
+//! Cross-entropy of rows, plus label smoothing and z-loss. The cross-entropy is `(max - z_t) + ln(sum)`, which has no
+//! cancellation. Here `z_t` is the target's logit, `max` is the largest logit, and `sum` is the sum of `e^(z - max)`
+//! over all logits z.
 
 use super::lanes::GuardCounts;
 use super::scores::{Live, LogitTransform, Logits, Row};
@@ -174,9 +175,9 @@ impl CrossEntropy<'_> {
     }
 }
 
-/// Smoothing term s/V w_k (max - z_k). Here s is the label smoothing, V the number of classes, and w_k and z_k are the
-/// weight and the logit of class k. The term is scaled down by 2^128, so that no distance overflows and the binned sum
-/// has headroom.
+/// Smoothing term `s / V * w_k * (max - z_k)`. Here s is the label smoothing, V the number of classes, and w_k and z_k
+/// are the weight and the logit of class k. The term is scaled down by 2^128, so that no distance overflows and the
+/// binned sum has headroom.
 #[derive(Clone, Copy)]
 pub struct Distance {
     share: f64,
@@ -221,7 +222,7 @@ impl Distance {
     }
 }
 
-/// Returns factor * term. If the factor is 0, returns 0, even if the term is infinite or NaN.
+/// Returns `factor * term`. If the factor is 0, returns 0, even if the term is infinite or NaN.
 #[inline(always)]
 fn times(factor: f64, term: f64) -> f64 {
     if factor == 0.0 { 0.0 } else { factor * term }

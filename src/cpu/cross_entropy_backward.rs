@@ -134,8 +134,8 @@ impl<'s, E: Element> Kernel for OneRow<'_, 's, E> {
 }
 
 /// Factors of a row's gradient. With the probability p_j and the class weight w_j of class j, the gradient is
-/// `of_both p_j - of_weight w_j` at every column j except the target. At the target t, the gradient is
-/// `of_all p_t - of_weight w_t - of_target (1 - p_t)`.
+/// `of_both * p_j - of_weight * w_j` at every column j except the target. At the target t, the gradient is
+/// `of_all * p_t - of_weight * w_t - of_target * (1 - p_t)`.
 pub struct Factors {
     of_target: f64,
     of_all: f64,
@@ -262,7 +262,8 @@ fn combine<I: Isa>(
     e.mul_add(high, e * low) - smoothed
 }
 
-/// Returns 1 - tanh^2(x / cap) as 4 t / (1 + t)^2 with t = e^(-2 |x / cap|), which stays accurate where tanh is near 1.
+/// Returns `1 - tanh^2(x / cap)`. It is computed as `4 * t / (1 + t)^2` with `t = e^(-2 * |x / cap|)`, because this
+/// form is accurate even where tanh is near 1.
 #[inline(always)]
 fn derivative<I: Isa>(isa: I, x: I::F64, cap: f64) -> I::F64 {
     let t = exp::exp::<I, f64>(isa, (x / isa.f64(cap)).abs() * isa.f64(-2.0)).round::<f64>(isa);

@@ -137,8 +137,8 @@ impl LossShard<'_> {
     ) -> Live<'b> {
         let live = match self.forward.scores.read_part(isa, row, self.first, x, logits) {
             Row::Live(live) => live,
-            // The row has neither NaN nor +inf. So if the shard is not live, it has no unmasked logit, and all its
-            // scores are -inf. The scores serve as logits, because a softcap leaves -inf unchanged.
+            // The row has neither NaN nor +inf. So if the shard is not [`Row::Live`], all its scores are -inf. These
+            // scores are used as logits, because a softcap leaves -inf unchanged.
             _ => Live { columns: 0..x.len(), logits: Logits::Direct, max: 0.0, min: f64::NEG_INFINITY },
         };
         found.within(isa, live, beside)

@@ -21,10 +21,10 @@ pub struct ExpSum {
     /// Exact sums of f64 exponentials. Each exponential is split into multiples of 2^-31, 2^-62 and 2^-93. Unused for
     /// other types.
     grids: [f64; 3],
-    /// Sum of all terms but the largest, from which an accurate logarithm is computed. This sum is computed only if the
-    /// sum of all terms is barely above 1 or, in a part of a row, below 1.
+    /// Sum of all terms except the largest, for an accurate logarithm. It is computed only if the sum of all terms is
+    /// barely above 1 or, in a part of a row, below 1.
     rest: Rest,
-    /// Sum of all terms but the largest, for f64; see `rest`.
+    /// Sum of all terms except the largest, for f64; see `rest`.
     bins: Bins,
 }
 

@@ -61,7 +61,7 @@ impl Kernel for OneRow<'_, '_> {
             return;
         }
         exponentials(isa, x, max, dx);
-        // The sum of all terms but the largest is computed separately, because it may be tiny.
+        // The sum of all terms except the largest is computed separately, because this sum may be tiny.
         let (one, p_one) = (std::mem::take(&mut dx[at]), std::mem::take(&mut p[at]));
         let (others, p_others) = (total(isa, dx), total(isa, p));
         (dx[at], p[at]) = (one, p_one);
@@ -121,7 +121,7 @@ impl KlDiv<'_> {
         if self.log_target { self.targets.block(isa, range, i) } else { log(isa, p).round::<f64>(isa) }
     }
 
-    /// Replaces x = ln q by the loss p (ln p - x), and writes the gradients to `dx`.
+    /// Replaces `x = ln q` by the loss `p * (ln p - x)`, and writes the gradients to `dx`.
     #[inline(always)]
     fn elements<I: Isa>(&self, isa: I, range: Range<usize>, [x, dx]: [&mut [f64]; 2], p: &[f64]) {
         let each = self.upstream.dloss.len() > 1;
@@ -143,7 +143,7 @@ impl KlDiv<'_> {
         );
     }
 
-    /// Replaces the logits by p (ln p - ln q).
+    /// Replaces the logits by `p * (ln p - ln q)`.
     #[inline(always)]
     fn terms<I: Isa>(&self, isa: I, range: Range<usize>, [x, p]: [&mut [f64]; 2], max: f64, log_sum: f64) {
         let (max, log_sum, zero) = (isa.f64(max), isa.f64(log_sum), isa.f64(0.0));

@@ -1,4 +1,4 @@
-//! Log-softmax of a row: (z - max) - ln(sum). It is computed in f32 for 16-bit types, otherwise in f64, and rounded
+//! Log-softmax of a row: `(z - max) - ln(sum)`. It is computed in f32 for 16-bit types, otherwise in f64, and rounded
 //! once.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
@@ -76,8 +76,8 @@ pub fn write_live<'d, I: Isa, E: Element>(
     )
 }
 
-/// Writes (z - max) - log_sum. z and max are exact, and z - max <= 0 <= log_sum, so nothing cancels. The f32 roundings
-/// are therefore negligible in 16-bit types.
+/// Writes `(z - max) - log_sum`. `z` and `max` are exact, and `z - max <= 0 <= log_sum`, so nothing cancels. The f32
+/// roundings are therefore negligible in 16-bit types.
 #[inline(always)]
 fn write<'a, I: Isa, S: Storage, E: Element>(isa: I, max: f64, log_sum: f64, span: Span<'_, 'a, S, E>) -> &'a mut [E] {
     if !E::IS_F64 && !E::IS_F32 {

@@ -1,4 +1,4 @@
-//! Gradient of log-softmax of a row: dy - y sum(dy).
+//! Gradient of log-softmax of a row: `dy - y * sum(dy)`, where `y` is the softmax.
 
 use super::scores_backward::{Backward, Formula};
 use crate::simd::{Float, Isa};

@@ -1,4 +1,4 @@
-//! Gradient of log-softmax from its result: dy - e^y sum(dy).
+//! Gradient of log-softmax from its result `y`: `dy - e^y * sum(dy)`.
 
 use super::output_backward::Formula;
 use crate::element::Element;
@@ -30,7 +30,7 @@ impl Formula for LogSoftmax {
     #[inline(always)]
     fn add<I: Isa, E: Element>(isa: I, y: &[E; BLOCK], dy: &[E; BLOCK], sum: I::F64) -> I::F64 {
         let (y, dy) = (E::load(isa, y), E::load(isa, dy));
-        // The term is dy + y * 0, which is NaN if y is NaN or +inf. A y of -inf is masked, so its term is 0.
+        // The term is `dy + y * 0`, which is NaN if y is NaN or +inf. A y of -inf is masked, so its term is 0.
         sum + isa.widen(live(isa, y, y.mul_add(isa.f32(0.0), dy)))
     }
 

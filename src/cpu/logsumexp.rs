@@ -1,4 +1,4 @@
-//! Log-sum-exp of a row: max + ln(sum) in f64, rounded once.
+//! Log-sum-exp of a row: `max + ln(sum)` in f64, rounded once.
 
 use super::lanes::GuardCounts;
 use super::scores::{LogitTransform, Row};

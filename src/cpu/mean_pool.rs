@@ -36,8 +36,8 @@ impl MeanPool<'_> {
         Tokens { range: low..high, keep, count }
     }
 
-    /// Counts one fully masked row for each column of a sequence without unmasked tokens. An empty sequence (`len` of
-    /// 0) is not counted.
+    /// Counts the columns of a sequence without unmasked tokens: each column is one fully masked row. An empty sequence
+    /// (`len` of 0) is not counted.
     pub fn count_masked(&self, sequence: usize, len: usize, columns: usize, guards: &mut GuardCounts) {
         if len > 0 {
             guards.counts.fully_masked += columns as u64;

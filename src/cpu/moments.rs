@@ -2,24 +2,25 @@
 //!
 //! # Error
 //!
-//! With u = 2^-53, a [tiled sum](crate::math::sum) of n terms has an error of at most c u times the sum of their
-//! magnitudes, where c = 15 + n / 16384. A result of LayerNorm may be far smaller than the mean, so the mean is kept as
-//! a sum of two f64:
+//! With u = 2^-53, a [tiled sum](crate::math::sum) of n terms has an error of at most `c * u` times the sum of their
+//! magnitudes, where `c = 15 + n / 16384`. A result of LayerNorm may be far smaller than the mean, so the mean is kept
+//! as a sum of two f64:
 //!
 //! - f32, f16, bf16: the high part is the rounded quotient of the row's sum and n. The low part is the exact remainder
 //!   divided by n. If f64 holds the row's sum exactly, as in near-constant rows, the two parts give the mean to 106
-//!   bits. Otherwise the mean has an error of at most c u times the mean magnitude of the elements. If one pass gives
-//!   the variance, this is at most 32.02 c u times the standard deviation. Other rows take a second pass, which also
-//!   averages the deviations from the high part. If this average differs from the low part by more than (c + 2) u
-//!   times the deviations' root mean square, the difference is not rounding noise, and the average becomes the low
-//!   part. After a second pass, the mean has an error of at most 2 (c + 2) u times the standard deviation.
-//! - f64: a provisional mean, plus the average deviation from it. The error of this average is at most (c + 1) u times
-//!   the mean magnitude of the deviations. The mean and the average are added without error, and the rounded sum
+//!   bits. Otherwise the mean has an error of at most `c * u` times the mean magnitude of the elements. If one pass
+//!   gives the variance, the error is at most `32.02 * c * u` times the standard deviation. Other rows take a second
+//!   pass, which also averages the deviations from the high part. If this average differs from the low part by more
+//!   than `(c + 2) * u` times the deviations' root mean square, the difference is not rounding noise, and the average
+//!   becomes the low part. After a second pass, the mean has an error of at most `2 * (c + 2) * u` times the standard
+//!   deviation.
+//! - f64: a provisional mean, plus the average deviation from it. The error of this average is at most `(c + 1) * u`
+//!   times the mean magnitude of the deviations. The mean and the average are added without error, and the rounded sum
 //!   becomes the high part.
 //!
-//! One pass gives the variance with a relative error of 3280 c u, which is 2^-37 for 16,384 columns: the sum of squares
-//! has a relative error of c u, and the square of the mean is at most 1024 times the variance. Two passes give the
-//! variance with a relative error of (c + 5) u. `docs/accuracy/norms.md` derives the bounds of every norm.
+//! One pass gives the variance with a relative error of `3280 * c * u`, which is 2^-37 for 16,384 columns: the sum of
+//! squares has a relative error of `c * u`, and the square of the mean is at most 1024 times the variance. Two passes
+//! give the variance with a relative error of `(c + 5) * u`. `docs/accuracy/norms.md` derives the bounds of every norm.
 
 use super::smallest::{Least, Smallest};
 use crate::element::Element;
@@ -36,8 +37,8 @@ pub struct Moments {
     mean: f64,
     /// Low part of the mean.
     mean_low: f64,
-    /// 1 / sqrt(variance + eps) if the mean is subtracted, otherwise 1 / sqrt(mean square + eps). If the square root is
-    /// 0, the scale is 0, which gives zeros.
+    /// `1 / sqrt(variance + eps)` if the mean is subtracted, otherwise `1 / sqrt(mean_square + eps)`. If the square
+    /// root is 0, the scale is 0, which gives zeros.
     scale: f64,
     /// Low part of the scale, for rows of f64.
     scale_low: f64,
@@ -99,7 +100,7 @@ impl Moments {
         let ([square], least) = squares::<I, E, FullRow>(isa, x, unit);
         let (norm, eps) = (square.sqrt(), eps * unit);
         let divisor = if norm < eps { eps } else { norm };
-        // The reciprocal is infinite for a row of zeros if eps is 0 or the reciprocal of eps overflows. The scale is
+        // For a row of zeros, the reciprocal is infinite if eps is 0 or so small that 1 / eps overflows. The scale is
         // then 0, which gives zeros.
         let inverse = 1.0 / divisor;
         let scale = if inverse.is_infinite() { 0.0 } else { inverse };
@@ -206,7 +207,7 @@ impl Moments {
         [power_of_two(exponent / 2), power_of_two(exponent - exponent / 2)]
     }
 
-    /// Returns all fields but `shift`, which follows from the others.
+    /// Returns all fields except `shift`, which is computed from other fields.
     pub fn numbers(&self) -> [f64; 7] {
         let Moments { unit, mean, mean_low, scale, scale_low, square, smallest, .. } = *self;
         [unit, mean, mean_low, scale, scale_low, square, smallest]

@@ -1,8 +1,8 @@
 //! Gradient of a normalised row, computed in f64 and rounded once.
 //!
 //! Let n be the normalised row, r the factor that scaled it, and h the product of dy and the weight. Then the gradient
-//! is dx = r (h - mean(h) - n mean(h n)). The mean of h is subtracted for centred rows only. Both means come from tiled
-//! sums. The row's moments come from `moments`.
+//! is `dx = r * (h - mean(h) - n * mean(h * n))`. The mean of h is subtracted for centred rows only. Both means come
+//! from tiled sums. The row's moments come from `moments`.
 
 #[cfg(feature = "sharded")]
 pub mod partial;
@@ -67,7 +67,7 @@ pub struct NormBackward<'a, E> {
 #[derive(Clone, Copy, Debug)]
 pub struct Sums {
     factors: Factors,
-    /// Sum of h n, where h = dy * weight and n is the normalised row. For centred rows, also the sum of h.
+    /// Sum of `h * n`, where h = dy * weight and n is the normalised row. For centred rows, also the sum of h.
     sums: [f64; 2],
     cols: usize,
 }
@@ -124,9 +124,9 @@ impl<E: Element> NormBackward<'_, E> {
     }
 }
 
-/// Returns -mean(h n) and mean(h), where h = dy * weight and n is the normalised row. An infinite mean(h n) becomes
-/// NaN. If the norm does not centre rows, 0 replaces mean(h). Counts the row in `guards` if the row or its dy has a NaN
-/// or an infinity.
+/// Returns `-mean(h * n)` and `mean(h)`, where h = dy * weight and n is the normalised row. An infinite `mean(h * n)`
+/// becomes NaN. If the norm does not centre rows, 0 replaces `mean(h)`. Counts the row in `guards` if the row or its dy
+/// has a NaN or an infinity.
 #[inline(always)]
 fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, guards: &mut GuardCounts) -> [f64; 2] {
     let along = sums[0] / cols as f64;
@@ -277,8 +277,8 @@ struct Row<'a, I, E> {
 }
 
 impl<I: Isa, E: Element> Row<'_, I, E> {
-    /// Sums h n, where h = dy * weight and n is the normalised row. For centred rows, also sums h. Padding dy with 0
-    /// makes the terms past the last element 0.
+    /// Sums `h * n`, where h = dy * weight and n is the normalised row. For centred rows, also sums h. Padding dy with
+    /// 0 makes the terms past the last element 0.
     #[inline(always)]
     fn sums<K: Kept>(&self, dy: &[E]) -> [Option<K::Sums<1>>; 2] {
         let isa = self.isa;
@@ -317,8 +317,7 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
 
 /// Powers of two that scale the factors of products in a row of f64, so that the products neither overflow nor
 /// underflow. In each product, `larger` scales the factor of larger magnitude, and `smaller` scales the other factor.
-/// If some products would overflow, a product may become zero, but only if it is below 2^-474 times the row's largest
-/// product.
+/// In a row where products would overflow, a product below 2^-474 times the row's largest product may become zero.
 #[derive(Clone, Copy, Debug)]
 struct Factors {
     larger: f64,

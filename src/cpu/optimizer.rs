@@ -186,9 +186,10 @@ struct Update<'a, R, S> {
 pub struct AdamW {
     pub beta1: f64,
     pub beta2: f64,
-    /// Factor of the old weight: 1 - lr weight_decay.
+    /// Factor of the old weight: `1 - lr * weight_decay`.
     pub keep: f64,
-    /// Factor of the quotient that changes the weight: the moving average, divided by the sum of the root and eps.
+    /// Factor of the quotient that is subtracted from the weight. The quotient is the moving average, divided by the
+    /// sum of the root and eps.
     pub rate: f64,
     pub eps: f64,
 }

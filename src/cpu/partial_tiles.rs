@@ -86,7 +86,7 @@ struct Sums {
 }
 
 impl Sums {
-    /// Appends zeros until the next term to append has this index.
+    /// Appends zeros for the missing terms before this index.
     fn reach(&mut self, index: usize) {
         while self.tiles.len() * TILE + self.open.len() < index {
             let rest = index - self.tiles.len() * TILE;

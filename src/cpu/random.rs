@@ -35,9 +35,9 @@ pub enum Law {
     },
 }
 
-/// Returns the interval for drawing a number of the standard normal distribution between these limits. The interval
-/// leaves out ends where the density is below e^-42 times its largest value between the limits. `low` must not be +inf,
-/// and `high` not -inf.
+/// Returns the interval from which a standard normal number between these limits is drawn. The interval is the part of
+/// `low ..= high` where the density is at least e^-42 times its largest value between the limits. `low` must be below
+/// +inf, and `high` above -inf.
 pub fn interval(low: f64, high: f64) -> [f64; 2] {
     let nearest = 0f64.max(low).min(high);
     let distance = nearest.abs();

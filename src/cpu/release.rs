@@ -6,10 +6,10 @@ use std::cell::Cell;
 use std::thread::LocalKey;
 
 /// Frees the memory that ops on slices keep for later calls, on this thread and on the threads of the current rayon
-/// pool. Waits until these threads are free.
+/// pool. Waits until each of these threads has freed its memory.
 ///
 /// Each thread keeps up to 32 MiB for each of four kinds of buffers: those of rows, of the sampler, of attention, and
-/// of attention's gradient. An op frees buffers that exceed 32 MiB before it returns. For rows of 131,072 logits, the
+/// of attention's gradient. Before an op returns, it frees buffers of more than 32 MiB. For rows of 131,072 logits, the
 /// buffers of softmax and of the sampler stay below this limit. The next op after this call allocates its buffers
 /// again.
 ///

@@ -150,7 +150,7 @@ struct Rotate<'a, I> {
 }
 
 impl<I: Isa> Rotate<'_, I> {
-    /// Returns `[a cos - b sin, a sin + b cos]`.
+    /// Returns `[a * cos - b * sin, a * sin + b * cos]`.
     #[inline(always)]
     fn block(&self, [a, b]: [I::F64; 2], [cos, sin]: [&[f64; BLOCK]; 2]) -> [I::F64; 2] {
         let cos = self.isa.load_f64(cos);

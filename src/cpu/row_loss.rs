@@ -231,7 +231,7 @@ pub fn or_one<I: Isa>(isa: I, values: Option<Floats<'_>>, range: Range<usize>, i
     }
 }
 
-/// Returns factor * term. Where the factor is 0, returns 0, even if the term is not finite.
+/// Returns `factor * term`. Where the factor is 0, returns 0, even if the term is not finite.
 #[inline(always)]
 pub fn times<I: Isa>(isa: I, factor: I::F64, term: I::F64) -> I::F64 {
     let zero = isa.f64(0.0);

@@ -421,8 +421,8 @@ pub fn derivatives<'s, I: Isa, E: Element>(
     Some(derivatives)
 }
 
-/// [`derivatives`] under a softcap, compiled as a separate function. It computes 1 - tanh^2 v as 4 t / (1 + t)^2 with t
-/// = e^(-2|v|), which does not cancel.
+/// [`derivatives`] under a softcap, compiled as a separate function. It computes `1 - tanh^2 v` as `4 * t / (1 + t)^2`
+/// with `t = e^(-2 * |v|)`, a form without cancellation.
 struct Derivatives<'a, 's, E> {
     scores: &'a LogitTransform<'a>,
     cap: f64,

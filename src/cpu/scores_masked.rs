@@ -1,5 +1,5 @@
-//! Rows of f32, f16 and bf16 with a scale, keep flags or a bias, whose logits are not stored. A logit is the
-//! unevaluated sum of two f32. It is computed once for the row's maximum, and again for the exponential.
+//! Rows of f32, f16 and bf16 with a scale, keep flags or a bias. The logits are not stored. A logit is the unevaluated
+//! sum of two f32. It is computed once for the row's maximum, and again for the exponential.
 //!
 //! This path serves rows whose largest logit is below 256 in magnitude. For each logit within 128 of the largest, the
 //! product of score and scale must be below 16,384. Other rows take the general path of [`super::scores`]. For a
@@ -30,10 +30,10 @@ const LARGEST_PRODUCT: f32 = 16_384.0;
 /// Two low parts differ by less than the limit, because each is at most 2^-10 + 2^-11 + 2^-16 in magnitude if the
 /// product of score and scale is below [`LARGEST_PRODUCT`].
 const NEAR: f32 = 1.0 / 256.0;
-/// Upper bound of (logit - s) / |product|. Here s is the rounded sum of product and bias, and the product of score and
-/// scale is at least [`LARGEST_PRODUCT`] in magnitude. The roundings of scale and product contribute at most 2^-23. A
-/// logit near the maximum is much smaller than the product, because the bias cancels most of the product. So the
-/// rounding of the sum contributes at most 2^-24. The total is below 2^-22.
+/// Upper bound of `(logit - s) / |product|`. Here `s` is the rounded sum of product and bias. The product is that of
+/// score and scale, and is at least [`LARGEST_PRODUCT`] in magnitude. The roundings of scale and product contribute at
+/// most 2^-23. A logit near the maximum is much smaller than the product, because the bias cancels most of the product.
+/// So the rounding of the sum contributes at most 2^-24. The total is below 2^-22.
 const LEFT_OUT: f32 = 1.0 / (1 << 22) as f32;
 /// Number of elements that stay in the first-level cache until their exponentials are summed.
 const RUN: usize = 4096;
@@ -57,7 +57,7 @@ pub struct Masked<'a> {
 enum Bias<'a> {
     None,
     Flags(&'a [f32]),
-    /// Bias of 0 or -inf only.
+    /// Bias whose values are all 0 or -inf.
     Exact(&'a [f32]),
     Any(&'a [f32]),
     /// Bias and flags.
@@ -356,7 +356,7 @@ fn max<I: Isa, E: Element, const N: usize>(
     (!nan.any()).then(|| isa.max_f32(max[0].max(max[1])))
 }
 
-/// Returns the product of score and scale, but at most `f32::MAX` unless the score is infinite.
+/// Returns the product of score and scale. If the score is below +inf, the product is limited to `f32::MAX`.
 #[inline(always)]
 fn bounded_product<I: Isa>(isa: I, x: I::F32, scale: I::F32) -> I::F32 {
     isa.f32(f32::MAX).max(x).min(x * scale)

@@ -1,4 +1,5 @@
-//! Gradient of softmax of a row: y (dy - mean), where mean is the mean of dy with weights y.
+//! Gradient of softmax of a row: `y * (dy - mean)`, where `y` is the softmax, and `mean` is the mean of `dy` with
+//! weights `y`.
 
 use super::scores_backward::{Backward, Formula};
 use crate::simd::{Float, Isa};

@@ -1,4 +1,4 @@
-//! Gradient of softmax from its result: y (dy - mean), where mean is the sum of y dy.
+//! Gradient of softmax from its result `y`: `y * (dy - mean)`, where `mean` is the sum of `y * dy`.
 
 use super::output_backward::Formula;
 use crate::element::Element;

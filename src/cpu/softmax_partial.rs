@@ -59,7 +59,7 @@ impl ShardStats {
         if self.max < max { self.max } else { self.second }
     }
 
-    /// Returns the exponent of a power of two. All exponentials but the largest are multiplied by this power before
+    /// Returns the exponent of a power of two. All exponentials except the largest are multiplied by this power before
     /// they are summed.
     pub fn finer(&self) -> RescaleExponent {
         RescaleExponent::new(self.max, self.second)

@@ -281,8 +281,8 @@ pub fn workspace_words(shape: &Shape, options: &Attention<'_>) -> Result<usize> 
 }
 
 /// Names of the kernels by type. For each type, the first kernel takes rows of any alignment, and the others take
-/// aligned rows. A kernel loads each key once for several query heads: the third kernel for up to four heads, and the
-/// fourth for up to eight. The first two kernels load each key for one head.
+/// aligned rows. The first two kernels load each key once for each query head. The third kernel loads each key once for
+/// up to four query heads, and the fourth once for up to eight.
 const NAMES: [[&str; 4]; 3] = [
     ["attention_decode_f32_any", "attention_decode_f32_1", "attention_decode_f32_4", "attention_decode_f32_8"],
     ["attention_decode_f16_any", "attention_decode_f16_1", "attention_decode_f16_4", "attention_decode_f16_8"],

@@ -242,8 +242,8 @@ fn function(stream: &CudaStream, launch: &Launch) -> Result<CudaFunction> {
     Ok(function)
 }
 
-/// Returns the number of bytes of dynamic shared memory for a launch: the requested number, or less if a multiprocessor
-/// would otherwise run fewer blocks at a time than without dynamic shared memory. The number may be 0.
+/// Returns the number of bytes of dynamic shared memory for a launch: the requested number, limited so that a
+/// multiprocessor runs as many blocks at a time as it does without dynamic shared memory. The number may be 0.
 fn shared(stream: &CudaStream, launch: &Launch, function: &CudaFunction) -> Result<u32> {
     if launch.shared == 0 {
         return Ok(0);

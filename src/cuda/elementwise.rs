@@ -318,9 +318,10 @@ pub(crate) fn apply<E: DeviceElement>(
 
 /// Returns the kernel that computes the function of `len` elements, and its arguments; `None` if there are no elements.
 ///
-/// Takes the addresses of the first operand, of the second for functions of two operands, and of the results, which
-/// have `len` elements each. The operands of a gradient are x and the gradient of the function's result. Results may be
-/// at the address of an operand. If all addresses are multiples of 16, the kernel moves 16 bytes at a time.
+/// Takes three addresses: of the first operand, of the second operand, and of the results. Each has `len` elements.
+/// Functions of one operand ignore the second address. The operands of a gradient are x and the gradient of the
+/// function's result. Results may be at the address of an operand. If all addresses are multiples of 16, the kernel
+/// moves 16 bytes at a time.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for options that the CPU rejects too; [`Error::UnsupportedDType`] for f64.

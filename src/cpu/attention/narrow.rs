@@ -13,8 +13,7 @@ use std::ops::Range;
 
 /// Number of blocks in a row of scores. A block has sixteen scores.
 const BLOCKS: usize = KEYS / BLOCK;
-/// Number of rows in one matrix product. The product leaves out the keys after the last key that any of these rows
-/// sees.
+/// Number of rows in one matrix product. The product stops at the last key that any of these rows sees.
 const CHUNK: usize = 4 * ROWS;
 
 #[derive(Default)]

@@ -10,7 +10,7 @@ use super::CHAIN;
 use crate::simd::{BLOCK, Float, Isa, Kernel};
 use std::ops::Range;
 
-/// Computes `out[r][16 c + i] = sum over t of a[r][t] * panels[c][t][i]`, for `rows` rows and `terms` terms.
+/// Computes `out[r][16 * c + i] = sum over t of a[r][t] * panels[c][t][i]`, for `rows` rows and `terms` terms.
 pub struct Product<'a> {
     /// Left matrix by rows, which begin `a_stride` elements apart.
     pub a: &'a [f32],

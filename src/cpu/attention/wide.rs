@@ -59,7 +59,7 @@ pub struct Block<'c, 'b, E> {
 
 impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
     type Out = BlockResult<'b>;
-    // Types narrower than f64 rarely need this kernel, and gain at most 10 %.
+    // Types narrower than f64 rarely need this kernel, and gain at most 10 % from AVX-512.
     const GAINS_FROM_AVX512: bool = E::IS_F64;
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 use crate::cpu::attention::CHAIN;
 use crate::simd::{BLOCK, Float, Isa, Kernel};
 
-/// Computes `out[r][16 c + i] += sum over t of a[r][t] * panels[c][t][i]`.
+/// Computes `out[r][16 * c + i] += sum over t of a[r][t] * panels[c][t][i]`.
 pub struct Product<'a> {
     /// Left matrix by rows, which begin `a_stride` elements apart.
     pub a: &'a [f64],

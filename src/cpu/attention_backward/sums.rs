@@ -65,7 +65,7 @@ impl Sums {
     }
 }
 
-/// Returns x y 2^power. No intermediate result overflows if the final one does not.
+/// Returns `x * y * 2^power`. An intermediate result overflows only if the returned result does.
 fn times(x: f64, y: f64, power: i32) -> f64 {
     let ((x, of_x), (y, of_y)) = (parts(x), parts(y));
     let (mut product, mut power) = (x * y, of_x + of_y + power);

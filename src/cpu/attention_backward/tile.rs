@@ -270,7 +270,7 @@ impl Untyped<'_> {
                 [derivatives, logits],
                 #[inline(always)]
                 |_, grad: I::F64, [derivative, logit]| {
-                    // Masked entries are set to 0 again, because the derivative is NaN if the score is -inf and the
+                    // Masked entries are set to 0 here too, because the derivative is NaN if the score is -inf and the
                     // scale is 0.
                     let derivative = grad * isa.load_f64(derivative);
                     I::F64::select(isa.load_f64(logit).eq(masked), zero, derivative)

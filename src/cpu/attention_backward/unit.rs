@@ -36,12 +36,13 @@ thread_local! {
 #[derive(Default)]
 pub struct Rows {
     pub states: Vec<State>,
-    /// For each row, the sum of the products dy v, weighted by e^(logit - max). The row's state holds `max`.
+    /// For each row, the weighted sum of its products of dy and v. The weights are `e^(logit - max)`, with `max` from
+    /// the row's state.
     pub means: Vec<f64>,
 }
 
 impl Rows {
-    /// Returns the weighted mean of a row's products dy v.
+    /// Returns the weighted mean of a row's products of dy and v.
     #[inline(always)]
     pub fn mean(&self, i: usize) -> f64 {
         self.means[i] / self.states[i].sum

@@ -96,8 +96,7 @@ functions! {
     Tanh: |isa, x| math::tanh::tanh_wide(isa, x), math::tanh_pair::tanh, is_number => short::tanh, is_number, 8;
 }
 
-/// Returns the lanes that are not NaN. This is the [`Function::serves`] of each function whose [`Function::pair`]
-/// accepts every number.
+/// Returns the lanes that are not NaN, for functions whose f32 computations are valid for every number.
 #[inline(always)]
 fn is_number<I: Isa>(_: I, x: I::F32) -> I::M32 {
     x.eq(x)
@@ -138,17 +137,18 @@ derivatives! {
     Erf: |isa, x, dy| derivative::times::<I, E>(isa, dy, derivative::erf::<I, E>(isa, x));
     /// e^x.
     Exp: |isa, x, dy| derivative::times::<I, E>(isa, dy, derivative::exp::<I, E>(isa, x, isa.f64(0.0)));
-    /// ln2 2^x.
+    /// `ln 2 * 2^x`.
     Exp2: |isa, x, dy| derivative::times::<I, E>(isa, dy, exp2::derivative::<I, E>(isa, x));
     /// The standard normal distribution function, plus x times the standard normal density.
     Gelu: |isa, x, dy| derivative::times::<I, E>(isa, dy, gelu::gelu_derivative::<I, E>(isa, x));
-    /// s + x z' s (1 - s), with s = 1 / (1 + e^-z), z = 2 sqrt(2/pi) (x + 0.044715 x^3) and z' = dz/dx.
+    /// `s + x * z' * s * (1 - s)`, with `s = 1 / (1 + e^-z)`, `z = 2 * sqrt(2/pi) * (x + 0.044715 * x^3)` and
+    /// `z' = dz/dx`.
     GeluTanh: |isa, x, dy| derivative::times::<I, E>(isa, dy, gelu_tanh::gelu_tanh_derivative::<I, E>(isa, x));
     /// 1 / x; NaN below zero.
     Log: |isa, x, dy| dy / from_zero_on(isa, x);
     /// 1 / (1 + x); NaN below -1.
     Log1p: |isa, x, dy| dy / from_zero_on(isa, x + isa.f64(1.0));
-    /// 1 / (x ln2); NaN below zero. Dividing by the product x ln2 would lose digits if the product is subnormal.
+    /// `1 / (x * ln 2)`; NaN below zero. Dividing by `x * ln 2` would lose digits if this product is subnormal.
     Log2: |isa, x, dy| dy / from_zero_on(isa, x) * isa.f64(std::f64::consts::LOG2_E);
     /// 1 / (1 + e^x).
     LogSigmoid: |isa, x, dy| {
@@ -158,11 +158,11 @@ derivatives! {
     Reciprocal: |isa, x, dy| reciprocal::times_derivative::<I, E>(isa, dy, x);
     /// -1/2 x^(-3/2).
     Rsqrt: |isa, x, dy| derivative::times_rsqrt::<I, E>(isa, dy, x);
-    /// s (1 - s), with s = 1 / (1 + e^-x).
+    /// `s * (1 - s)`, with `s = 1 / (1 + e^-x)`.
     Sigmoid: |isa, x, dy| {
         derivative::times::<I, E>(isa, dy, derivative::logistic::<I, E>(isa, isa.f64(-0.0) - x.abs()))
     };
-    /// s + x s (1 - s), with s = 1 / (1 + e^-x).
+    /// `s + x * s * (1 - s)`, with `s = 1 / (1 + e^-x)`.
     Silu: |isa, x, dy| {
         let x = derivative::within(isa, x, derivative::far::<E>());
         let zero = isa.f64(0.0);
@@ -175,7 +175,7 @@ derivatives! {
     };
     /// 1 / (2 sqrt x).
     Sqrt: |isa, x, dy| dy / (from_zero_on(isa, x).sqrt() * isa.f64(2.0));
-    /// (1 - tanh x)(1 + tanh x), as 4 t / (1 + t)^2 with t = e^(-2|x|).
+    /// `(1 - tanh x) * (1 + tanh x)`, computed as `4 * t / (1 + t)^2` with `t = e^(-2 * |x|)`.
     Tanh: |isa, x, dy| {
         let Wide { hi, lo, exponent } = derivative::logistic::<I, E>(isa, x.abs() * isa.f64(-2.0));
         let four = isa.f64(4.0);

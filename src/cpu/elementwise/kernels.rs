@@ -121,7 +121,7 @@ fn serves<I: Isa, F: Function>(isa: I, function: F, is_short: bool, x: I::F32) -
 fn is_certain<I: Isa, E: Element>(isa: I, value: I::F32, ulps: i32) -> I::M32 {
     let dropped = 24 - E::LIMITS.digits;
     // Rounding drops the last `dropped` bits. The rounding counts as uncertain if these bits, read as an integer, are
-    // at least half - ulps and at most half + ulps - 1. At half + ulps, the rounding is certain: a number that is less
+    // in the range `half - ulps ..= half + ulps - 1`. At `half + ulps`, the rounding is certain: a number that is less
     // than `ulps` ULP smaller is still above the midpoint.
     let half = 1 << (dropped - 1);
     let near = (value.to_bits() - isa.i32(half - ulps)) & isa.i32((1 << dropped) - 2 * ulps);

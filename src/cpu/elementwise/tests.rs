@@ -119,8 +119,8 @@ fn check_short<E: Element, F: Function>(name: &str, function: F) {
     for level in Level::ALL.iter().copied().filter(|level| level.is_available()) {
         let (mut short, mut values) = (vec![0f32; x.len()], vec![0f64; x.len()]);
         with_level(level, || {
-            // Computes one element at a time. In a chunk with many uncertain elements, `eval` would set every element
-            // to NaN.
+            // Computes one element at a time, because `eval` would set every element of a chunk with many uncertain
+            // elements to NaN.
             for (x, short) in x.chunks(1).zip(short.chunks_mut(1)) {
                 apply(x, short, Short(function))?;
             }

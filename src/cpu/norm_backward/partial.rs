@@ -15,8 +15,8 @@ use crate::simd::{Isa, Kernel};
 /// Largest magnitude of dy * weight in a row's shard: unscaled, and scaled by [`Factors::up`].
 pub type Largest = [f64; 2];
 
-/// Sum of h n for each tile of a shard, where h = dy * weight and n is the normalised row. For centred rows, also the
-/// sum of h.
+/// Sum of `h * n` for each tile of a shard, where h = dy * weight and n is the normalised row. For centred rows, also
+/// the sum of h.
 pub type OfTiles = [Vec<f64>; 2];
 
 impl Sums {

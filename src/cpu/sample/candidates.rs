@@ -170,7 +170,7 @@ impl<S: Element> Candidates<S> {
         let mut kept = 0;
         for i in 0..self.count {
             let (token, logit, weight) = (self.tokens[i], self.logits[i], self.weights[i]);
-            // Stores even if the candidate is removed, because a branch would often be mispredicted.
+            // Stores the candidate even if it is removed, because a branch would often be mispredicted.
             (self.tokens[kept], self.logits[kept], self.weights[kept]) = (token, logit, weight);
             kept += usize::from(such(i, Candidate { logit: logit.widen(), token }, weight));
         }

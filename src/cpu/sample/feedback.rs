@@ -69,8 +69,8 @@ impl Kernel for MirostatK<'_> {
             return 1;
         }
         let s = (products / squares).min(MOST_EXPONENT);
-        // k^s = 2^mu / q, where q = (1 - n^(1 - s)) / (s - 1). First q is computed with |s - 1| in place of s - 1. The
-        // true q is n^(1 - s) times as large if s < 1.
+        // `k^s = 2^mu / q`, where `q = (1 - n^(1 - s)) / (s - 1)`. First, q is computed with `|s - 1|` in place of
+        // `s - 1`. If s < 1, the true q is larger by the factor `n^(1 - s)`.
         let n = scale.vocabulary as f64;
         let ln_n = ln_of(isa, n);
         let x = (s - 1.0) * ln_n;

@@ -58,8 +58,8 @@ impl<S: Element> LogitSlice<'_, S> {
     #[inline(always)]
     pub fn survey<I: Isa>(&self, isa: I, maxima: &mut Vec<f32>) -> f32 {
         let least = isa.f32(f32::NEG_INFINITY);
-        // A sum detects NaN more cheaply than comparisons do. Infinities of both signs also make the sum NaN. So if the
-        // sum is NaN, `has_nan` looks for a NaN among the logits.
+        // A sum detects NaN more cheaply than comparisons do. A +inf and a -inf together also make the sum NaN. So if
+        // the sum is NaN, `has_nan` looks for a NaN among the logits.
         let mut sum = isa.f32(0.0);
         let mut all = least;
         maxima.clear();

@@ -93,7 +93,7 @@ pub fn last<I: Isa, S: Element>(
     let n = whole.z.len() as u64;
     let mut mass = scale.mass_of(isa, weights);
     let mut needed = super::top_p::ceil_of_product(p, mass);
-    // The weights below `least` have, in total, at most half the mass `lacks`. So the other weights have at least the
+    // The total mass of the weights below `least` is at most half of `lacks`. So the other weights have at least the
     // needed mass, and the prefix has no weight below `least`.
     let lacks = mass - needed;
     let mut least = if lacks < 2 * n { 0.0 } else { (scale.weight(lacks) / (2 * n) as f64) as f32 };

@@ -1,7 +1,7 @@
 //! Conversion of logits to weights, masses and log-probabilities.
 //!
-//! A token's distance is (logit - max) / temperature. Its weight is e^distance in f32. Its mass is the weight rounded
-//! to an integer number of units.
+//! A token's distance is `(logit - max) / temperature`. Its weight is `e^distance` in f32. Its mass is the weight
+//! rounded to an integer number of units.
 
 use crate::cpu::exp_sum::{ExpSum, Terms};
 use crate::element::Element;

@@ -135,7 +135,7 @@ struct Drawn {
     rest: f64,
 }
 
-/// Returns how many candidates the next filter can leave, or `None` if more than [`FEW`] are possible.
+/// Returns the maximum number of candidates that the next filter leaves, or `None` if it may leave more than [`FEW`].
 fn few_first(filters: &[Filter]) -> Option<usize> {
     match filters {
         [Filter::Greedy, ..] => Some(1),

@@ -162,7 +162,7 @@ impl Live<'_> {
         isa.outline(LogSumOf { live: self, x, buffers })
     }
 
-    /// Returns the power of two by which all exponentials but the largest are multiplied before they are summed. `x`
+    /// Returns the power of two by which all exponentials except the largest are multiplied before they are summed. `x`
     /// holds the scores from which the logits were computed.
     #[inline(always)]
     pub fn finer<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> RescaleExponent {
