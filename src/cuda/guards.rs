@@ -37,9 +37,9 @@ pub struct Guards {
     words: CudaSlice<u64>,
 }
 
-/// Counts of [`Guards`]. A row counts once: as a row with NaN, else as fully masked, else as a row with +inf. A
-/// gradient also counts a row whose scores are finite if an incoming gradient is not finite. Such a row counts in `nan`
-/// or in `infinite`.
+/// Counts of [`Guards`]. Each row is counted at most once: in `nan` if it has a NaN, else in `fully_masked` if it is
+/// fully masked, else in `infinite` if it has +inf. A gradient also counts a row whose scores are finite if an incoming
+/// gradient is not finite. Such a row counts in `nan` or in `infinite`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GuardCounts {
@@ -53,7 +53,7 @@ pub struct GuardCounts {
     pub first_fully_masked: Option<usize>,
 }
 
-/// Host actions during which the stream must not be captured, for error messages.
+/// Part of an error message: the host actions during which the stream must not be captured.
 const WHILE: &str = "guards are created or read";
 /// Number of 64-bit words that the kernels update.
 const WORDS: usize = 4;

@@ -44,7 +44,7 @@ pub fn exp2<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     without_nan::<I, E>(isa, x, parts(isa, within(isa, x, far)))
 }
 
-/// Computes the derivative of 2^x, ln2 2^x, for any x.
+/// Computes the derivative of 2^x, which is `ln2 * 2^x`, for any x.
 #[inline(always)]
 pub fn derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     // Magnitude of x above which 2^x times any number of type `E` is zero or infinite.

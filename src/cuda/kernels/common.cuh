@@ -21,7 +21,7 @@
 // time.
 #define ENTRY_UP_TO(NAME, ARGUMENTS, THREADS, BODY)                                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, 768 / THREADS) NAME(const ARGUMENTS arguments) { BODY; }
-// Defines a kernel like `ENTRY_UP_TO`, for 1024 threads at a time.
+// Defines a kernel like `ENTRY_UP_TO`, but a multiprocessor can run 1024 threads at a time.
 #define ENTRY_OF_1024(NAME, ARGUMENTS, THREADS, BODY)                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS, 1024 / THREADS) NAME(const ARGUMENTS arguments) { BODY; }
 // Defines a kernel like `ENTRY`, and limits its registers so that a multiprocessor can run `BLOCKS` blocks at a time.

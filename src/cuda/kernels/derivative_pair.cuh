@@ -92,7 +92,7 @@ DEVICE DerivativePair softplus_derivative_pair(const Tables& tables, float x) {
     return {value, value.hi, -PAIR_LARGEST < x};
 }
 
-// Computes s + w s (1 - s) as s (1 + w (1 - s)), with s = 1 / (1 + e^-z). `v` has the pairs for t = e^-|z|.
+// Computes s + w * s * (1 - s) as s * (1 + w * (1 - s)), with s = 1 / (1 + e^-z). `v` has the pairs for t = e^-|z|.
 DEVICE DerivativePair gate_derivative_pair(const LogisticPairs& v, FloatSum w, bool negative, bool serves) {
     const FloatSum s = negative ? v.q : v.r, rest = negative ? v.r : v.q;
     const FloatSum second = pair_product(w, rest), sum = two_sum(1.0f, second.hi);

@@ -12,8 +12,8 @@ DEVICE Wide gelu_derivative(double x) {
     const TailFactors tail = normal_tail(a);
     const Wide e = tail.exponential;
 
-    // For x below -1, the derivative is tail - |x| * density. Both terms have the factor e. For x above 1, the
-    // derivative is 1 minus the derivative at -x.
+    // For x below -1, the derivative is tail - |x| * density. Both terms have the factor `e`, which multiplies their
+    // sum `rest`. For x above 1, the derivative is 1 minus the derivative at -x.
     const Sum second = product({-a, 0.0}, DENSITY);
     const Sum rest = two_sum(tail.scaled.hi, second.hi);
     const Sum t = product({rest.hi, rest.lo + (tail.scaled.lo + second.lo)}, {e.hi, e.lo});

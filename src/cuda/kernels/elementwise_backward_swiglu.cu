@@ -21,7 +21,7 @@ struct NearGradients {
     Interval gate, up;
 };
 
-// Smallest magnitude of a product whose rounding error f32 can represent.
+// If the magnitude of a product is at least this number, f32 can represent the product's rounding error.
 const float LEAST_PRODUCT = 0x1p-100f;
 
 // Returns intervals around both gradients, for elements of a 16-bit type. If an interval must not be used, its ends are

@@ -55,8 +55,8 @@ struct RowGradient {
     }
 };
 
-// Gradient of an element as r = q a + (x b + c) in f32. Here q = dy (weight + offset), a is the factor of the row, b =
-// along a^2, and c has all terms that are the same for the whole row.
+// Gradient of an element as r = q * a + (x * b + c) in f32. Here q = dy * (weight + offset), a is the factor of the
+// row, b = `along` * a^2, and c has all terms that are the same for the whole row.
 //
 // Let u = 2^-24. The relative errors are u for the f32 constants a, b and c, and 2u for q: one rounding of the weight
 // plus its offset, and one of the product. Let t = x b + c. The rounding errors of t, of r, and of r minus or plus the

@@ -26,7 +26,7 @@ struct Turn {
     const double* cosines;
     const double* sines;
     double direction;
-    // The factors in f32, for 16-bit types. A factor too small for the error bound is NaN.
+    // The factors in f32, for 16-bit types. A factor that is too small for the error bound is replaced by NaN.
     float cos[COUNT], sin[COUNT];
 
     // Indices of the two elements of the i-th pair, in the array of two pieces that `apply` loads.

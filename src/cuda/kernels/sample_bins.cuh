@@ -93,7 +93,7 @@ struct SamplePlan {
     double inverse = 1.0;
     float least = LOWEST;
 
-    // Returns whether the filter keeps all tokens of at least a known mass, so that it needs no sum.
+    // Returns whether the filter needs no sum, because it keeps all tokens whose mass reaches a known limit.
     static DEVICE bool is_bound(const SampleFilter& filter) { return filter.kind == MIN_P && filter.value <= 1.0; }
 
     // Chooses the kind of results to prepare, and the filter that needs them.

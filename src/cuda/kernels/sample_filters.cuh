@@ -31,8 +31,9 @@ struct SampleRow {
     // Kept prefix: all logits above `least`, and those equal to `least` at indices `first..=last`.
     float least;
     u32 first, last;
-    // `is_listed`: the list holds every kept token. `has_outside`: the kept tokens outside of the list are counted.
-    // `outside` is their number, and `shared.runs` has the masses of the runs at 1 / temperature = `outside_inverse`.
+    // `is_listed` tells whether the list holds every kept token. If `has_outside` is true, `outside` is the number of
+    // kept tokens that are not in the list, and `shared.runs` has their mass in each run, at 1 / temperature =
+    // `outside_inverse`.
     bool is_listed, has_outside;
     double outside_inverse;
     u64 outside;
@@ -283,7 +284,7 @@ struct SampleRow {
             has_outside = false;
             lowest = search(needed, reached, at_end, amount);
         }
-        // Drops the tokens with the lowest kept logit that are not needed to reach the sum.
+        // Of the tokens with the lowest kept logit, drops those that are not needed to reach the sum.
         const u64 each_of_them = amount_of(lowest, amount);
         const u64 count = (needed - reached + each_of_them - 1) / each_of_them;
         const u64 equals = at_end / each_of_them;

@@ -1,5 +1,6 @@
-// Rows of norms in the registers of a block. A group of threads holds one tile of a tiled sum, and a thread holds four
-// pieces of the tile, as the words that it read. Such a row is read once, and one barrier serves all its sums.
+// Rows of norms in the registers of a block. A group of threads holds one tile of a tiled sum. Each thread holds four
+// pieces of the tile, as words that it has read and not converted. Such a row is read once, and one barrier serves all
+// its sums.
 #pragma once
 #include "norm.cuh"
 
