@@ -405,7 +405,8 @@ impl Resolved<'_> {
     }
 
     /// Fills the buffer `to` with the bias of a lane, beginning at the lane's position `low`, and returns the buffer.
-    /// Returns `None` unless the mask has exactly one bias, and f32 represents all copied values exactly.
+    /// The mask must have exactly one bias, and f32 must represent all copied values exactly. Otherwise, returns
+    /// `None`.
     #[inline(always)]
     pub fn narrow_bias_to<'t, I: Isa>(&self, isa: I, lane: usize, low: usize, to: &'t mut [f32]) -> Option<&'t [f32]> {
         if let Some((bias, range)) = self.narrow_bias(lane, low, low + to.len()) {

@@ -113,7 +113,7 @@ impl GuardCounts {
         *self == GuardCounts::default()
     }
 
-    /// Returns the error that `op` returns under the policy [`FullyMasked::Error`](crate::FullyMasked::Error).
+    /// Fails if a row is fully masked, as `op` does under the policy [`FullyMasked::Error`](crate::FullyMasked::Error).
     ///
     /// # Errors
     /// [`Error::FullyMasked`] with the first fully masked row, if there is one.
@@ -125,9 +125,9 @@ impl GuardCounts {
     }
 }
 
-/// Calls `f` with the address of the caller's counters, or with 0 if the caller has none. Under the policy
-/// [`FullyMasked::Error`], a call without counters gets counters in the workspace. Such a call waits for the stream,
-/// and returns an error if a row is fully masked.
+/// Calls `f` with the address of the caller's counters. If the caller has none, calls `f` with 0, or, under the policy
+/// [`FullyMasked::Error`], with the address of counters in the workspace. In the latter case, waits for the stream, and
+/// returns an error if a row is fully masked.
 pub(super) fn counted(
     op: &'static str,
     stream: &Arc<CudaStream>,

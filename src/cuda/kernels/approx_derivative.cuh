@@ -39,8 +39,8 @@ DEVICE Interval around_positive(float v, const Factors& by, float flushed_below)
     return {product_ftz(v, by.below), fmaf(v, by.above, flushed_below)};
 }
 
-// Interval around a value with an absolute error. If an instruction flushed the value to zero, the exact magnitude must
-// be at most `flushed_below`.
+// Interval around a value that has the absolute error `error`. If an instruction flushed the value to zero, the exact
+// magnitude must be at most `flushed_below`.
 DEVICE Interval around_any(float v, float error, float flushed_below) {
     return {with_flipped_sign(fabsf(v) - error, v), with_flipped_sign(fabsf(v) + (error + flushed_below), v)};
 }

@@ -89,8 +89,8 @@ struct Factors {
         : below(fmaf(size, -slope * U, 1.0f - margin * U)), above(fmaf(size, slope * U, 1.0f + margin * U)) {}
 };
 
-// Returns |t|, for an error that is proportional to |t|. The result is at most 256, beyond which 2^t is zero or
-// infinite.
+// Returns |t|, for an error that is proportional to |t|. The result is limited to 256, because 2^t is zero or infinite
+// for larger |t|.
 DEVICE float size_of(float t) { return fminf(fabsf(t), 256.0f); }
 
 // Interval around e^x. The margin is 5 u for the power of two, 2 u for the ends of the interval, and `slope` u |t| for

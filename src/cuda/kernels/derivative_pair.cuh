@@ -5,8 +5,8 @@
 #include "pair.cuh"
 
 // A derivative. Its error bound is a multiple of `magnitude`. If the derivative is a sum of two terms that may cancel,
-// `magnitude` is the sum of the terms' magnitudes. Otherwise it is the derivative's magnitude. `serves` says whether x
-// is in range.
+// `magnitude` is the sum of the terms' magnitudes. Otherwise, `magnitude` is the derivative's magnitude. `serves` says
+// whether x is in range.
 struct DerivativePair {
     FloatSum value;
     float magnitude;
