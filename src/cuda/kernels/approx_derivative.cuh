@@ -91,7 +91,7 @@ DEVICE Interval near_share(float x, float further) {
 
 DEVICE Interval near_softplus_derivative(float x) { return near_share(x, 1.0f); }
 
-// Approximations of r = 1 / (1 + e) and q = e r, with e = 2^t for t <= 0. The error of r is 2.5 u for e, 1 u for the
+// Approximations of r = 1 / (1 + e) and q = e * r, with e = 2^t for t <= 0. The error of r is 2.5 u for e, 1 u for the
 // sum and 3 u for the reciprocal, plus at most 1 u for the error of t. The error of q is 5 u for e, 4 u for r and 1 u
 // for the product, plus the effect of the error of t.
 struct NearLogistic {
@@ -104,7 +104,7 @@ struct NearLogistic {
     }
 };
 
-// Interval around s + w * s * (1 - s) with s = 1 / (1 + e^-z). `v.t` is -|z| log2(e). Unless 2^t is flushed to zero,
+// Interval around s + w * s * (1 - s) with s = 1 / (1 + e^-z). `v.t` is -|z| * log2(e). Unless 2^t is flushed to zero,
 // |w| must be below 256. The error of t has an effect of at most `slope` u |t|. The relative error of w is at most
 // `further` u.
 //
@@ -123,7 +123,7 @@ DEVICE Interval near_silu_derivative(float x) {
     return near_gate_derivative(NearLogistic(fabsf(x) * -LOG2_E), x, x < 0.0f, 0.875f, 0.0f);
 }
 
-// Interval around the derivative of gelu_tanh. Here z = 2 * sqrt(2/pi) * (x + 0.044715 * x^3) and w = x dz/dx. The
+// Interval around the derivative of gelu_tanh. Here z = 2 * sqrt(2/pi) * (x + 0.044715 * x^3) and w = x * dz/dx. The
 // relative errors of t and w are 3 u each, as in `near_gelu_tanh`. The error of t changes 2^t by 3 ln2 u |t|, which is
 // 2.08 u |t|.
 DEVICE Interval near_gelu_tanh_derivative(float x) {
@@ -134,7 +134,7 @@ DEVICE Interval near_gelu_tanh_derivative(float x) {
     return near_gate_derivative(NearLogistic(t), w, x < 0.0f, 2.125f, 3.0f);
 }
 
-// Interval around the normal distribution function plus x times the density. With a = |x|, the value is e^(-a^2/2) h
+// Interval around the normal distribution function plus x times the density. With a = |x|, the value is e^(-a^2/2) * h
 // for negative x, and 1 minus this product for other x. Here h = tail - a / sqrt(2 pi), and `tail` is the
 // distribution's tail divided by the exponential. The margin is 5 u for the power of two, 9 u for the reciprocal, 5 u
 // for P and 1 u for the product (see `near_gelu`), 2 u for h and the product with the exponential, and 2 u for the

@@ -34,7 +34,7 @@ DEVICE Sides gradient_sides(float x, float dy, DerivativePair derivative) {
     return {is_zero ? dy : found.above, is_zero ? dy : found.below, is_zero || found.serves};
 }
 
-// The numbers t = e^(minus + low), r = 1 / (1 + t) and q = t r.
+// The numbers t = e^(minus + low), r = 1 / (1 + t) and q = t * r.
 struct LogisticPairs {
     FloatSum t, r, q;
 };

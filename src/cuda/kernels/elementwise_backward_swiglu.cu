@@ -33,7 +33,7 @@ DEVICE NearGradients near_gradients(float gate, float up, float dy) {
     const bool negative = x < 0.0f;
     const float product = dy * up;
     Interval of_gate = times_factor<S>(product, near_gate_derivative(v, x, negative, 0.875f, 0.0f));
-    // The product is exact, unless it is out of the range of f32.
+    // The product is exact if it neither overflows nor underflows.
     const float size = fabsf(product);
     const bool fits = (LEAST_PRODUCT <= size && size < INFINITE) || up == 0.0f;
     if (HasSmallNumbers<S>::VALUE && !fits) {
