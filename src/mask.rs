@@ -386,8 +386,8 @@ impl Resolved<'_> {
         })
     }
 
-    /// Returns the bias, and the range of bias elements for positions `low..high` of a lane. Returns `None` unless the
-    /// mask has exactly one bias, and this bias is contiguous along the lane and not f64.
+    /// Returns the bias, and the range of bias elements for positions `low..high` of a lane. The mask must have exactly
+    /// one bias, which must be contiguous along the lane and narrower than f64. Otherwise, returns `None`.
     pub fn narrow_bias(&self, lane: usize, low: usize, high: usize) -> Option<(Floats<'_>, Range<usize>)> {
         let [(bias, shape)] = &self.mask.bias[..] else { return None };
         let (start, step) = self.place(shape, lane);
@@ -395,8 +395,8 @@ impl Resolved<'_> {
         (step == 1 && bias.dtype() != DType::F64).then_some((bias, start + low..start + high))
     }
 
-    /// Returns the bias elements for positions `low..high` of a lane. Returns `None` unless the mask has exactly one
-    /// bias, and this bias is contiguous along the lane and f32.
+    /// Returns the bias elements for positions `low..high` of a lane. The mask must have exactly one bias, which must
+    /// be f32 and contiguous along the lane. Otherwise, returns `None`.
     pub fn bias_of_f32(&self, lane: usize, low: usize, high: usize) -> Option<&[f32]> {
         match self.narrow_bias(lane, low, high)? {
             (Floats::F32(bias), range) => Some(&bias[range]),
@@ -405,7 +405,8 @@ impl Resolved<'_> {
     }
 
     /// Fills the buffer `to` with the bias of a lane, beginning at the lane's position `low`, and returns the buffer.
-    /// Returns `None` unless the mask has exactly one bias, and f32 represents all copied values exactly.
+    /// The mask must have exactly one bias, and f32 must represent all copied values exactly. Otherwise, returns
+    /// `None`.
     #[inline(always)]
     pub fn narrow_bias_to<'t, I: Isa>(&self, isa: I, lane: usize, low: usize, to: &'t mut [f32]) -> Option<&'t [f32]> {
         if let Some((bias, range)) = self.narrow_bias(lane, low, low + to.len()) {

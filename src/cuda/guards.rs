@@ -37,9 +37,9 @@ pub struct Guards {
     words: CudaSlice<u64>,
 }
 
-/// Counts of [`Guards`]. A row counts once: as a row with NaN, else as fully masked, else as a row with +inf. A
-/// gradient also counts a row whose scores are finite if an incoming gradient is not finite. Such a row counts in `nan`
-/// or in `infinite`.
+/// Counts of [`Guards`]. Each row is counted at most once: in `nan` if it has a NaN, else in `fully_masked` if it is
+/// fully masked, else in `infinite` if it has +inf. A gradient also counts a row whose scores are finite if an incoming
+/// gradient is not finite. Such a row counts in `nan` or in `infinite`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GuardCounts {
@@ -53,7 +53,7 @@ pub struct GuardCounts {
     pub first_fully_masked: Option<usize>,
 }
 
-/// Host actions during which the stream must not be captured, for error messages.
+/// Part of an error message: the host actions during which the stream must not be captured.
 const WHILE: &str = "guards are created or read";
 /// Number of 64-bit words that the kernels update.
 const WORDS: usize = 4;
@@ -113,7 +113,7 @@ impl GuardCounts {
         *self == GuardCounts::default()
     }
 
-    /// Returns the error that `op` returns under the policy [`FullyMasked::Error`](crate::FullyMasked::Error).
+    /// Fails if a row is fully masked, as `op` does under the policy [`FullyMasked::Error`](crate::FullyMasked::Error).
     ///
     /// # Errors
     /// [`Error::FullyMasked`] with the first fully masked row, if there is one.
@@ -125,9 +125,9 @@ impl GuardCounts {
     }
 }
 
-/// Calls `f` with the address of the caller's counters, or with 0 if the caller has none. Under the policy
-/// [`FullyMasked::Error`], a call without counters gets counters in the workspace. Such a call waits for the stream,
-/// and returns an error if a row is fully masked.
+/// Calls `f` with the address of the caller's counters. If the caller has none, calls `f` with 0, or, under the policy
+/// [`FullyMasked::Error`], with the address of counters in the workspace. In the latter case, waits for the stream, and
+/// returns an error if a row is fully masked.
 pub(super) fn counted(
     op: &'static str,
     stream: &Arc<CudaStream>,

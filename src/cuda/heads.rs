@@ -203,7 +203,7 @@ pub struct Rotation {
     /// Addresses of the rows, of the results, of the cosines and of the sines. Rows and results may be at the same
     /// address.
     pub addresses: [u64; 4],
-    /// Layouts of rows and results. They differ in the strides only.
+    /// Layouts of rows and results. Only the strides may differ.
     pub layouts: [HeadLayout; 2],
     /// Positions of the tokens.
     pub ids: PositionIds,

@@ -79,8 +79,8 @@ pub(super) fn plan<const N: usize>(
     let (kernel, threads, shared) = if has_vectors && threads <= held_threads {
         (held, threads, 0)
     } else {
-        // A copy consists of whole granules of sixteen bytes. The row may begin and end inside a granule, which takes
-        // one granule more, and one further granule lies behind the row.
+        // A copy consists of whole granules of sixteen bytes. The row may begin and end inside a granule, so one
+        // granule more is needed. The copy also has one granule behind the row.
         let shared = kernels.copied * (cols.div_ceil(lanes) + 2) * 16;
         let for_shared = shared.div_ceil(SHARED_OF_THREAD).next_power_of_two();
         (any, threads.min(256).max(for_shared).min(any_threads), shared.min(MOST_SHARED))

@@ -146,7 +146,7 @@ pub struct PagedCache<'a, E> {
 /// Shape of a [`PagedCache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheShape {
-    /// Layouts of the keys and the values. They differ in the features and the strides only.
+    /// Layouts of the keys and the values. Only the features and the strides may differ.
     pub layouts: [PageLayout; 2],
     /// Number of sequences.
     pub sequences: usize,

@@ -211,9 +211,10 @@ pub fn launch_advance(counter: u64) -> (Launch, AdvanceArguments) {
     (Launch { source: OP, kernel: "sample_advance", blocks: 1, threads: 32, shared: 0 }, AdvanceArguments { counter })
 }
 
-/// Returns the kernels that draw, in launch order, with their arguments. Takes the addresses of logits, [`Request`]s,
-/// [`Outcome`]s, [`workspace_len`] 64-bit words, and [`KEPT_WORDS`] 64-bit words for each row. The last address is 0
-/// unless [`launch_logprobs`] reads these words. `is_adjusted` states that the logits are the output of [`adjust`].
+/// Returns the kernels that draw, in launch order, with their arguments. Takes five addresses: of the logits, of the
+/// [`Request`]s, of the [`Outcome`]s, of a workspace of [`workspace_len`] 64-bit words, and of an output of
+/// [`KEPT_WORDS`] 64-bit words for each row. The last address is 0 unless [`launch_logprobs`] reads these words.
+/// `is_adjusted` states that the logits are the output of [`adjust`].
 ///
 /// # Errors
 /// The errors of [`sample_into`]; [`Error::UnsupportedDType`] for f64.

@@ -35,7 +35,7 @@ pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
     exp_parts(isa, within(isa, x, far::<E>()), low).normalised()
 }
 
-/// Computes the derivative of erf, 2/sqrt(pi) e^(-x^2), for any x.
+/// Computes the derivative of erf, `2 / sqrt(pi) * e^(-x^2)`, for any x.
 #[inline(always)]
 pub fn erf<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     // The function `exp` clamps the exponent again, because the rounded square may be slightly larger than the limit.
@@ -90,11 +90,11 @@ pub fn share<I: Isa, E: Element>(isa: I, minus: I::F64, negative: I::M64) -> Wid
     Wide { hi, lo, exponent: only_where(isa, negative, t.exponent) }
 }
 
-/// Computes s + w s (1 - s) with s = 1 / (1 + e^-z). w must have the sign of z. If z is a function of x and w is x z',
-/// the result is the derivative of x s.
+/// Computes `s + w * s * (1 - s)` with `s = 1 / (1 + e^-z)`. w must have the sign of z. If z is a function of x and w
+/// is `x * z'`, the result is the derivative of `x * s`.
 ///
-/// Let t be e^-|z|. The result is (1 + t + w t) / (1 + t)^2 where z >= 0, and t (1 + t + w) / (1 + t)^2 where z < 0.
-/// The arguments are -|z|, w, and the mask of the lanes in which z < 0. -|z| and w are sums of two f64.
+/// Let t be e^-|z|. The result is `(1 + t + w * t) / (1 + t)^2` where z >= 0, and `t * (1 + t + w) / (1 + t)^2` where
+/// z < 0. The arguments are -|z|, w, and the mask of the lanes in which z < 0. -|z| and w are sums of two f64.
 #[inline(always)]
 pub fn gate<I: Isa, E: Element>(
     isa: I,
@@ -122,8 +122,8 @@ pub fn only_where<I: Isa>(isa: I, mask: I::M64, exponent: Option<I::I64>) -> Opt
     )
 }
 
-/// Computes -1/2 dy x^(-3/2) for x >= 0, the gradient `dy` times the derivative of 1 / sqrt(x). This derivative alone
-/// may be out of f64's range.
+/// Computes `-1/2 * dy * x^(-3/2)` for x >= 0, the gradient `dy` times the derivative of 1 / sqrt(x). This derivative
+/// alone may be out of f64's range.
 #[inline(always)]
 pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 {
     // A tiny gradient is scaled up. Otherwise its product with 1 / sqrt(x) could be subnormal although the result is
@@ -141,8 +141,8 @@ pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 
     (q + I::F64::select(rest.abs().lt(isa.f64(f64::INFINITY)), rest, zero)) * back
 }
 
-/// Computes the gradient `dy` times the derivative (hi + lo) 2^exponent. |hi + lo| must be below 2^60. It must also be
-/// above 2^-60, unless the derivative is a sum of two terms that cancel. The result is rounded to f64. If `E` is
+/// Computes the gradient `dy` times the derivative `(hi + lo) * 2^exponent`. |hi + lo| must be below 2^60. It must also
+/// be above 2^-60, unless the derivative is a sum of two terms that cancel. The result is rounded to f64. If `E` is
 /// narrower, storing the result rounds it to `E`. If the derivative is 0, the sign of the result depends on `E`.
 #[inline(always)]
 pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, derivative: Wide<I>) -> I::F64 {

@@ -1,7 +1,7 @@
 //! The error function as the sum of two f64.
 //!
-//! P and Q are polynomials. For 0 <= x < 3/4, erf x is x P(x^2), with a relative error of 2^-59.12. For larger x, erf x
-//! is 1 - e^(-x^2) Q(1/(x + 2)) / (x + 2). The relative error of the second term is 2^-59.47.
+//! P and Q are polynomials. For 0 <= x < 3/4, erf x is `x * P(x^2)`, with a relative error of 2^-59.12. For larger x,
+//! erf x is `1 - e^(-x^2) * Q(1 / (x + 2)) / (x + 2)`. The relative error of the second term is 2^-59.47.
 
 use super::exp::exp_below_one;
 use super::normal::{Polynomial, Tail, odd};

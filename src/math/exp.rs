@@ -1,8 +1,9 @@
 //! The exponential as the sum of two f64.
 //!
-//! x is n ln2 + r with an integer n and |r| <= ln2/2. e^r is 1 + r + r^2 q(r), where q is a polynomial of degree 10.
-//! The relative error of this formula is 2^-60.3. r is kept as two f64. The two f64 of the result are not added, so
-//! that the caller rounds once. The error is 0.65 ULP in f64. In every narrower type, the result is correctly rounded.
+//! x is `n * ln2 + r` with an integer n and |r| <= ln2/2. e^r is `1 + r + r^2 * q(r)`, where q is a polynomial of
+//! degree 10. The relative error of this formula is 2^-60.3. r is kept as two f64. The two f64 of the result are not
+//! added, so that the caller rounds once. The error is 0.65 ULP in f64. In every narrower type, the result is correctly
+//! rounded.
 
 use super::wide::{Wide, fast_two_sum, horner, horner_halves};
 use crate::element::Element;
@@ -38,7 +39,7 @@ struct Reduced<I: Isa> {
     n: I::I64,
 }
 
-/// Splits x into n ln2 + r. Returns r, its rounding error, and n. |x| must be at most about 2^20.
+/// Splits x into `n * ln2 + r`. Returns r, its rounding error, and n. |x| must be at most about 2^20.
 #[inline(always)]
 pub fn split<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64, I::I64) {
     let shifter = isa.f64(SHIFTER);

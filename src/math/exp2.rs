@@ -1,9 +1,9 @@
 //! Powers of two as the sum of two f64.
 //!
-//! x is split exactly into n + f, with an integer n and |f| <= 1/2. 2^f equals e^r with r = f ln2, and is computed by
-//! the polynomial of [`super::exp`]. r and the polynomial's first term, r^2/2, are kept as two f64 each. The error is
-//! 0.53 ULP in f64, or 0.8 ULP where a subnormal result is rounded a second time. In every narrower type, the result is
-//! correctly rounded. For an integer x, the result is exact.
+//! x is split exactly into n + f, with an integer n and |f| <= 1/2. 2^f equals e^r with `r = f * ln2`, and is computed
+//! by the polynomial of [`super::exp`]. r and the polynomial's first term, r^2/2, are kept as two f64 each. The error
+//! is 0.53 ULP in f64, or 0.8 ULP where a subnormal result is rounded a second time. In every narrower type, the result
+//! is correctly rounded. For an integer x, the result is exact.
 
 use super::derivative::within;
 use super::exp::{POLY, without_nan};
@@ -44,7 +44,7 @@ pub fn exp2<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     without_nan::<I, E>(isa, x, parts(isa, within(isa, x, far)))
 }
 
-/// Computes the derivative of 2^x, ln2 2^x, for any x.
+/// Computes the derivative of 2^x, which is `ln2 * 2^x`, for any x.
 #[inline(always)]
 pub fn derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     // Magnitude of x above which 2^x times any number of type `E` is zero or infinite.

@@ -1,5 +1,5 @@
 // A step of Adam with decoupled weight decay, as `src/train/adamw.rs` and `src/cpu/optimizer.rs` define it, in f64. The
-// first kernel computes the factors of a step once, and the others update the elements of one parameter.
+// first kernel computes the factors of a step once, and each of the others updates the elements of one parameter.
 #include "philox.cuh"
 #include "wide.cuh"
 

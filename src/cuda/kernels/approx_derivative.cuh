@@ -10,8 +10,8 @@
 // Returns v if `by` is positive, and -v if `by` is negative.
 DEVICE float with_flipped_sign(float v, float by) { return float_of(bits_of(v) ^ (bits_of(by) & 0x80000000)); }
 
-// Multiplies a derivative by an exact factor. A product that is subnormal in f32 may have a larger relative error, so
-// one end of the interval becomes zero, and the other end is rounded away from zero. In f16, both ends round to zero
+// Multiplies a derivative by an exact factor. If the product is subnormal in f32, its relative error may be larger. One
+// end of the interval then becomes zero, and the other end is rounded away from zero. In f16, both ends round to zero
 // anyway.
 template <class S>
 DEVICE Interval times_factor(float factor, Interval derivative) {
@@ -39,13 +39,13 @@ DEVICE Interval around_positive(float v, const Factors& by, float flushed_below)
     return {product_ftz(v, by.below), fmaf(v, by.above, flushed_below)};
 }
 
-// Interval around a value with an absolute error. If an instruction flushed the value to zero, the exact magnitude must
-// be at most `flushed_below`.
+// Interval around a value that has the absolute error `error`. If an instruction flushed the value to zero, the exact
+// magnitude must be at most `flushed_below`.
 DEVICE Interval around_any(float v, float error, float flushed_below) {
     return {with_flipped_sign(fabsf(v) - error, v), with_flipped_sign(fabsf(v) + (error + flushed_below), v)};
 }
 
-// Lower bound of exponentials that overflow in f32, and of their products with ln2.
+// If an exponential overflows in f32, the exponential and its product with ln2 are above this number.
 const float BELOW_OVERFLOW = 0x1p127f;
 
 // Interval around e^x. The margin is 5 u for the power of two, and 3 u for the ends and the product with the gradient.
@@ -55,21 +55,21 @@ DEVICE Interval near_exp_derivative(float x) {
     return {min_or_nan(v.from, BELOW_OVERFLOW), v.to};
 }
 
-// Interval around ln2 2^x. The margin is 5 u for the power of two, 1 u each for ln2 and the product, and 3 u for the
+// Interval around ln2 * 2^x. The margin is 5 u for the power of two, 1 u each for ln2 and the product, and 3 u for the
 // ends and the product with the gradient.
 DEVICE Interval near_exp2_derivative(float x) {
     const Interval v = around_positive(fast_exp2_ftz(x) * LN2_NEAR, Factors(10.25f, 0.0f, 0.0f), 0x1p-125f);
     return {min_or_nan(v.from, BELOW_OVERFLOW), v.to};
 }
 
-// Interval around 2 / sqrt(pi) e^(-x^2). The margin is 5 u for the power of two, 1 u each for the constant and the
+// Interval around (2 / sqrt(pi)) * e^(-x^2). The margin is 5 u for the power of two, 1 u each for the constant and the
 // product, and 3 u for the ends and the product with the gradient.
 DEVICE Interval near_erf_derivative(float x) {
     const float t = x * x * -LOG2_E;
     return around_positive(fast_exp2_ftz(t) * 0x1.20dd76p+0f, Factors(10.25f, 0.875f, size_of(t)), 0x1p-124f);
 }
 
-// Interval around `scale` e / (1 + e)^2 with e = 2^t, for t <= 0. The margin is 5 u for e, 8 u for the squared
+// Interval around `scale` * e / (1 + e)^2 with e = 2^t, for t <= 0. The margin is 5 u for e, 8 u for the squared
 // reciprocal (1 u for the sum and 3 u for the instruction, doubled by squaring), 2 u for products, and 3 u for the ends
 // and the product with the gradient. The error of e also changes the denominator, but this only reduces the error of
 // the result. `scale` is a power of two up to 4.
@@ -81,8 +81,8 @@ DEVICE Interval near_logistic_derivative(float t, float scale) {
 DEVICE Interval near_sigmoid_derivative(float x) { return near_logistic_derivative(fabsf(x) * -LOG2_E, 1.0f); }
 DEVICE Interval near_tanh_derivative(float x) { return near_logistic_derivative(fabsf(x) * (-2.0f * LOG2_E), 4.0f); }
 
-// Returns an interval around the logistic function of x. The interval contains the value even if an instruction flushed
-// the value to zero, because the factor that multiplies the interval may be large. `further` u are added to the margin.
+// Returns an interval around the logistic function of x. The factor that multiplies the interval may be large, so the
+// interval contains the value even if an instruction flushed the value to zero. `further` u are added to the margin.
 DEVICE Interval near_share(float x, float further) {
     const float t = max_or_nan(x, -200.0f) * -LOG2_E;
     const float v = fast_reciprocal_ftz(1.0f + fast_exp2_ftz(t));
@@ -91,7 +91,7 @@ DEVICE Interval near_share(float x, float further) {
 
 DEVICE Interval near_softplus_derivative(float x) { return near_share(x, 1.0f); }
 
-// Approximations of r = 1 / (1 + e) and q = e r, with e = 2^t for t <= 0. The error of r is 2.5 u for e, 1 u for the
+// Approximations of r = 1 / (1 + e) and q = e * r, with e = 2^t for t <= 0. The error of r is 2.5 u for e, 1 u for the
 // sum and 3 u for the reciprocal, plus at most 1 u for the error of t. The error of q is 5 u for e, 4 u for r and 1 u
 // for the product, plus the effect of the error of t.
 struct NearLogistic {
@@ -104,14 +104,14 @@ struct NearLogistic {
     }
 };
 
-// Interval around s + w s (1 - s) with s = 1 / (1 + e^-z). `v.t` is -|z| log2(e). Unless 2^t is flushed to zero, |w|
-// must be below 256. The error of t has an effect of at most `slope` u |t|. The relative error of w is at most `further`
-// u.
+// Interval around s + w * s * (1 - s) with s = 1 / (1 + e^-z). `v.t` is -|z| * log2(e). Unless 2^t is flushed to zero,
+// |w| must be below 256. The error of t has an effect of at most `slope` u |t|. The relative error of w is at most
+// `further` u.
 //
-// s and 1 - s are r and q of `v`, or the reverse. The first term has the relative error of s. The second term has the
-// relative errors of s, 1 - s and w. Rounding adds 1 u each for the sum, the product with s and the end of the interval,
-// and 1 u for the product with the gradient. The sum of the magnitudes of the two terms bounds the value, so all errors
-// are relative to this sum.
+// s is `v.r` and 1 - s is `v.q`, or the reverse. The first term has the relative error of s. The second term has the
+// relative errors of s, 1 - s and w. Rounding adds 1 u each for the sum, the product with s and the end of the
+// interval, and 1 u for the product with the gradient. The sum of the magnitudes of the two terms bounds the value, so
+// all errors are relative to this sum.
 DEVICE Interval near_gate_derivative(const NearLogistic& v, float w, bool negative, float slope, float further) {
     const float s = negative ? v.q : v.r, rest = negative ? v.r : v.q;
     const float margin = fmaf(size_of(v.t), slope * U, (21.75f + further) * U);
@@ -123,9 +123,9 @@ DEVICE Interval near_silu_derivative(float x) {
     return near_gate_derivative(NearLogistic(fabsf(x) * -LOG2_E), x, x < 0.0f, 0.875f, 0.0f);
 }
 
-// Interval around the derivative of gelu_tanh. Here z = 2 sqrt(2/pi) (x + 0.044715 x^3) and w = x dz/dx. The relative
-// errors of t and w are 3 u each, as in `near_gelu_tanh`. The error of t changes 2^t by 3 ln2 u |t|, which is 2.08 u
-// |t|.
+// Interval around the derivative of gelu_tanh. Here z = 2 * sqrt(2/pi) * (x + 0.044715 * x^3) and w = x * dz/dx. The
+// relative errors of t and w are 3 u each, as in `near_gelu_tanh`. The error of t changes 2^t by 3 ln2 u |t|, which is
+// 2.08 u |t|.
 DEVICE Interval near_gelu_tanh_derivative(float x) {
     const float SLOPE = 0x1.26aec2p+1f, CUBIC = 0x1.a5a7dp-4f, SLOPE_OF_W = 0x1.988454p+0f, CUBIC_OF_W = 0x1.b6676cp-3f;
     x = min_or_nan(max_or_nan(x, -20.0f), 20.0f);
@@ -134,7 +134,7 @@ DEVICE Interval near_gelu_tanh_derivative(float x) {
     return near_gate_derivative(NearLogistic(t), w, x < 0.0f, 2.125f, 3.0f);
 }
 
-// Interval around the normal distribution function plus x times the density. With a = |x|, the value is e^(-a^2/2) h
+// Interval around the normal distribution function plus x times the density. With a = |x|, the value is e^(-a^2/2) * h
 // for negative x, and 1 minus this product for other x. Here h = tail - a / sqrt(2 pi), and `tail` is the
 // distribution's tail divided by the exponential. The margin is 5 u for the power of two, 9 u for the reciprocal, 5 u
 // for P and 1 u for the product (see `near_gelu`), 2 u for h and the product with the exponential, and 2 u for the

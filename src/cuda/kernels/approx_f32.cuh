@@ -46,14 +46,14 @@ __constant__ const float EXPM1_NEAR[5] = {
     0x1.fffffep-2f, 0x1.55543p-3f, 0x1.55575p-5f, 0x1.1283d4p-7f, 0x1.6bddf8p-10f};
 // Coefficients of (tanh a - a) / a^3 in powers of a^2 for a <= 0.55; error 2^-24.6 of tanh a.
 __constant__ const float TANH_NEAR[4] = {-0x1.555452p-2f, 0x1.10cef6p-3f, -0x1.af7cccp-5f, 0x1.0d5038p-6f};
-// Coefficients of the polynomial P in the formula e^(-a^2/2) P(r - TAIL_CENTRE) r, with r = 1 / (a + 3). For a <= 14,
-// the formula gives the tail of the normal distribution beyond a; error 2^-24.3.
+// Coefficients of the polynomial P in the formula e^(-a^2/2) * P(r - TAIL_CENTRE) * r, with r = 1 / (a + 3). For a <=
+// 14, the formula gives the tail of the normal distribution beyond a; error 2^-24.3.
 const float TAIL_CENTRE = 0x1.919192p-3f;
 __constant__ const float TAIL_NEAR[9] = {
     0x1.a71af2p-1f, 0x1.c8b476p+1f, 0x1.23215ap+3f, 0x1.059c18p+3f, -0x1.4a5868p+4f,
     -0x1.48353ep+5f, 0x1.6da2a4p+6f, 0x1.26d9cp+7f, -0x1.c01136p+8f};
-// Coefficients of the polynomial P in the formula e^(-a^2) P(r - ERFC_CENTRE) r, with r = 1 / (a + 2). For a from 0.5
-// to 4.25, the formula gives 1 - erf(a); error 2^-26.4 of erf(a).
+// Coefficients of the polynomial P in the formula e^(-a^2) * P(r - ERFC_CENTRE) * r, with r = 1 / (a + 2). For a from
+// 0.5 to 4.25, the formula gives 1 - erf(a); error 2^-26.4 of erf(a).
 const float ERFC_CENTRE = 0x1.1eb852p-2f;
 __constant__ const float ERFC_NEAR[5] = {
     0x1.1bae12p+0f, 0x1.82e3c4p+1f, 0x1.29ad52p+2f, 0x1.9ebfcep+0f, -0x1.ab7d2ap+2f};
@@ -89,8 +89,8 @@ struct Factors {
         : below(fmaf(size, -slope * U, 1.0f - margin * U)), above(fmaf(size, slope * U, 1.0f + margin * U)) {}
 };
 
-// Returns |t|, for an error that is proportional to |t|. The result is at most 256, beyond which 2^t is zero or
-// infinite.
+// Returns |t|, for an error that is proportional to |t|. The result is limited to 256, because 2^t is zero or infinite
+// for larger |t|.
 DEVICE float size_of(float t) { return fminf(fabsf(t), 256.0f); }
 
 // Interval around e^x. The margin is 5 u for the power of two, 2 u for the ends of the interval, and `slope` u |t| for
@@ -109,9 +109,9 @@ DEVICE Interval near_exp2(float x) {
     return {v * (1.0f - 6.0f * U), fmaf(v, 1.0f + 6.0f * U, flushed<S>(x < -134.0f))};
 }
 
-// Interval around e^x - 1. Near zero, the value is computed as x (1 + x P), with a polynomial P. The margin is the sum
-// of the errors: 0.6 u each for P and for x P, and 1 u each for the sum, the product and the ends of the interval.
-// Elsewhere, the ends of the interval around e^x move by 2 u for the rounding of the difference.
+// Interval around e^x - 1. Near zero, the value is computed as x * (1 + x * P), with a polynomial P. The margin is the
+// sum of the errors: 0.6 u each for P and for x * P, and 1 u each for the sum, the product and the ends of the
+// interval. Elsewhere, the ends of the interval around e^x move by 2 u for the rounding of the difference.
 template <class S>
 DEVICE Interval near_expm1(float x) {
     const Interval small = around(x * fmaf(x, near_horner(x, EXPM1_NEAR), 1.0f), 6.0f);
@@ -139,9 +139,9 @@ DEVICE Interval near_log(float x, float margin = 4.5f, float one = 1.0f) {
 // interval.
 DEVICE Interval near_log2(float x) { return log_interval(fast_log2(x), 1.0f, 5.25f, x == 1.0f); }
 
-// Interval around ln(1 + x). Near zero, the value is computed as x (1 + x P), with a polynomial P. The margin is 0.7 u
-// for the fit, 0.6 u each for P and for x P, and 1 u each for the sum, the product and the ends of the interval.
-// Elsewhere, the margin is the margin of ln x plus 1 u for the rounding of 1 + x.
+// Interval around ln(1 + x). Near zero, the value is computed as x * (1 + x * P), with a polynomial P. The margin is
+// 0.7 u for the fit, 0.6 u each for P and for x * P, and 1 u each for the sum, the product and the ends of the
+// interval. Elsewhere, the margin is the margin of ln x plus 1 u for the rounding of 1 + x.
 DEVICE Interval near_log1p(float x) {
     const Interval small = around(x * fmaf(x, near_horner(x, LOG1P_AROUND_ZERO), 1.0f), 6.0f);
     const Interval large = log_interval(fast_log2(1.0f + x), LN2_NEAR, 5.5f, false);
@@ -167,8 +167,8 @@ DEVICE Interval near_sigmoid(float x) {
 
 // Multiplies x by an interval around a factor from 0 to 1. A product that is subnormal in f32 may have a larger
 // relative error, so `from` becomes zero, and `to` is rounded up. For negative x, rounding up may move `to` toward zero
-// by one unit. This matters only if `to` then rounds to zero in the 16-bit type, as `from` does. In this case, zero is
-// the correct result, because the factor is below 1/2.
+// by one unit. The result could be wrong only if `to` then rounds to zero in the 16-bit type, as `from` does. But zero
+// is then the correct result, because the factor is below 1/2.
 DEVICE Interval times_share(float x, Interval share) {
     return {product_ftz(x, share.from), product_up(x, share.to)};
 }
@@ -180,9 +180,9 @@ DEVICE Interval near_silu(float x) {
     return times_share(x, near_logistic<S>(x * -LOG2_E, 0.875f, 1.0f, x < -100.0f));
 }
 
-// Interval around gelu_tanh(x), which is x times the logistic function of z = 2 sqrt(2/pi) (x + 0.044715 x^3). Let t be
-// the argument of 2^t. The relative error of t is 3 u: 1 u for the two constants, 1 u for their sum and 1 u for the
-// product. This error changes 2^t by 3 ln2 u |t|, which is 2.08 u |t|.
+// Interval around gelu_tanh(x), which is x times the logistic function of z = 2 * sqrt(2/pi) * (x + 0.044715 * x^3).
+// Let t be the argument of 2^t. The relative error of t is 3 u: 1 u for the two constants, 1 u for their sum and 1 u
+// for the product. This error changes 2^t by 3 ln2 u |t|, which is 2.08 u |t|.
 template <class S>
 DEVICE Interval near_gelu_tanh(float x) {
     const float SLOPE = -0x1.26aec2p+1f, CUBIC = -0x1.a5a7dp-4f;

@@ -3,8 +3,8 @@
 //
 // A thread block processes the query heads that share a key head, up to `ROWS` of them, so that each key and value is
 // read once. A score is the sum of several chains of multiply-adds over features, and each chain has its own thread. A
-// weighted sum is the sum of several chains over keys, and each chain has its own warp. A thread multiplies each number
-// that it loads from shared memory several times, because these loads would otherwise take longer than the
+// weighted sum is the sum of several chains over keys, and each chain has its own warp. A thread uses each number that
+// it loads from shared memory in several multiplications. Otherwise, the loads would take longer than the
 // multiplications.
 #include "attention_merge.cuh"
 #include "attention_weights.cuh"
@@ -65,8 +65,8 @@ struct Piece {
     static const u32 WORDS = IS_PACKED ? N * sizeof(Bits) / 4 : N;
     u32 words[WORDS];
 
-    // Loads the piece if `count` is not 0, and zeros otherwise. If each access moves only one element, loads
-    // `count` elements.
+    // Loads the elements with indices below `count`, and sets the others to zero. An access that moves several elements
+    // loads all of them if the first one is below `count`.
     DEVICE void load(const Bits* from, u32 count) {
         for (u32 i = 0; i < WORDS; i++) {
             words[i] = !IS_PACKED && i < count ? from[i] : 0;
@@ -210,8 +210,8 @@ struct Decode {
         }
     }
 
-    // Adds the chains of a warp's products in order, for `SUMMED` rows from row `row`. Stores the products of the
-    // warp's keys. The first key is `base`.
+    // Adds the chains of a warp's products in order, for `SUMMED` rows, the first of which is `row`. Stores the
+    // products of the warp's keys. The first key is `base`.
     template <u32 TILE>
     DEVICE void add_products(u32 row, u32 base, const float (*sums)[TILE]) const {
         const u32 thread = seldom_thread(), lane = thread % WARP, lanes = lanes_of(a), groups = WARP / lanes;

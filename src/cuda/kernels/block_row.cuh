@@ -84,7 +84,7 @@ struct EdgedRow {
 
     DEVICE EdgedRow(const Bits* row, u32 cols) : row(row), parts(row, cols) {}
 
-    // Calls `f` with the first column and the values of each of the thread's pieces, and of its edge element.
+    // Calls `f` for each of the thread's pieces, and for its edge element, with the first column and the values.
     template <class F>
     DEVICE void each(F f) const {
         ROLLED

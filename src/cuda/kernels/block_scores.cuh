@@ -46,8 +46,8 @@ DEVICE u32 negligible_word(float max) {
 }
 
 // Sums the exponentials of a row that `is_fast` accepts. `keep` is called with the index and the exponentials of each
-// of the thread's pieces in registers, and `keep_edge` with the exponential of its edge element. Threads that lack a
-// piece or an edge element add negligible exponentials.
+// of the thread's pieces in registers, and `keep_edge` with the exponential of the thread's edge element. Threads that
+// lack a piece or an edge element add negligible exponentials.
 template <class S, u32 HELD, u32 BATCH, class Keep, class KeepEdge>
 DEVICE Units fast_sum(BlockRow<S, HELD, BATCH>& row, const SoftmaxExp& exp, const LaneTables& tables, u32 fill,
                       Parts* partial, Keep keep, KeepEdge keep_edge) {

@@ -40,7 +40,7 @@ DEVICE void with_run(const Tensor& tensor, u64 run, Act act) {
     }
 }
 
-// Calls `act` with each run that this thread block computes. A run is a stretch of a tensor's elements.
+// Calls `act` with each run that this thread block processes. A run is a group of neighbouring elements of a tensor.
 template <class Act>
 DEVICE void each_run(const ClipArguments& a, Act act) {
     const Tensor* tensors = (const Tensor*)a.tensors;

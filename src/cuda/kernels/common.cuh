@@ -301,8 +301,8 @@ struct Places {
     static const u32 PIECES = 256 / (GROUP * COUNT);
     static const u32 TILES = WARPS * WARP / GROUP;
 
-    // Returns the number of tiles that this block processes at a time. The block may have fewer than `WARPS` warps,
-    // unless `WARPS` is 32.
+    // Returns the number of tiles that this block processes at a time. If `WARPS` is below 32, the block may have fewer
+    // than `WARPS` warps.
     static DEVICE u32 tiles() { return WARPS < WARP ? blockDim.x / GROUP : TILES; }
 
     // Returns the column at which the thread's i-th piece begins.
@@ -355,8 +355,8 @@ struct Held {
         }
     }
 
-    // Calls `f` with the index of each step, in which the block processes `TILES` tiles. The loop is unrolled, because
-    // registers cannot be indexed.
+    // Calls `f` with the index of each step. In a step, the block processes `TILES` tiles. The loop is unrolled,
+    // because registers cannot be indexed.
     template <class F>
     DEVICE void steps(F f) const {
         for (u32 step = 0; step < HELD / At::PIECES; step++) {

@@ -334,8 +334,7 @@ DEVICE void cross_entropy(const CrossEntropyArguments& a) {
     } else if (FirstCrossEntropy<S, Logits>(a, (u32)target).finish()) {
         next += gridDim.x;
     }
-    // Unless labels are smoothed, few rows remain: most blocks have only one row, and the `finish` of this row usually
-    // succeeds.
+    // Unless labels are smoothed, few rows remain: most blocks have only one row, and `finish` usually succeeds for it.
     cross_entropy_again<S, By, Logits::WARPS>(a, recomputed(next));
 }
 

@@ -47,7 +47,7 @@ DEVICE double weight_of(const CrossEntropyArguments& a, u32 column) {
     return (double)value;
 }
 
-// Multiplies; a factor of 0 gives 0 even if `term` is not finite.
+// Returns `factor` * `term`. If the factor is 0, the result is 0 even if `term` is not finite.
 DEVICE double times(double factor, double term) { return factor == 0.0 ? 0.0 : factor * term; }
 
 // Returns the loss of a row whose maximum is finite. With label smoothing, `distances` is `DISTANCE_UP` times the sum
@@ -63,8 +63,8 @@ DEVICE RowLoss loss_of(const CrossEntropyArguments& a, u32 target, double max, d
     return {entropy, a.z_loss == 0.0 ? 0.0 : a.z_loss * lse * lse};
 }
 
-// Let s be the label smoothing, V the number of classes, w a class weight, and z a logit. The distance
-// (s / V) w (max - z) is multiplied by 2^-128, so that it neither overflows nor exceeds the range of a binned sum.
+// Let s be the label smoothing, V the number of classes, w a class weight, and z a logit. The distance (s / V) * w *
+// (max - z) is multiplied by 2^-128, so that it neither overflows nor exceeds the range of a binned sum.
 const double DISTANCE_UP = 0x1p128, DISTANCE_DOWN = 0x1p-128;
 DEVICE double distance(const CrossEntropyArguments& a, u32 column, double max, double z) {
     const double share = a.label_smoothing / (double)a.cols;

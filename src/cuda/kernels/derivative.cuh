@@ -66,7 +66,7 @@ DEVICE Wide share_derivative(double minus, bool negative) {
     return {value.hi, value.lo, negative ? parts.t.exponent : 0};
 }
 
-// Computes s + w s (1 - s) with s = 1 / (1 + e^-z). `minus` is -|z|, and `negative` says whether z is below 0.
+// Computes s + w * s * (1 - s) with s = 1 / (1 + e^-z). `minus` is -|z|, and `negative` says whether z is below 0.
 DEVICE Wide gate_derivative(Sum minus, Sum w, bool negative) {
     const LogisticParts parts = logistic_parts(minus.hi, minus.lo);
     const Sum above = product(w, parts.plain);

@@ -5,8 +5,8 @@
 #include "pair.cuh"
 
 // A derivative. Its error bound is a multiple of `magnitude`. If the derivative is a sum of two terms that may cancel,
-// `magnitude` is the sum of the terms' magnitudes. Otherwise it is the derivative's magnitude. `serves` says whether x
-// is in range.
+// `magnitude` is the sum of the terms' magnitudes. Otherwise, `magnitude` is the derivative's magnitude. `serves` says
+// whether x is in range.
 struct DerivativePair {
     FloatSum value;
     float magnitude;
@@ -34,7 +34,7 @@ DEVICE Sides gradient_sides(float x, float dy, DerivativePair derivative) {
     return {is_zero ? dy : found.above, is_zero ? dy : found.below, is_zero || found.serves};
 }
 
-// The numbers t = e^(minus + low), r = 1 / (1 + t) and q = t r.
+// The numbers t = e^(minus + low), r = 1 / (1 + t) and q = t * r.
 struct LogisticPairs {
     FloatSum t, r, q;
 };
@@ -92,7 +92,7 @@ DEVICE DerivativePair softplus_derivative_pair(const Tables& tables, float x) {
     return {value, value.hi, -PAIR_LARGEST < x};
 }
 
-// Computes s + w s (1 - s) as s (1 + w (1 - s)), with s = 1 / (1 + e^-z). `v` has the pairs for t = e^-|z|.
+// Computes s + w * s * (1 - s) as s * (1 + w * (1 - s)), with s = 1 / (1 + e^-z). `v` has the pairs for t = e^-|z|.
 DEVICE DerivativePair gate_derivative_pair(const LogisticPairs& v, FloatSum w, bool negative, bool serves) {
     const FloatSum s = negative ? v.q : v.r, rest = negative ? v.r : v.q;
     const FloatSum second = pair_product(w, rest), sum = two_sum(1.0f, second.hi);

@@ -12,8 +12,8 @@ DEVICE Wide gelu_derivative(double x) {
     const TailFactors tail = normal_tail(a);
     const Wide e = tail.exponential;
 
-    // For x below -1, the derivative is tail - |x| * density. Both terms have the factor e. For x above 1, the
-    // derivative is 1 minus the derivative at -x.
+    // For x below -1, the derivative is tail - |x| * density. Both terms have the factor `e`, which multiplies their
+    // sum `rest`. For x above 1, the derivative is 1 minus the derivative at -x.
     const Sum second = product({-a, 0.0}, DENSITY);
     const Sum rest = two_sum(tail.scaled.hi, second.hi);
     const Sum t = product({rest.hi, rest.lo + (tail.scaled.lo + second.lo)}, {e.hi, e.lo});
@@ -44,9 +44,9 @@ DEVICE DerivativePair gelu_derivative_pair(const Tables& tables, float x) {
     const double terms = fma(wide * -0x1.9884533d43651p-2, e, tail_by(wide, e));
     const double value = x < 0.0f ? terms : 1.0 - terms;
     const float hi = (float)value;
-    // The error bound is a multiple of `magnitude`. The first summand is an upper bound of the two terms' magnitudes,
-    // because both terms have the relative error of gelu's tail. The second summand covers the error of the product
-    // with a gradient if the derivative is near 1.
+    // The error bound is a multiple of `magnitude`. The first summand is an upper bound of the sum of the two terms'
+    // magnitudes, because both terms have the relative error of gelu's tail. The second summand covers the error of the
+    // product with a gradient if the derivative is near 1.
     const float magnitude = fmaf((float)e, fmaf(a, 0.47f, 0.58f), x < 0.0f ? 0.0f : 0x1p-10f);
     return {{hi, (float)(value - (double)hi)}, magnitude, -LARGEST < x};
 }

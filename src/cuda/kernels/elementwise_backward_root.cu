@@ -12,7 +12,7 @@ DEVICE double times_rsqrt_derivative(double dy, double x) {
     const Sum p = product({dy * -0.5, 0.0}, root);
     const double q = p.hi / x;
     const double rest = (fma(-q, x, p.hi) + p.lo) / x;
-    // For zero and infinity, `rest` is NaN or infinite, and 0 is added instead.
+    // If x is zero or infinite, `rest` is NaN or infinite. 0 then replaces `rest`.
     return q + (fabs(rest) < INFINITE ? rest : 0.0);
 }
 

@@ -21,7 +21,7 @@ struct NearGradients {
     Interval gate, up;
 };
 
-// Smallest magnitude of a product whose rounding error f32 can represent.
+// If the magnitude of a product is at least this number, f32 can represent the product's rounding error.
 const float LEAST_PRODUCT = 0x1p-100f;
 
 // Returns intervals around both gradients, for elements of a 16-bit type. If an interval must not be used, its ends are
@@ -33,7 +33,7 @@ DEVICE NearGradients near_gradients(float gate, float up, float dy) {
     const bool negative = x < 0.0f;
     const float product = dy * up;
     Interval of_gate = times_factor<S>(product, near_gate_derivative(v, x, negative, 0.875f, 0.0f));
-    // The product is exact, unless it is out of the range of f32.
+    // The product is exact if it neither overflows nor underflows.
     const float size = fabsf(product);
     const bool fits = (LEAST_PRODUCT <= size && size < INFINITE) || up == 0.0f;
     if (HasSmallNumbers<S>::VALUE && !fits) {

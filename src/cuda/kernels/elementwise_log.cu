@@ -12,8 +12,8 @@ struct ClampedLog {
     typedef PairTables Tables;
     static const bool OF_TWO = false, HAS_NEAR = true, HAS_PAIR = false;
     const double floor;
-    // `near_floor` is the floor rounded to f32, `one` the argument whose logarithm is 0, and `margin` the margin of the
-    // logarithm. If a floor other than 1 is rounded to 1, no logarithm is exactly 0, and `one` is 0.
+    // `near_floor` is the floor rounded to f32. `margin` is the margin of the logarithm. `one` is the argument whose
+    // logarithm is 0. If a floor other than 1 is rounded to 1, no logarithm is exactly 0, and `one` is 0.
     float near_floor, one, margin;
     DEVICE ClampedLog(const ElementwiseArguments& a) : floor(a.options[0]) {
         near_floor = (float)floor;

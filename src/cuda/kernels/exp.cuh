@@ -16,7 +16,7 @@ __constant__ const double EXPM1_POLY[10] = {
     0x1.a01a01afd5a1fp-13, 0x1.a01a01af6770dp-16, 0x1.71ddf87641f5ap-19, 0x1.27e4c7bd1e0a4p-22,
     0x1.af5e884456715p-26, 0x1.1f92ca3298802p-29};
 
-// Reduced argument r of x, with x = n ln2 + r + low. `low` is the rounding error of r.
+// Reduced argument r of x, with x = n * ln2 + r + low. `low` is the rounding error of r.
 struct Reduced {
     double r, low;
     u64 n;

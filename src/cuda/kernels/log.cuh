@@ -9,7 +9,7 @@ __constant__ const double LOG_POLY[8] = {
     0x1.5555555555555p-1, 0x1.9999999999ep-2, 0x1.249249242b31p-2, 0x1.c71c725910e22p-3, 0x1.745cde2f93b07p-3,
     0x1.3b20ac99930e9p-3, 0x1.0f5cb17060c32p-3, 0x1.0f63e9a4579aep-3};
 
-// Splits a positive normal number into 2^k m, with m from sqrt(1/2) to sqrt(2).
+// Splits a positive normal number into 2^k * m, with m from sqrt(1/2) to sqrt(2).
 struct Fraction {
     u64 biased;
     double m, k;

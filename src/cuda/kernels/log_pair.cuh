@@ -56,7 +56,7 @@ DEVICE float log_pair_poly(float r, const u32 (&c)[5]) {
     return sum;
 }
 
-// Parts of a positive normal number 2^k (1 + r + low) / c, with c from the table, and r^2 with its rounding error.
+// Parts of a positive normal number 2^k * (1 + r + low) / c, with c from the table, and r^2 with its rounding error.
 struct LogParts {
     float k, r, low, square, square_low;
     u32 index;

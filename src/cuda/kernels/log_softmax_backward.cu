@@ -1,4 +1,4 @@
-// Gradient of log_softmax of rows, as `src/ops/log_softmax_backward.rs` defines it: dy - e^y sum(dy).
+// Gradient of log_softmax of rows, as `src/ops/log_softmax_backward.rs` defines it: dy - e^y * sum(dy).
 #include "softmax_backward_any.cuh"
 
 struct OfLogSoftmax {

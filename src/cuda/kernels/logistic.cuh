@@ -49,10 +49,11 @@ DEVICE Sum cubic_of(double a, Sum coefficient) {
     return product({a, 0.0}, {factor.hi, factor.lo + (cubic.lo + SLOPE_LOW)});
 }
 
-// Computes twice the argument of tanh in gelu_tanh. The coefficient is 0.044715 times 2 sqrt(2/pi).
+// Computes twice the argument of tanh in gelu_tanh. The coefficient is 0.044715 * 2 * sqrt(2/pi).
 DEVICE Sum gelu_tanh_argument(double a) { return cubic_of(a, {0x1.2444f2a4d8b4bp-4, -0x1.6c843a29d1c7p-61}); }
 
-// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, as x times the logistic function of twice tanh's argument.
+// Computes x * (1 + tanh(sqrt(2/pi) * (x + 0.044715 * x^3))) / 2, as x times the logistic function of twice tanh's
+// argument.
 DEVICE Wide gelu_tanh_wide(double x) {
     x = larger(-GELU_TANH_LARGEST, x);
     const Sum z = gelu_tanh_argument(smaller(GELU_TANH_LARGEST, fabs(x)));

@@ -1,5 +1,5 @@
-// Gradient of logsumexp of rows, as `src/ops/logsumexp_backward.rs` defines it: softmax(x) dy, where each row has one
-// dy.
+// Gradient of logsumexp of rows, as `src/ops/logsumexp_backward.rs` defines it: softmax(x) * dy, with one dy for each
+// row.
 #include "softmax_backward_any.cuh"
 
 struct OfLogSumExp {

@@ -167,7 +167,7 @@ struct WideLogits {
     DEVICE double scaled(float x) const { return saturate((double)x * scale, fabs((double)x)); }
 
     // Returns the derivative of a logit with respect to its score. With v = score * scale / softcap, the derivative is
-    // scale (1 - tanh^2 v), and 1 - tanh^2 v = 4 e / (1 + e)^2 with e = e^(-2|v|).
+    // scale * (1 - tanh^2 v), and 1 - tanh^2 v = 4 * e / (1 + e)^2 with e = e^(-2|v|).
     DEVICE double derivative(float x) const {
         if (!(softcap > 0.0)) {
             return scale;

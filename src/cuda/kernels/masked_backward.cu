@@ -109,8 +109,8 @@ struct MaskedBackward {
 
     DEVICE void process() {
         const RowMask<HAS_BIAS> mask(a.scores, index);
-        // `first` is a multiple of the number of terms after which a tiled sum's order repeats. So the terms are added
-        // in the same order as in a sum over the whole row.
+        // The order of a tiled sum repeats after `ORDERED` terms, and `first` is a multiple of `ORDERED`. So the terms
+        // are added in the same order as in a sum over the whole row.
         Row row(a.scores, softcap(), index, mask, mask.low / ORDERED * ORDERED, mask.high);
         row.find(shared.extremes);
         if (!row.found.is_live() || !write(row)) {

@@ -9,8 +9,8 @@
 // Sets the top bit of each byte that is not 0.
 DEVICE u32 nonzero_bytes(u32 bytes) { return ((bytes & 0x7f7f7f7f) + 0x7f7f7f7f) | bytes; }
 
-// Returns a word in which each byte repeats the top bit of one byte of `bytes`. For byte i of the word, nibble i of
-// `selector` is 8 plus the index of the repeated byte.
+// Returns a word in which each byte repeats the top bit of one byte of `bytes`. Nibble i of `selector` chooses the byte
+// for byte i of the word: it is 8 plus the index of that byte in `bytes`.
 DEVICE u32 top_bits(u32 bytes, u32 selector) {
     u32 word;
 #ifdef __CUDACC__
@@ -419,7 +419,7 @@ struct BiasedMax {
     typedef MaskedRow<S, By, WARPS, HELD, true> Row;
     static const u32 COUNT = Row::COUNT;
 
-    // `max` is the largest logit. `large` is an upper bound of the logits for which |score * scale| is at least 16384.
+    // `max` is the largest logit. If |score * scale| of a logit is 16384 or more, the logit is at most `large`.
     struct Terms {
         Pair max;
         float large;

@@ -1,7 +1,7 @@
 // Gradients of a 16-bit type, computed in f32. Each is the f64 expression of `src/cpu/scores_backward.rs`, rounded
 // once.
 //
-// An f32 approximation g of the expression has a known relative error. If both ends of the interval g (1 +- MARGIN)
+// An f32 approximation g of the expression has a known relative error. If both ends of the interval g * (1 +- MARGIN)
 // round to the same 16-bit number, the expression rounds to that number too. The test fails for about one f16 element
 // in 1,000, and for one bf16 element in 8,000. These elements are computed in f64.
 //
@@ -9,7 +9,7 @@
 // - `MARGIN`: more than the relative error of an approximation, plus 2^-24 for the rounding of an end of the interval;
 // - `of`: returns the approximation, and keeps in `least` the smallest of the numbers that show whether the error bound
 //   holds;
-// - `enough`: the smallest `least` for which the bound holds, or NaN if the bound holds for no element of the row.
+// - `enough`: the bound holds if `least` is at least this number, which is NaN if the bound holds for no element.
 #pragma once
 #include "log_sum.cuh"
 

@@ -1,9 +1,9 @@
 // Gradients of RMSNorm and LayerNorm, as `src/ops/rms_norm_backward.rs` and `src/ops/layer_norm_backward.rs` define
 // them. They are computed in f64 and rounded once.
 //
-// Let n be the normalised row, r its factor, and h = dy * weight. Then dx = r (h - mean(h) - n mean(h n)), but the term
-// mean(h) is omitted unless rows are centred. Each block processes one row, and stores its mean and r. The gradients of
-// weights and biases are tiled sums over rows.
+// Let n be the normalised row, r its factor, and h = dy * weight. Then dx = r * (h - mean(h) - n * mean(h * n)). If
+// rows are not centred, the term mean(h) is omitted. Each block processes one row, and stores the row's mean and r. The
+// gradients of weights and biases are tiled sums over rows.
 #include "norm_backward.cuh"
 #include "norm_columns.cuh"
 #include "norm_gradient_row.cuh"

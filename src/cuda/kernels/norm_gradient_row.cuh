@@ -13,7 +13,7 @@ struct GradientRow {
     DEVICE GradientRow(const Bits* x, const Bits* dy, u32 cols, const Operand& weight)
         : x(x, cols), dy(dy, cols), weight(weight) {}
 
-    // Computes the sums of h n and of h.
+    // Computes the sums of h * n and of h.
     DEVICE void sum(const RowGradient& gradient, RowSums<2>& shared, double (&sums)[2]) const {
         const RowPieces<S> of_x(x, 0), of_dy(dy, 0);
         const OperandPieces<S> of_weight(weight, x.cols, 0);

@@ -18,8 +18,8 @@ struct RowGradient {
         shift = found.shift(scale);
     }
 
-    // Sets the sums of h n and of h. Here n is a normalised element, and h is the element's incoming gradient times its
-    // weight.
+    // Sets the sums of h * n and of h. Here n is a normalised element, and h is the element's incoming gradient times
+    // its weight.
     DEVICE void set_sums(const Columns& columns, const double (&sums)[2], bool is_centred) {
         const double mean_hn = columns.mean(sums[0]);
         // An infinity in dy makes the whole row NaN, as a NaN does.
@@ -55,16 +55,16 @@ struct RowGradient {
     }
 };
 
-// Gradient of an element as r = q a + (x b + c) in f32. Here q = dy (weight + offset), a is the factor of the row, b =
-// along a^2, and c has all terms that are the same for the whole row.
+// Gradient of an element as r = q * a + (x * b + c) in f32. Here q = dy * (weight + offset), a is the factor of the
+// row, b = `along` * a^2, and c has all terms that are the same for the whole row.
 //
 // Let u = 2^-24. The relative errors are u for the f32 constants a, b and c, and 2u for q: one rounding of the weight
-// plus its offset, and one of the product. Let t = x b + c. The rounding errors of t, of r, and of r minus or plus the
-// bound add up to less than 3.02 u |q a| + u |x b| + 2 u |c| + u |t| + 2 u |r|. Except for roundings, |q a| is at most
-// |r| + |t|, and |x b| is at most |t| + |c|. So the sum is at most 5.1 u (|r| + |t|) + 3.1 u |c|. The bound is 5.5 u
-// (|r| + |t|) plus three terms that are the same for the whole row: 3.5 u |c|; 2^-47 times the magnitudes of the terms
-// of c (for the f64 roundings of c and of the gradient itself); and 2^-88 (for numbers that underflow). Underflow of q
-// causes an error of at most 2^-150, and the factor a enlarges this error by at most 2^60. Other underflows cause
+// plus its offset, and one of the product. Let t = x * b + c. The rounding errors of t, of r, and of r minus or plus
+// the bound add up to less than 3.02 u |q a| + u |x b| + 2 u |c| + u |t| + 2 u |r|. Except for roundings, |q a| is at
+// most |r| + |t|, and |x b| is at most |t| + |c|. So the sum is at most 5.1 u (|r| + |t|) + 3.1 u |c|. The bound is 5.5
+// u (|r| + |t|) plus three terms that are the same for the whole row: 3.5 u |c|; 2^-47 times the magnitudes of the
+// terms of c (for the f64 roundings of c and of the gradient itself); and 2^-88 (for numbers that underflow). Underflow
+// of q causes an error of at most 2^-150, and the factor a enlarges this error by at most 2^60. Other underflows cause
 // errors of at most 2^-149.
 //
 // The gradient lies strictly between r minus the bound and r plus the bound. If both ends round to the same bits, the

@@ -1,19 +1,19 @@
 // Gradients of rows of 16-bit types in registers. One pass computes all sums of a row.
 //
-// The gradient of an element depends on the tiled sum of h n, whose terms need the row's mean m and factor a. This pass
-// sums h x and h instead, together with the powers of x. The sum of h n is close to a (sum(h x) - m sum(h)). The
-// difference seldom changes a gradient of a 16-bit type. If the bound below shows that it might change one, the block
-// computes the row again from the tiled sum of h n.
+// The gradient of an element depends on the tiled sum of h * n, whose terms need the row's mean m and factor a. This
+// pass sums h * x and h instead, together with the powers of x. The sum of h * n is close to a * (sum(h * x) - m *
+// sum(h)). The difference seldom changes a gradient of a 16-bit type. If the bound below shows that it might change
+// one, the block computes the row again from the tiled sum of h * n.
 //
 // Let u = 2^-53, let L be the largest |h|, and let R be the root of the mean square of x. The weight has the rows' type
 // and no offset, so h has at most 22 bits and is exact in f32, unless it underflows. Underflow changes h by at most
 // 2^-150, so 2^-97 is added to L. The row has at most 16,384 columns, so the error of a tiled sum is at most 16 u times
 // the sum of the terms' magnitudes. The following sums are divided by the number of columns.
 //
-// - A term of the tiled sum of h n has an error of at most 3.1 u |h| (|x - m| + |low part of m|) a, and the root of the
-//   mean of ((x - m) a)^2 is at most 1. So the tiled sum differs from the exact one by less than 20 u L.
-// - The sums of h x and of h differ from the exact ones by 16 u L R and 16 u L. Combining them takes three roundings of
-//   numbers below 2.1 L R. Since |m| is at most R, the result differs from the exact one by less than 40 u L a R.
+// - A term of the tiled sum of h * n has an error of at most 3.1 u |h| (|x - m| + |low part of m|) a, and the root of
+//   the mean of ((x - m) a)^2 is at most 1. So the tiled sum differs from the exact one by less than 20 u L.
+// - The sums of h * x and of h differ from the exact ones by 16 u L R and 16 u L. Combining them takes three roundings
+//   of numbers below 2.1 L R. Since |m| is at most R, the result differs from the exact one by less than 40 u L a R.
 // - The two means of h differ by less than 33 u L, and roundings of the gradient in f64 by less than
 //   7 u (2 L + 1.1 |n| L).
 //

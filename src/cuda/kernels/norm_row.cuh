@@ -1,5 +1,5 @@
 // Rows of norms of any length and at any address. The first part of such a row is copied to shared memory, and the rest
-// is read from global memory at each access. Rows, results and operands may each have another alignment.
+// is read from global memory at each access. Rows, results and operands may have different alignments.
 #pragma once
 #include "tile_row.cuh"
 #include "unaligned_row.cuh"
@@ -209,7 +209,7 @@ DEVICE void sum_row(u32 cols, RowSums<N>& shared, double (&sums)[N], Add add) {
             }
         }
         __syncthreads();
-        // One thread adds all tiles of a lane, in the order of the tiles.
+        // For each lane, one thread adds the sums of all tiles, in the order of the tiles.
         for (u32 lane = threadIdx.x; lane < 64; lane += blockDim.x) {
             for (u32 n = 0; n < N; n++) {
                 double sum = start == 0 ? 0.0 : shared.lanes[n][lane];
@@ -261,8 +261,8 @@ DEVICE void store_element(typename S::Bits* to, u32 bits) { *to = (typename S::B
 template <class S>
 DEVICE void store_element(typename S::Bits* to, float value) { *to = (typename S::Bits)S::narrow(value); }
 
-// Calls `piece` for each of the thread's pieces of a row of results, with its distance from the row's first piece. Then
-// calls `edge` with the column of the thread's edge element, if it has one.
+// Calls `piece` for each of the thread's pieces of a row of results, with the distance of that piece from the row's
+// first piece. Then calls `edge` with the column of the thread's edge element, if it has one.
 template <class S, class Piece, class Edge>
 DEVICE void each_result(const Division<S>& parts, Piece piece, Edge edge) {
     ROLLED

@@ -12,15 +12,15 @@ DEVICE Sum polynomial(const double (&c)[N], double low_0, double low_1, double x
     return {sum.hi, sum.lo + (term_low + low_0)};
 }
 
-// Computes x P(x^2).
+// Computes x * P(x^2).
 template <u32 N>
 DEVICE Sum odd(double x, const double (&c)[N], double low_0, double low_1) {
     const Sum squared = square(x);
     return product({x, 0.0}, polynomial(c, low_0, low_1, squared.hi, squared.lo));
 }
 
-// Tail at `a`: the value e^power P(1/(a + pole) - centre) / (a + pole), where P is a polynomial, `power` is -a^2 share,
-// and `share` is a constant.
+// Tail at `a`: the value e^`power` * P(1 / (a + `pole`) - `centre`) / (a + `pole`), where P is a polynomial, `power` is
+// -`share` * a^2, and `share` is a constant.
 struct Tail {
     Wide value;
     double power;

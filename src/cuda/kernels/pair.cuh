@@ -37,7 +37,7 @@ struct PairTables {
     DEVICE float low(u32 j) const { return lows[j]; }
 };
 
-// Tables like those above, but in constant memory. They suit code that few lanes of a warp run at a time.
+// Tables like `PairTables`, but in constant memory. These tables suit code that few lanes of a warp run at a time.
 struct SeldomPairTables {
     static DEVICE float power(u32 j) { return power_of(j); }
     static DEVICE float low(u32 j) { return float_of(POWERS_LOW[j]); }
@@ -110,7 +110,7 @@ DEVICE Sides exp_sides(const Tables& tables, float x) {
     return sides(e.hi, e.lo, e.power, UNCERTAINTY, fabsf(x) < PAIR_LARGEST);
 }
 
-// Computes 2^x. The sum x = n/16 + f is exact, and 2^f = e^(f ln2).
+// Computes 2^x. The sum x = n/16 + f is exact, and 2^f = e^(f * ln2).
 template <class Tables>
 DEVICE Pair exp2_pair(const Tables& tables, float x) {
     const float LN2 = 0x1.62e43p-1f, LN2_LOW = -0x1.05c61p-29f;

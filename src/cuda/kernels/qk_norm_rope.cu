@@ -30,7 +30,7 @@ struct RawPiece<Bits, 1> {
 };
 
 // Elements of a row that one thread holds, from up to two tiles. The elements are widened at each use, because 16-bit
-// elements that are not widened take half the registers.
+// elements take half as many registers before they are widened.
 template <class S, template <class> class By>
 struct HeadRow {
     typedef typename S::Bits Bits;

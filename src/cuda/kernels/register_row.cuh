@@ -27,7 +27,8 @@ struct RegisterRow {
         });
     }
 
-    // `first` returns the column of the thread's first piece, and `offset` the distance of the i-th piece from it.
+    // `first` returns the column of the thread's first piece, and `offset` the distance of the i-th piece from the
+    // first.
     static DEVICE u32 first() { return At::column(0); }
     static DEVICE u32 offset(u32 i) { return i / At::PIECES * (At::tiles() * 256) + i % At::PIECES * (At::GROUP * COUNT); }
 

@@ -2,8 +2,8 @@
 // and the residual.
 //
 // Each block holds one row in registers or in shared memory, so most rows are read once and written once. Two kinds of
-// rows are read again: rows that do not fit, and rows in registers that are multiplied in f64. f64, float-float pairs
-// and f32 may give different bits, so the kernels choose between them as `src/cpu/rms_norm.rs` does.
+// rows are read again: rows that do not fit, and rows that are held in registers but must be multiplied in f64. f64,
+// float-float pairs and f32 may give different bits, so the kernels choose between them as `src/cpu/rms_norm.rs` does.
 #include "norm_row.cuh"
 #include "rms_norm.cuh"
 #include "tile_row.cuh"

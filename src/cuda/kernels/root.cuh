@@ -10,6 +10,6 @@ DEVICE Sum rsqrt_wide(double x) {
     const double of_root = fma(-root, root, x);
     const double of_quotient = fma(-hi, root, 1.0);
     const double lo = hi * (of_quotient - of_root * 0.5 * hi * hi);
-    // For zero and infinity this expression is NaN, but the result has no error.
+    // If x is zero or infinite, `lo` is NaN. 0 then replaces `lo`, because the result is exact.
     return {hi, lo != lo ? 0.0 : lo};
 }

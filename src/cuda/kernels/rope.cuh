@@ -5,12 +5,12 @@
 #pragma once
 #include "wide.cuh"
 
-// Bound on the error of an f32 result, relative to |a c| + |b s|. The result is the sum of a c and b s, where a and b
-// are the elements of a pair, and c and s are their factors. At most four errors of 2^-24 add up: those of the factors
-// c and s, of the product b s, of the sum, and of the sum plus the bound. A fifth error of 2^-24 covers terms of higher
-// order.
+// Bound on the error of an f32 result, relative to |a * c| + |b * s|. The result is the sum of a * c and b * s, where a
+// and b are the elements of a pair, and c and s are their factors. At most four errors of 2^-24 add up: those of the
+// factors c and s, of the product b * s, of the sum, and of the sum plus the bound. A fifth error of 2^-24 covers terms
+// of higher order.
 const float TURN_UNCERTAINTY = 5.0f / (1 << 24);
-// The bound holds if |a c| + |b s| is at least this number, and if |c| and |s| are each 0 or at least this number.
+// The bound holds if |a * c| + |b * s| is at least this number, and if |c| and |s| are each 0 or at least this number.
 // Otherwise, products may be subnormal.
 const float LEAST_TURN = 0x1p-100f;
 
@@ -26,7 +26,7 @@ struct Turn {
     const double* cosines;
     const double* sines;
     double direction;
-    // The factors in f32, for 16-bit types. A factor too small for the error bound is NaN.
+    // The factors in f32, for 16-bit types. A factor that is too small for the error bound is replaced by NaN.
     float cos[COUNT], sin[COUNT];
 
     // Indices of the two elements of the i-th pair, in the array of two pieces that `apply` loads.

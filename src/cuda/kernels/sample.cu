@@ -77,8 +77,8 @@ DEVICE float changed(float z, double to) {
     return fabsf(z) < INFINITE ? (float)to : z;
 }
 
-// Applies the penalties to z, the logit of a token of the history. `count` is the number of the token's occurrences
-// that count.
+// Applies the penalties to z, the logit of a token of the history. `count` is how often the token occurs, excluding a
+// prompt that is not counted.
 DEVICE float penalised(const SampleRequest& request, float z, u32 count) {
     z = changed(z, z > 0.0f ? (double)z / request.repetition : (double)z * request.repetition);
     const float frequency = changed(0.0f, (double)count * request.frequency);

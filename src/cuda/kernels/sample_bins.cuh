@@ -73,8 +73,8 @@ struct Bins {
         return found;
     }
 
-    // Calculates the bounds within which an estimated sum may reach `needed`. `off` is the error of the previous
-    // estimate. A negative error is stored modulo 2^64, and the sums below wrap.
+    // Sets `from` and `to`. The exact sum may reach `needed` where the estimated sum is between these bounds. `off` is
+    // the error of the previous estimate. A negative error is stored modulo 2^64, and the sums below wrap.
     static DEVICE void bounds(u64 needed, u64 off, const Amount& amount, u64& from, u64& to) {
         const u64 slack = amount.is_mass ? needed >> 9 : 0;
         from = (long long)(needed + off - slack) > 1 ? needed + off - slack : 1;
@@ -93,7 +93,7 @@ struct SamplePlan {
     double inverse = 1.0;
     float least = LOWEST;
 
-    // Returns whether the filter keeps all tokens of at least a known mass, so that it needs no sum.
+    // Returns whether the filter needs no sum, because it keeps all tokens whose mass reaches a known limit.
     static DEVICE bool is_bound(const SampleFilter& filter) { return filter.kind == MIN_P && filter.value <= 1.0; }
 
     // Chooses the kind of results to prepare, and the filter that needs them.

@@ -51,7 +51,7 @@ DEVICE double log_of_one_plus(double x) {
     return log.hi + (log.lo + low / sum);
 }
 
-// Returns the top bin of a binned sum whose largest term is `largest`, as `src/math/bins.rs` defines it. The term must
+// Returns the top bin of a binned sum whose largest term is `largest`, as `src/math/bins.rs` defines it. `largest` must
 // be a normal number below 1.
 DEVICE int top_bin(double largest) {
     const int exponent = (int)(bits_of_wide(largest) >> 52) - 1023;

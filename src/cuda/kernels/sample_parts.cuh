@@ -66,8 +66,8 @@ struct KeptWeights {
     // `kept` is the lowest kept logit. Let the exponent of a logit be (logit - max) / temperature. `add` is exact for
     // exponents of at least -64. Masses round to 0 for exponents of at most -32.5. So the exponent of `least` must be
     // at least -64, and the exponent of the next lower f32 at most -32.5. The f32 whose exponent is nearest to -48 has
-    // both properties, unless f32 are spaced so widely that its exponent is below -64. Then the next larger f32 has
-    // both.
+    // both properties, unless neighbouring f32 are so far apart that its exponent is below -64. Then the next larger
+    // f32 has both properties.
     DEVICE KeptWeights(const Masses& masses, double inverse, float kept)
         : tables{masses.tables.of(threadIdx.x)}, max(masses.max), inverse(inverse),
           above_grid(1.0f + MassSum::grid(masses)) {

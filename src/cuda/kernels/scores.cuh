@@ -32,8 +32,8 @@ DEVICE float of_key(int key) { return float_of((u32)(key ^ (key >> 31 & 0x7fffff
 
 struct alignas(8) Keys {
     int max, min;
-    // Pads to the size of `Parts`, so that element i of an array of `Keys` has the offset of element i of an array of
-    // `Parts`.
+    // Pads `Keys` to the size of `Parts`, so that element i of an array of `Keys` has the offset of element i of an
+    // array of `Parts`.
     int unused[2];
 
     DEVICE Keys of_warp() const { return {largest_of_warp(max), smallest_of_warp(min), {}}; }

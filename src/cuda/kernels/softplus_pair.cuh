@@ -8,7 +8,7 @@ __constant__ const double ATANH_PAIR[7] = {
     0x1.0000000002ad5p+0, 0x1.555555307b1fap-2, 0x1.9999c2d758fa7p-3, 0x1.2489ad1fd0049p-3,
     0x1.c8cf405b264b5p-4, 0x1.5eaa1fd8c1a18p-4, 0x1.bfb8898caf8cap-4};
 
-// Computes max(x, 0) + ln(1 + e^-|x|), as max(x, 0) + 2 atanh(t / (2 + t)).
+// Computes max(x, 0) + ln(1 + e^-|x|), as max(x, 0) + 2 * atanh(t / (2 + t)).
 template <class Tables>
 DEVICE double softplus_short(const Tables& tables, float x) {
     const float minus = 0.0f - fabsf(x);

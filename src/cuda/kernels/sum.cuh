@@ -204,8 +204,8 @@ DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared,
         return block_sum<WARPS>(sums[0], shared.bins[0]);
     }
     if (threadIdx.x < 4) {
-        // `top` is the exponent of the top bin's unit, a multiple of 31. A shifter is 1.5 times a power of two, and
-        // `place` is its exponent. The unit in the last place of the shifter is the unit of this thread's bin.
+        // `top` is the exponent of the top bin's unit, a multiple of 31. A shifter is 1.5 * 2^`place`. The unit in the
+        // last place of the shifter is the unit of this thread's bin.
         const int exponent = (int)((u64)__double_as_longlong(largest) >> 52) - 1023;
         const int top = (exponent + 1 + 31 * 64) / 31 * 31 - 31 * 64;
         const int place = 52 + top - 31 * (int)threadIdx.x, normal = place > -1022 ? place : -1022;

@@ -1,5 +1,6 @@
-// Rows of norms in the registers of a block. A group of threads holds one tile of a tiled sum, and a thread holds four
-// pieces of the tile, as the words that it read. Such a row is read once, and one barrier serves all its sums.
+// Rows of norms in the registers of a block. A group of threads holds one tile of a tiled sum. Each thread holds four
+// pieces of the tile, as words that it has read and not converted. Such a row is read once, and one barrier serves all
+// its sums.
 #pragma once
 #include "norm.cuh"
 
@@ -25,8 +26,9 @@ struct TileRow {
     static const u32 COUNT = At::COUNT, GROUP = At::GROUP, PIECES = At::PIECES, WORDS = 4, IN_WORD = COUNT / WORDS;
     u32 words[PIECES][WORDS];
 
-    // `first` returns the column of the thread's first piece, and `offset` the distance of the i-th piece from it.
-    // Pointers to rows are advanced by the first column, so that all accesses of a thread to a row share one address.
+    // `first` returns the column of the thread's first piece, and `offset` the distance of the i-th piece from the
+    // first. Pointers to rows are advanced by the first column, so that all accesses of a thread to a row share one
+    // address.
     static DEVICE u32 first() { return threadIdx.x / GROUP * 256 + threadIdx.x % GROUP * COUNT; }
     static constexpr DEVICE u32 offset(u32 i) { return i * (GROUP * COUNT); }
     static DEVICE bool is_there(u32 i, u32 cols) { return first() + offset(i) < cols; }

@@ -20,8 +20,8 @@ DEVICE void shift_out(u32 (&words)[4], const uint4& first, const uint4& second, 
     }
 }
 
-// Loads a granule from global memory. `recomputed` hides from the compiler that the address is in global memory, so
-// without inline PTX the compiler would emit a load for any kind of memory.
+// Loads a granule from global memory. `recomputed` hides from the compiler that the address is in global memory. Inline
+// PTX is used because the compiler would otherwise emit a load for any kind of memory.
 DEVICE uint4 load_granule(u64 at) {
 #ifdef __CUDACC__
     uint4 v;

@@ -15,8 +15,8 @@ DEVICE double horner_halves(double x, const double (&c)[N]) {
     return fma(halves[1], x, halves[0]);
 }
 
-// Computes 1 / d. One Newton step doubles the correct digits of an approximate reciprocal. The relative error is below
-// 20 u^2, u = 2^-24.
+// Computes 1 / d. One Newton step doubles the number of correct digits of an approximate reciprocal. The relative error
+// is below 20 u^2, u = 2^-24.
 DEVICE double near_reciprocal_of(double d) {
     const double near = (double)fast_reciprocal_ftz((float)d);
     return fma(fma(0.0 - near, d, 1.0), near, near);

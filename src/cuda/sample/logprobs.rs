@@ -150,9 +150,10 @@ fn top_of(len: usize, rows: usize) -> Result<usize> {
     Ok(len / rows - 1)
 }
 
-/// Returns the kernel that writes log-probabilities, and its arguments; `None` if there are no rows. Takes the
-/// addresses of logits, [`Request`]s, [`Outcome`]s, the words that [`launches`](super::launches) wrote, and 1 + `top`
-/// [`Logprob`]s for each row. For log-probabilities of unchanged logits, the addresses of requests and words are 0.
+/// Returns the kernel that writes log-probabilities, and its arguments; `None` if there are no rows. Takes five
+/// addresses: of the logits, of the [`Request`]s, of the [`Outcome`]s, of the words that [`launches`](super::launches)
+/// wrote, and of the output, which has 1 + `top` [`Logprob`]s for each row. For log-probabilities of unchanged logits,
+/// the addresses of requests and words are 0.
 ///
 /// # Errors
 /// The errors of [`logprobs_into`]; [`Error::UnsupportedDType`] for f64.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Draws a token from each row of logits on the stream's device. The results are those of [`Sampler::sample_rows`].
 ///
 /// This function copies the steps to the device, allocates memory on it, and waits for the tokens. It cannot be
-/// captured in a CUDA graph. [`sample_logprobs_into`] does none of this.
+/// captured in a CUDA graph. [`sample_logprobs_into`] does not wait, and can be captured.
 ///
 /// ```no_run
 /// use evenkeel::cuda::{self, Rows};
