@@ -103,11 +103,11 @@ impl DoubleDouble {
         if self.is_regular() { DoubleDouble { exponent: self.exponent + exponent, ..self } } else { self }
     }
 
-    /// Returns the sum of the terms t(0) = 1, t(k) = t(k - 1) z n / d for z = `self`, where `ratio(k)` gives the
+    /// Returns the sum of the terms t(0) = 1, `t(k) = t(k - 1) * z * n / d` for z = `self`, where `ratio(k)` gives the
     /// numerator n and the denominator d. Terms below 2^-112 are omitted. The sum must be at least 1/2.
     ///
-    /// The sum is computed as 1 + z n/d (1 + z n/d (...)), beginning with the innermost parentheses. Each factor z n/d
-    /// also multiplies the rounding errors of the inner sums, so a small z reduces these errors.
+    /// The sum is computed as `1 + z * n/d * (1 + z * n/d * (...))`, beginning with the innermost parentheses. Each
+    /// factor `z * n/d` also multiplies the rounding errors of the inner sums, so a small z reduces these errors.
     fn series(self, ratio: impl Fn(u32) -> (f64, f64)) -> Self {
         let scale = if self.exponent < -1000 { 0.0 } else { power_of_two(self.exponent) };
         let z = (self.hi * scale, self.lo * scale);
