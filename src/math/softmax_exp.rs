@@ -85,7 +85,7 @@ const MONOTONE_POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a9c39), f32::from_bits
 /// 1.5 * 2^23. Adding it to a number rounds the number to an integer. This integer is in the low bits of the sum.
 pub const SHIFTER: f32 = 12_582_912.0;
 
-/// Largest distance of a row's minimum from its maximum for which [`SoftmaxExp::exp_fast`] is valid. The limit keeps
+/// Upper limit of the distance between a row's minimum and maximum, for [`SoftmaxExp::exp_fast`]. The limit keeps
 /// exponentials normal.
 pub const NARROW: f32 = 87.0;
 /// Distance below a row's maximum at which the exponential becomes 0.

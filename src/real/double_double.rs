@@ -149,7 +149,7 @@ impl DoubleDouble {
         DoubleDouble::from(0.0).add_ln_2_times(1.0)
     }
 
-    /// Splits a positive number into 2^n m, where m is in [1/sqrt(2), sqrt(2)]. Returns n and ln m.
+    /// Splits a positive number into `2^n * m`, where m is in [1/sqrt(2), sqrt(2)]. Returns n and ln m.
     fn split_logarithm(self) -> (f64, Self) {
         let low = self.hi < std::f64::consts::SQRT_2;
         let n = if low { self.exponent } else { self.exponent + 1 };
