@@ -1,8 +1,8 @@
 //! Powers of two in pairs of f32, with the rounding test of [`super::exp_pair`].
 //!
-//! x is split exactly into n/16 + f, with an integer n and |f| <= 1/32. 2^f is e^r with r = f ln2 in two f32, computed
-//! as in [`super::exp_pair`]. Over all 2^32 inputs, every lane that passes the rounding test has the correctly rounded
-//! result.
+//! x is split exactly into n/16 + f, with an integer n and |f| <= 1/32. 2^f is e^r with r = f ln2. r is kept in two
+//! f32, and e^r is computed as in [`super::exp_pair`]. Over all 2^32 inputs, every lane that passes the rounding test
+//! has the correctly rounded result.
 
 use super::exp_pair::{STEPS, UNCERTAINTY, of_reduced, round, short_of_reduced};
 use super::softmax_exp::SHIFTER;

@@ -1,10 +1,10 @@
 //! The exponential in pairs of f32, with a test of whether the rounded result is certain.
 //!
 //! x is n ln2/16 + r with an integer n. The remainder r, the powers in the table and the polynomial are kept in two f32
-//! each. The exponential is the sum hi + lo of two f32, with an error below 2^-33.7 times 2^(n/16). If hi + lo + bound
-//! and hi + lo - bound round to the same f32, this f32 is the correctly rounded result. About 2 in 1000 lanes fail this
-//! rounding test. They are computed in f64, as in [`super::exp`]. Over all 2^32 inputs, every lane that passes the
-//! rounding test has the correctly rounded result.
+//! each. The exponential is the sum hi + lo of two f32, with an error below 2^-33.7 times 2^(n/16). Let b be the error
+//! bound. If hi + lo + b and hi + lo - b round to the same f32, this f32 is the correctly rounded result. About 2 in
+//! 1000 lanes fail this rounding test. They are computed in f64, as in [`super::exp`]. Over all 2^32 inputs, every lane
+//! that passes the rounding test has the correctly rounded result.
 
 use super::softmax_exp::SHIFTER;
 use super::wide::fast_two_sum;

@@ -76,9 +76,9 @@ impl RowSum {
     }
 }
 
-/// Accumulator like [`RowSum`], for terms that stay in memory. A short row is summed as its terms are added. A long row
-/// is summed at the end, from memory, because a call for each of its terms would make the code for short rows spill
-/// registers.
+/// Accumulator like [`RowSum`], for terms that stay in memory. For a short row, [`KeptSum::add`] updates the sum. For a
+/// long row, `add` does nothing, and the row is summed at the end, from memory. A call for long rows in `add` would
+/// make the code for short rows spill registers.
 #[derive(Clone, Copy)]
 pub(crate) struct KeptSum {
     row_len: usize,

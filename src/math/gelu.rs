@@ -112,7 +112,7 @@ pub fn gelu_derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (scaled, e, power) = TAIL.factors(isa, a);
     let density = (isa.f64(DENSITY[0]), isa.f64(DENSITY[1]));
 
-    // For x below -1, let e be e^(-x^2/2). The tail is e * `scaled`. The derivative is e * (`scaled` - a * DENSITY).
+    // For x below -1, the tail is `scaled` * e^(-x^2/2), and the derivative is (`scaled` - a * DENSITY) * e^(-x^2/2).
     let (second, second_low) = product(isa, (minus - a, zero), density);
     let (rest, error) = two_sum(scaled.0, second);
     let (t_hi, t_low) = product(isa, (rest, error + (scaled.1 + second_low)), (e.hi, e.lo));

@@ -16,7 +16,7 @@ const CUBIC: [f64; 2] = [f64::from_bits(0x3fb2_444f_2a4d_8b4b), f64::from_bits(0
 /// Three times [`CUBIC`], for the derivative.
 const CUBIC_SLOPE: [f64; 2] = [f64::from_bits(0x3fcb_6676_bf74_50f0), f64::from_bits(0x3c6b_ba73_5182_8aab)];
 
-/// Computes a (`SLOPE` + `cubic` a^2) for a >= 0, as a sum of two f64.
+/// Computes `a * (SLOPE + cubic * a^2)` for a >= 0, as a sum of two f64.
 #[inline(always)]
 fn inner<I: Isa>(isa: I, a: I::F64, cubic: [f64; 2]) -> (I::F64, I::F64) {
     let square = a * a;
@@ -45,8 +45,8 @@ pub fn gelu_tanh_derivative<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (zero, minus) = (isa.f64(0.0), isa.f64(-0.0));
     let a = isa.f64(LARGEST).min(x.abs());
     let (z, z_low) = inner(isa, a, CUBIC);
-    // w is x times the derivative of z. This derivative is an even function of x. Therefore w is computed for |x| and
-    // then gets the sign of x.
+    // z is the argument of the logistic function, and w is x times the derivative of z. The derivative is an even
+    // function of x, so w is computed for |x| and then gets the sign of x.
     let (w, w_low) = inner(isa, a, CUBIC_SLOPE);
     let negative = x.lt(zero);
     let w = (I::F64::select(negative, minus - w, w), I::F64::select(negative, minus - w_low, w_low));

@@ -17,7 +17,7 @@ pub fn log1p_sum<I: Isa>(isa: I, x: I::F64, low: Option<I::F64>) -> (I::F64, I::
     let (biased, fraction) = exponent_and_fraction(isa, sum.to_bits());
     let k = I::F64::from_bits(biased | isa.f64(4_503_599_627_370_496.0).to_bits()) - isa.f64(4_503_599_627_371_519.0);
     let scale = I::F64::from_bits((isa.i64(2046) - biased).shl::<52>());
-    // `scale` is 2^-k. Above LARGE, `scale` may be invalid and `rest` is negligible, so `rest` is set to 0.
+    // `scale` is 2^-k. For x above LARGE, `scale` may be invalid and `rest` is negligible, so `rest` is set to 0.
     let rest = I::F64::select(isa.f64(LARGE).lt(x), isa.f64(0.0), rest * scale);
     let (f, f_low) = fast_two_sum(fraction - isa.f64(1.0), rest);
     let f_low = match low {

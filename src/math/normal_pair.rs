@@ -55,7 +55,7 @@ fn tail<I: Isa>(isa: I, a: I::F64, exponential: I::F64) -> I::F64 {
     horner_halves(isa, reciprocal - isa.f64(CENTRE), &FAR) * (reciprocal * exponential)
 }
 
-/// Computes e^(-share a^2). `share` must be a power of two.
+/// Computes `e^(-share * a^2)`. `share` must be a power of two.
 #[inline(always)]
 fn exponential<I: Isa>(isa: I, a: I::F32, share: f32) -> I::F64 {
     let square = a * a;

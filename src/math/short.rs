@@ -20,7 +20,7 @@ const EDGE_OF_TANH: f32 = 0.3;
 const LARGEST_OF_TANH: f32 = 12.0;
 /// Magnitude beyond which the error of e^-|x| grows or the exponential may underflow.
 const LARGEST_OF_SIGMOID: f32 = 75.0;
-/// Factors in gelu_tanh's exponent: SLOPE is 2 sqrt(2/pi), and CUBIC is 0.044715 SLOPE.
+/// Factors in gelu_tanh's exponent: SLOPE is `2 * sqrt(2/pi)`, and CUBIC is `0.044715 * SLOPE`.
 const SLOPE: f32 = f32::from_bits(0x3fcc_422a);
 const CUBIC: f32 = f32::from_bits(0x3d92_2279);
 /// Magnitude up to which the error of gelu_tanh's exponent is small enough for the bound of 24 ULP.
@@ -37,7 +37,8 @@ const EDGE_OF_ERF: f32 = 0.6;
 /// Argument beyond which erf is 1 in f32.
 const LARGEST_OF_ERF: f32 = 4.2;
 /// Constants for the probability that a normal variable exceeds a, for a from 0 to 9. The probability is approximated
-/// by e^(-a^2/2) r P(r - CENTRE) with r = 1 / (a + POLE). TAIL has the coefficients of P. Relative error 2^-23.2.
+/// by `e^(-a^2/2) * r * P(r - CENTRE)` with `r = 1 / (a + POLE)`. TAIL has the coefficients of P. Relative error
+/// 2^-23.2.
 const POLE: f32 = 2.5;
 const CENTRE: f32 = f32::from_bits(0x3e79_525d);
 const TAIL: [f32; 8] = [
@@ -201,7 +202,7 @@ fn tail<I: Isa>(isa: I, a: I::F32, exponential: I::F32) -> I::F32 {
     horner_narrow(isa, reciprocal - isa.f32(CENTRE), &TAIL) * (reciprocal * exponential)
 }
 
-/// Computes e^(-share a^2). `share` must be a power of two.
+/// Computes `e^(-share * a^2)`. `share` must be a power of two.
 #[inline(always)]
 fn exp_of_square<I: Isa>(isa: I, a: I::F32, share: f32) -> I::F32 {
     let square = a * a;

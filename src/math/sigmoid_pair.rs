@@ -12,7 +12,8 @@ use crate::simd::{Float, Isa, Select};
 const RELATIVE: f32 = 1.06 * UNCERTAINTY;
 /// Magnitude below which the low part of a product could underflow.
 const TINY: f32 = f32::from_bits((127 - 60) << 23);
-/// Factors in gelu_tanh's exponent, each as a sum of two f32: SLOPE is 2 sqrt(2/pi), and CUBIC is 0.044715 SLOPE.
+/// Factors in gelu_tanh's exponent, each as a sum of two f32: SLOPE is `2 * sqrt(2/pi)`, and CUBIC is
+/// `0.044715 * SLOPE`.
 const SLOPE: [f32; 2] = [f32::from_bits(0x3fcc_422a), f32::from_bits(0xb342_bc9b)];
 const CUBIC: [f32; 2] = [f32::from_bits(0x3d92_2279), f32::from_bits(0x3124_d8b5)];
 /// Magnitude beyond which gelu_tanh's exponential approaches the end of f32's range.

@@ -85,7 +85,7 @@ const MONOTONE_POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a9c39), f32::from_bits
 /// 1.5 * 2^23. Adding it to a number rounds the number to an integer. This integer is in the low bits of the sum.
 pub const SHIFTER: f32 = 12_582_912.0;
 
-/// Largest distance of a row's minimum from its maximum for which [`SoftmaxExp::exp_fast`] is valid. The limit keeps
+/// Upper limit of the distance between a row's minimum and maximum, for [`SoftmaxExp::exp_fast`]. The limit keeps
 /// exponentials normal.
 pub const NARROW: f32 = 87.0;
 /// Distance below a row's maximum at which the exponential becomes 0.
@@ -93,16 +93,16 @@ const DEEPEST: f32 = 104.0;
 /// Distance from the largest logit at which [`WeightExp`] clamps logits. A token whose logit is so far below the
 /// largest one has no mass.
 const WEIGHTLESS: f64 = 64.0;
-/// Limit of the magnitude of a row's maximum. Below the limit, the tables account for the maximum. From the limit on,
-/// the maximum is subtracted from each value first.
+/// Limit of the magnitude of a row's maximum. Below the limit, the tables account for the maximum. If the magnitude
+/// reaches the limit, the maximum is subtracted from each value before the exponential is computed.
 pub const SMALL_MAXIMUM: f32 = 256.0;
 
 /// Exponential e^(x-m) for the values x of a row with maximum m.
 #[derive(Clone, Copy)]
 pub struct SoftmaxExp<I: Isa> {
     isa: I,
-    /// Amount subtracted from x first: the row's maximum if the maximum is large, and 0 otherwise. The subtraction is
-    /// exact for every x whose exponential is not 0.
+    /// Number subtracted from x before the exponential is computed. If the row's maximum is large, this number is the
+    /// maximum, otherwise 0. The subtraction is exact for every x whose exponential is not 0.
     shift: I::F32,
     d: I::F32,
     /// SHIFTER - M, where M ln2/8 is the multiple of ln2/8 nearest to the maximum.
@@ -270,7 +270,7 @@ fn lower<I: Isa>(isa: I, counts: I::M32) -> I::F32 {
 }
 
 /// Returns the table of the powers 2^(j/8), each with `j << 20` subtracted from its bits. [`parts_of`] adds `j << 20`
-/// back, together with the exponent. Unless `narrow` is set, the powers are multiplied by 2^64.
+/// back, together with the exponent. If `narrow` is false, the powers are multiplied by 2^64.
 #[inline(always)]
 pub fn table<I: Isa>(isa: I, narrow: bool) -> I::Table {
     let raise = if narrow { 0 } else { 64 << 23 };

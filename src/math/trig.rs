@@ -1,8 +1,8 @@
 //! Sine and cosine of one number in f64, within 1 ULP, for every finite argument.
 //!
-//! The reduction by pi/2 multiplies the argument's 53 bits by the 192 bits of 2/pi that affect the result (Payne and
-//! Hanek, 1983), in integers. The remainder has 128 bits after the binary point. Two polynomials on |r| <= pi/4 give
-//! the results. Only additions and multiplications are used, so every machine gives the same bits.
+//! The reduction by pi/2 is computed in integers: the argument's 53 bits are multiplied by the 192 bits of 2/pi that
+//! affect the result (Payne and Hanek, 1983). The remainder has 128 bits after the binary point. Two polynomials on
+//! `|r| <= pi/4` give the results. Only additions and multiplications are used, so every machine gives the same bits.
 
 use super::power::Pair;
 

@@ -27,7 +27,7 @@ pub fn two_sum<F: Float>(a: F, b: F) -> (F, F) {
     (sum, (a - (sum - part)) + (b - part))
 }
 
-/// Computes the product of two unevaluated sums as an unevaluated sum.
+/// Computes a product. Both factors and the result are unevaluated sums.
 #[inline(always)]
 pub fn product<I: Isa>(isa: I, (a, a_low): (I::F64, I::F64), (b, b_low): (I::F64, I::F64)) -> (I::F64, I::F64) {
     let hi = a * b;
@@ -35,7 +35,7 @@ pub fn product<I: Isa>(isa: I, (a, a_low): (I::F64, I::F64), (b, b_low): (I::F64
     (hi, error + a.mul_add(b_low, a_low * b))
 }
 
-/// Computes the quotient of two unevaluated sums as an unevaluated sum. The last argument is the reciprocal of `d.0`.
+/// Computes n / d. Both operands and the result are unevaluated sums. `reciprocal` is 1 / `d.0`.
 #[inline(always)]
 pub fn quotient<I: Isa>(isa: I, n: (I::F64, I::F64), d: (I::F64, I::F64), reciprocal: I::F64) -> (I::F64, I::F64) {
     let q = n.0 * reciprocal;
@@ -44,7 +44,7 @@ pub fn quotient<I: Isa>(isa: I, n: (I::F64, I::F64), d: (I::F64, I::F64), recipr
     (q, rest * reciprocal)
 }
 
-/// Evaluates the polynomial with these coefficients, the constant first.
+/// Evaluates the polynomial with these coefficients. The constant term is the first.
 #[inline(always)]
 pub fn horner<I: Isa>(isa: I, x: I::F64, coefficients: &[f64]) -> I::F64 {
     let Some((&last, rest)) = coefficients.split_last() else { return isa.f64(0.0) };

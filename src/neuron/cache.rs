@@ -20,7 +20,7 @@ const SUM: usize = 32;
 /// other processes wait for the result.
 ///
 /// An entry consists of the SHA-256 of a NEFF and the NEFF itself. An entry is compiled again and replaced if it is
-/// damaged, or if the header of its NEFF states another size or target. If the folder cannot be used, programs are
+/// damaged, or if its NEFF's header states the wrong size or target. If the folder cannot be used, programs are
 /// compiled but not cached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {

@@ -136,7 +136,7 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     pub parameters: Vec<Value>,
     pub outputs: Vec<Value>,
-    /// Description of the first operator whose operands did not match. Such an operator is a bug in the code that
+    /// Description of the first operator or output with a wrong shape or type. Such an error is a bug in the code that
     /// builds the graph.
     misfit: Option<String>,
 }
@@ -391,10 +391,10 @@ impl Graph {
         self.outputs.push(value);
     }
 
-    /// Returns the graph if all operands match.
+    /// Returns the graph if no shape or type is wrong.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if the operands of an operator do not match.
+    /// [`Error::ShapeMismatch`] if an operator or output has a wrong shape or type.
     pub fn finish(self, op: &'static str) -> Result<Self> {
         match &self.misfit {
             None => Ok(self),

@@ -4,8 +4,8 @@
 //!
 //! Each function here, such as [`softmax`], builds the [`Program`] of an op for a type and a shape. The function of the
 //! same name in [`run`] computes the op with that program on any implementation of [`Execute`]. The device's results
-//! are correct for a row in which every number is finite or masked. Rows with other numbers, and fully masked rows, are
-//! reported in a [`Status`] for each row; [`run`] computes them on the host.
+//! are correct for a row in which every number is finite or masked. If a row has an unmasked non-finite number, or is
+//! fully masked, its [`Status`] reports this, and [`run`] computes the row on the host.
 //!
 //! Results are within the bounds of [`accuracy::NEURON`](crate::accuracy::NEURON), but not bit-identical to the CPU.
 //! These devices flush subnormal numbers and sum in their own order.

@@ -87,7 +87,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Creates a program from a graph, if the operands of each operator match.
+    /// Creates a program from a graph, if no operator or output of the graph has a wrong shape or type.
     pub(super) fn new(op: &'static str, name: String, graph: Graph) -> Result<Self> {
         let graph = graph.finish(op)?;
         let specs = |values: &[Value]| values.iter().filter_map(|value| spec(&graph, *value)).collect();

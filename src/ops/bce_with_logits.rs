@@ -125,8 +125,9 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// f keeps its relative accuracy for confident elements.
 ///
 /// # Shapes
-/// `logits` is `[N, C]` ([`Rows`]). `targets` and `weight` have N C numbers, and `pos_weight` has C. The [`Loss`] is
-/// one number, or N C numbers under [`Reduction::None`]. It is f64, and is not rounded to the type of the logits.
+/// `logits` is `[N, C]` ([`Rows`]). `targets` and `weight` have `N * C` numbers, and `pos_weight` has C. The [`Loss`]
+/// is one number, or `N * C` numbers under [`Reduction::None`]. It is f64, and is not rounded to the type of the
+/// logits.
 ///
 /// # Special values
 /// | input | loss |
@@ -143,8 +144,8 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// # Accuracy
 /// The loss of an element has an error of at most 0.501 ULP after rounding to f32. For f64 logits, the error is at most
 /// 8 ULP of f64. The elements of each row, and then the rows, are added in f64 by a [tiled sum](crate::math::sum). Each
-/// of these two steps adds the error of a tiled sum. For f64 logits, a focal loss adds 2 gamma (2 + |ln q|) ULP. For
-/// other logits, a focal loss adds 2^-28 times this number of ULP if gamma is above 10, and nothing otherwise.
+/// of these two steps adds the error of a tiled sum. For f64 logits, a focal loss adds `2 * gamma * (2 + |ln q|)` ULP.
+/// For other logits, a focal loss adds 2^-28 times this number of ULP if gamma is above 10, and nothing otherwise.
 ///
 /// # Source
 /// Focal loss: Lin et al., "Focal loss for dense object detection", 2017.
@@ -193,12 +194,13 @@ pub fn bce_with_logits<'t, E: Element>(
 /// gradient.
 ///
 /// # Special values
-/// For an infinite logit the gradient is the limit of the formula. For a NaN logit the gradient is NaN. If the weight
-/// of the element is 0, or if `alpha` gives its class the weight 0, the gradient is 0.
+/// If the weight of the element is 0, or if `alpha` gives its class the weight 0, the gradient is 0 for any logit.
+/// Otherwise, an infinite logit has the limit of the formula as its gradient, and a NaN logit has a gradient of NaN.
 ///
 /// # Accuracy
 /// f32, f16 and bf16: 0.501 ULP. f64: 12 ULP. The unit is the ULP of the largest of the three terms in the formula,
-/// because the terms cancel if p is near the target. A focal loss adds as many ULP as in [`bce_with_logits`].
+/// because the terms cancel if p is near the target. A focal loss adds the number of ULP that [`bce_with_logits`]
+/// states.
 ///
 /// # Errors
 /// The errors of [`bce_with_logits`], and [`Error::ShapeMismatch`] if the shape of `dloss` or of an output is wrong.

@@ -13,10 +13,10 @@ const NAME: &str = "clamped_exp";
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ClampedExp {
-    /// Smallest exponent. By default the type's smallest exponent whose exponential is a normal number
+    /// Lower limit of the exponents. By default the type's smallest exponent whose exponential is a normal number
     /// ([`Limits::exp_min_normal`](crate::Limits::exp_min_normal)), so that dividing by a result is safe.
     pub min: Option<f64>,
-    /// Largest exponent. By default the type's largest exponent whose exponential is finite
+    /// Upper limit of the exponents. By default the type's largest exponent whose exponential is finite
     /// ([`Limits::exp_max`](crate::Limits::exp_max)).
     pub max: Option<f64>,
 }

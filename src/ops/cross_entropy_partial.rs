@@ -107,7 +107,8 @@ impl Frame {
         Columns::new(op, first, cols, self.all)
     }
 
-    /// Returns two flags: whether binned sums add the exponentials, and whether they add the terms of label smoothing.
+    /// Returns two flags: whether the exponentials are added by a binned sum, and whether the terms of label smoothing
+    /// are.
     #[cfg(feature = "sharded")]
     fn in_bins(&self) -> [bool; 2] {
         [self.dtype == DType::F64, self.label_smoothing != 0.0]

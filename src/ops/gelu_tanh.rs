@@ -66,9 +66,9 @@ elementwise_backward_op! {
     /// | any x but NaN, if dy is 0 | dy |
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16. In f64, the bound is 2 ULP of |dy t|, where t is the larger of the derivative's
-    /// two terms. These terms cancel near a zero of the derivative. The bounds also hold if the derivative overflows or
-    /// underflows but dx does not.
+    /// 0.501 ULP in f32, f16 and bf16. In f64, the bound is 2 ULP of `|dy * t|`, where t is the larger of the
+    /// derivative's two terms. These terms cancel near a zero of the derivative. The bounds also hold if the derivative
+    /// overflows or underflows but dx does not.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

@@ -112,8 +112,8 @@ const OP: &str = "group_norm";
 /// # Accuracy
 /// Bounds are as in [`layer_norm`](crate::layer_norm()), with the elements of a group in place of columns. f32: 0.501
 /// ULP of the largest of the weighted value, the bias and the result. f16, bf16: 0.51 ULP of the largest of these
-/// three. f64: 32 ULP of the largest of these three and the weight. In groups whose sum is not exact in f64, a weighted
-/// value below a minimum counts as this minimum, as in `layer_norm`.
+/// three. f64: 32 ULP of the largest of four magnitudes: these three and the weight. In groups whose sum is not exact
+/// in f64, a weighted value below a minimum counts as this minimum, as in `layer_norm`.
 ///
 /// Sums are [tiled sums](crate::math::sum), so the bits of a group do not depend on its position, the thread count or
 /// the instruction set.

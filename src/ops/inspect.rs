@@ -41,7 +41,7 @@ pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
 /// |---|---|
 /// | NaN, infinities | counted, and left out of the statistics |
 /// | no finite element | NaN for all statistics |
-/// | all finite elements equal | the mean is that value, and std is 0 |
+/// | finite elements that are all equal | the mean is that value, and std is 0 |
 /// | values whose sums or squares overflow f64 | correct: elements are scaled down first |
 ///
 /// # Accuracy

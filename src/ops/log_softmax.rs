@@ -36,8 +36,8 @@ const OP: &str = "log_softmax";
 /// largest. `docs/accuracy/softmax.md` derives the bounds for every row. On rows whose rounding errors are unrelated,
 /// such as random rows, tests assert 2 ULP in f32.
 ///
-/// Let S be the sum of e^(z_j - m), and n the number of columns. If ln S is below n 2^-126, the error of ln S may be
-/// larger by n 2^-150. In f64, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.
+/// Let S be the sum of e^(z_j - m), and n the number of columns. If ln S is below `n * 2^-126`, the error of ln S may
+/// be larger by `n * 2^-150`. In f64, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.
 ///
 /// # Errors
 /// The errors of [`softmax`](crate::softmax).

@@ -27,9 +27,9 @@ const OP: &str = "log_softmax_backward";
 /// Special values are as for [`softmax_backward`](crate::softmax_backward()).
 ///
 /// # Accuracy
-/// Bounds are in ULP of the largest of `dx_i`, `scale c_i |dy_i|` and `scale c_i y_i sum_j |dy_j|`. If y_i is below the
-/// smallest normal number of the type (for f16 and bf16, of f32), the ULP is taken with this number in place of y_i.
-/// The bounds do not include the rounding of the logits to f64.
+/// Bounds are in ULP of the largest of `dx_i`, `scale * c_i * |dy_i|` and `scale * c_i * y_i * sum_j |dy_j|`. If y_i is
+/// below the smallest normal number of the type (for f16 and bf16, of f32), the ULP is taken with this number in place
+/// of y_i. The bounds do not include the rounding of the logits to f64.
 ///
 /// The bounds are 3.7 in f32, 6 in f64, and 0.51 in f16 and bf16. `docs/accuracy/softmax.md` derives the bounds of f32
 /// and f64 for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64:

@@ -29,12 +29,12 @@ const OP: &str = "logsumexp_backward";
 /// | a masked score, or a score of -inf | exactly 0 at this position |
 /// | fully masked, or all scores -inf | 0, or an error under the policy Error; dy is not read |
 /// | a NaN or +inf in x, or a dy that is not finite | NaN in this row only, except for 0 at masked positions |
-/// | one element | scale c_i dy |
+/// | one element | `scale * c_i * dy` |
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// Bounds are in ULP of dx_i = scale c_i y_i dy. If y_i is below the smallest normal number of the type (for f16 and
-/// bf16, of f32), the ULP is taken with this number in place of y_i.
+/// Bounds are in ULP of `dx_i = scale * c_i * y_i * dy`. If y_i is below the smallest normal number of the type (for
+/// f16 and bf16, of f32), the ULP is taken with this number in place of y_i.
 ///
 /// The bounds are 3.7 in f32, 5 in f64, and 0.51 in f16 and bf16. `docs/accuracy/softmax.md` derives the bounds of f32
 /// and f64 for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64:

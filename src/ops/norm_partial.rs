@@ -30,11 +30,11 @@ use std::ops::Range;
 /// |---|---|
 /// | `rms_norm` | 1: sums of squares |
 /// | `rms_norm` of f64 | 2: largest magnitude, so that squares neither overflow nor underflow; sums of squares |
-/// | `layer_norm` | 1: sums, sums of squares. 2 if a mean exceeds 32 sigma: also sums of deviations and their squares |
+/// | `layer_norm` | 1: sums of x and x^2. 2 if a mean exceeds 32 sigma: then, sums of deviations and of their squares |
 /// | `layer_norm` of f64 | 4: largest magnitude; sums; error of the mean; sums of squared deviations from the mean |
 ///
 /// In a round that computes sums, a machine sends one or two f64 for each row and tile of its shard. In `rms_norm`, it
-/// sends 16 more bytes for each row. The round for the largest magnitude sends data for rows, but not for tiles. Every
+/// also sends 16 bytes for each row. The round for the largest magnitude sends data for rows, but not for tiles. Every
 /// machine needs the weights and biases of all columns, because their values decide whether rows are multiplied in f32
 /// or in f64.
 ///

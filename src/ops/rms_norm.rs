@@ -104,8 +104,8 @@ const OP: &str = "rms_norm";
 ///
 /// f64: 11 ULP for up to 16,384 columns, and 0.5 ULP more for each further 16,384 columns. At most 4 ULP were measured
 /// on rows that were not constructed to maximise the error. In a row of n columns with an element above 2^400, a result
-/// may have a further error of sqrt(n) 2^-1075 times its weight, because a normalised value below 2^-1022 is rounded to
-/// a multiple of 2^-1074 before the weight multiplies it. `docs/accuracy/norms.md` derives these bounds.
+/// may have a further error of `sqrt(n) * 2^-1075` times its weight, because a normalised value below 2^-1022 is
+/// rounded to a multiple of 2^-1074 before the weight multiplies it. `docs/accuracy/norms.md` derives these bounds.
 ///
 /// The squares are added by a [tiled sum](crate::math::sum), so the bits of a row depend neither on its batch nor on
 /// the machine. Elements are multiplied by the reciprocal root and the weight in f64, with one exception. If all values

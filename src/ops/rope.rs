@@ -29,8 +29,9 @@ const OP: &str = "rope";
 pub struct Rope<'a> {
     /// Base of the frequencies. Finite and above 0, and above 1 if a scaling is set; 10000 by default.
     pub theta: f64,
-    /// Whether a pair is two neighbouring columns, (2i, 2i+1), rather than one column of each half, (i, i + d/2). False
-    /// by default, which is the layout of Hugging Face checkpoints. GGUF files of the Llama family are interleaved.
+    /// Whether the two columns of a pair are neighbours. If true, pair i has the columns 2i and 2i + 1. If false, it
+    /// has the columns i and i + d/2. False by default, which is the layout of Hugging Face checkpoints. GGUF files of
+    /// the Llama family are interleaved.
     pub interleaved: bool,
     /// Scaling of the frequencies for more positions than the model was trained on. None by default.
     pub scaling: Option<RopeScaling<'a>>,

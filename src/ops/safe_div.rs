@@ -13,8 +13,8 @@ const NAME: &str = "safe_div";
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SafeDiv {
-    /// Smallest magnitude of the divisor. A smaller divisor is replaced by this value with the divisor's sign. Finite,
-    /// not negative. By default the type's smallest positive normal number
+    /// Lower limit of the divisor's magnitude. A divisor of smaller magnitude is replaced by this limit with the
+    /// divisor's sign. Finite, not negative. By default the type's smallest positive normal number
     /// ([`Limits::div_eps`](crate::Limits::div_eps)), whose reciprocal is finite.
     pub eps: Option<f64>,
 }

@@ -34,9 +34,9 @@ const OP: &str = "softmax_backward";
 /// | no columns | empty |
 ///
 /// # Accuracy
-/// Bounds are in ULP of the larger of dx_i and scale c_i y_i max |dy|. If y_i is below the smallest normal number of
-/// the type (for f16 and bf16, of f32), the ULP is taken with this number in place of y_i. The bounds treat the logits,
-/// rounded to f64, as exact.
+/// Bounds are in ULP of the larger of `dx_i` and `scale * c_i * y_i * max_j |dy_j|`. If y_i is below the smallest
+/// normal number of the type (for f16 and bf16, of f32), the ULP is taken with this number in place of y_i. The bounds
+/// treat the logits, rounded to f64, as exact.
 ///
 /// The bounds are 5.3 in f32, 8 in f64, and 0.51 in f16 and bf16. `docs/accuracy/softmax.md` derives the bounds of f32
 /// and f64 for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64:

@@ -22,8 +22,8 @@ const NAME: &str = "swiglu_backward";
 /// # Special values
 /// | gate | dgate | dup |
 /// |---|---|---|
-/// | -inf | +0 or -0 if dy up is finite | +0 or -0 if dy is finite |
-/// | +inf | dy up | infinite, with the sign of dy |
+/// | -inf | +0 or -0 if `dy * up` is finite | +0 or -0 if dy is finite |
+/// | +inf | `dy * up` | infinite, with the sign of dy |
 /// | NaN, or any gate if dy is NaN | NaN | NaN |
 /// | any gate but NaN, if dy is 0 | dy | dy |
 ///
@@ -31,8 +31,8 @@ const NAME: &str = "swiglu_backward";
 /// is masked out of the loss has a dy of 0, and its gradients must not become NaN.
 ///
 /// # Accuracy
-/// 0.501 ULP in f32, f16 and bf16. In f64, the bound is 3 ULP of the product of |dy up| and the larger term of silu's
-/// derivative, because the two terms cancel near a zero of the derivative.
+/// 0.501 ULP in f32, f16 and bf16. In f64, the bound is 3 ULP of the product of `|dy * up|` and the larger term of
+/// silu's derivative, because the two terms cancel near a zero of the derivative.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;

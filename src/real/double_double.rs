@@ -103,11 +103,11 @@ impl DoubleDouble {
         if self.is_regular() { DoubleDouble { exponent: self.exponent + exponent, ..self } } else { self }
     }
 
-    /// Returns the sum of the terms t(0) = 1, t(k) = t(k - 1) z n / d for z = `self`, where `ratio(k)` gives the
+    /// Returns the sum of the terms t(0) = 1, `t(k) = t(k - 1) * z * n / d` for z = `self`, where `ratio(k)` gives the
     /// numerator n and the denominator d. Terms below 2^-112 are omitted. The sum must be at least 1/2.
     ///
-    /// The sum is computed as 1 + z n/d (1 + z n/d (...)), beginning with the innermost parentheses. Each factor z n/d
-    /// also multiplies the rounding errors of the inner sums, so a small z reduces these errors.
+    /// The sum is computed as `1 + z * n/d * (1 + z * n/d * (...))`, beginning with the innermost parentheses. Each
+    /// factor `z * n/d` also multiplies the rounding errors of the inner sums, so a small z reduces these errors.
     fn series(self, ratio: impl Fn(u32) -> (f64, f64)) -> Self {
         let scale = if self.exponent < -1000 { 0.0 } else { power_of_two(self.exponent) };
         let z = (self.hi * scale, self.lo * scale);
@@ -149,7 +149,7 @@ impl DoubleDouble {
         DoubleDouble::from(0.0).add_ln_2_times(1.0)
     }
 
-    /// Splits a positive number into 2^n m, where m is in [1/sqrt(2), sqrt(2)]. Returns n and ln m.
+    /// Splits a positive number into `2^n * m`, where m is in [1/sqrt(2), sqrt(2)]. Returns n and ln m.
     fn split_logarithm(self) -> (f64, Self) {
         let low = self.hi < std::f64::consts::SQRT_2;
         let n = if low { self.exponent } else { self.exponent + 1 };

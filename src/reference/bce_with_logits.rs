@@ -28,10 +28,10 @@ pub fn bce_with_logits_backward<E: Element>(x: E, target: f64, pos_weight: f64) 
 }
 
 /// Returns the unrounded focal loss of one logit: [`bce_with_logits`] with a `pos_weight` of 1, multiplied by
-/// (alpha y + (1 - alpha) (1 - y)) q^gamma.
+/// `(alpha * y + (1 - alpha) * (1 - y)) * q^gamma`.
 ///
-/// Here y is the target, q = y (1 - p) + (1 - y) p, and p is the sigmoid of the logit. If `alpha` is `None`, the factor
-/// in parentheses is 1.
+/// Here y is the target, `q = y * (1 - p) + (1 - y) * p`, and p is the sigmoid of the logit. If `alpha` is `None`, the
+/// first factor is 1.
 ///
 /// # Source
 /// Lin et al., "Focal loss for dense object detection", 2017, in the form of torchvision's `sigmoid_focal_loss`.

@@ -48,7 +48,7 @@ pub fn erf<E: Element>(x: E) -> E::Exact {
 pub fn erf_derivative<E: Element>(x: E) -> E::Exact {
     let x = E::Exact::from(x.widen());
     let two = E::Exact::from(2.0);
-    // 2/sqrt(pi) is computed as 4 / sqrt(2 * 2 pi), because `DoubleDouble` has 2 pi as a constant.
+    // 2 / sqrt(pi) is computed as 4 / sqrt(2 * (2 pi)), because `DoubleDouble` has 2 pi as a constant.
     let factor = two * two / (two * E::Exact::from_double_double(DoubleDouble::two_pi())).sqrt();
     factor * (-(x * x)).exp()
 }
@@ -145,8 +145,8 @@ pub fn gelu_tanh<E: Element>(x: E) -> E::Exact {
     E::Exact::from_double_double(x * sigmoid_of(derivative * (x + cubic * x * x * x)))
 }
 
-/// Returns the unrounded derivative of [`gelu_tanh`], s + x z' s (1 - s) with s = 1 / (1 + e^-z), z = 2 sqrt(2/pi)
-/// (x + 0.044715 x^3), and z' the derivative of z.
+/// Returns the unrounded derivative of [`gelu_tanh`], `s + x * z' * s * (1 - s)` with `s = 1 / (1 + e^-z)` and
+/// `z = 2 * sqrt(2/pi) * (x + 0.044715 * x^3)`. z' is the derivative of z.
 ///
 /// [`gelu_tanh_backward`](crate::gelu_tanh_backward()) multiplies gradients by this derivative.
 pub fn gelu_tanh_derivative<E: Element>(x: E) -> E::Exact {
@@ -292,7 +292,7 @@ pub fn sigmoid_of<R: Real>(x: R) -> R {
     if x < R::from(0.0) { t / (one + t) } else { one / (one + t) }
 }
 
-/// Returns the unrounded derivative of [`sigmoid`], s (1 - s) with s = 1 / (1 + e^-x).
+/// Returns the unrounded derivative of [`sigmoid`], `s * (1 - s)` with `s = 1 / (1 + e^-x)`.
 ///
 /// [`sigmoid_backward`](crate::sigmoid_backward()) multiplies gradients by this derivative.
 pub fn sigmoid_derivative<E: Element>(x: E) -> E::Exact {
@@ -318,7 +318,7 @@ pub fn silu_of<R: Real>(x: R) -> R {
     x * sigmoid_of(x)
 }
 
-/// Returns the unrounded derivative of [`silu`], s + x s (1 - s) with s = 1 / (1 + e^-x).
+/// Returns the unrounded derivative of [`silu`], `s + x * s * (1 - s)` with `s = 1 / (1 + e^-x)`.
 ///
 /// [`silu_backward`](crate::silu_backward()) multiplies gradients by this derivative.
 pub fn silu_derivative<E: Element>(x: E) -> E::Exact {

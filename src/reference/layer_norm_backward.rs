@@ -20,7 +20,7 @@ pub fn layer_norm_backward<E: Element>(x: &[E], dy: &[E], weight: Option<&[f64]>
     let h: Vec<DoubleDouble> =
         dy.iter().enumerate().map(|(i, dy)| DoubleDouble::from(dy.widen()) * weight_of(i)).collect();
     // With d = x - mean, the derivative of d_j / root with respect to x_i is
-    // ([i = j] - 1/n) / root - d_i d_j / (n root^3).
+    // `(e - 1/n) / root - d_i * d_j / (n * root^3)`, where e is 1 if i = j, and 0 otherwise.
     let mean = h.iter().fold(zero, |sum, &h| sum + h) / n;
     let along = h.iter().zip(&d).fold(zero, |sum, (&h, &d)| sum + h * d) / (n * root * root);
     let of = |(&h, &d): (&DoubleDouble, &DoubleDouble)| (h - mean - d * along) / root;

@@ -258,9 +258,9 @@ fn rows_of_every_maximum_are_in_order() {
     walk_ends(1);
 }
 
-/// Checks the bounds that [`super`] derives: 0.69 ULP, and 1.16 times 2^-24 of the power. The reference is the f64
-/// exponential of std, whose error is less than 2^-50 of the power. The tested numbers include the points where the
-/// table entry changes, because the polynomial is least accurate there.
+/// Checks the two bounds that [`super`] derives for the error of a power: 0.69 ULP, and `1.16 * 2^-24` times the power.
+/// The reference is the f64 exponential of std, whose error is less than 2^-50 of the power. The tested numbers include
+/// the points where the table entry changes, because the polynomial is least accurate there.
 #[test]
 #[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_keep_their_bound() {

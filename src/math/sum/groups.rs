@@ -1,5 +1,5 @@
-//! First part of a tiled sum: the sum of each tile. The same vector additions add the lanes of up to sixteen tiles
-//! pairwise.
+//! First part of a tiled sum: the sum of each tile. Lanes are added pairwise, and each vector addition works on up to
+//! sixteen tiles.
 
 use super::{GROUP, SUM_LANES, TILE};
 use crate::simd::{ArrayVec, BLOCK, Isa, Kernel, map_array};

@@ -3,8 +3,8 @@
 //!
 //! The last output of every program is a status for each row ([`Status`](super::Status)). Comparisons detect non-finite
 //! numbers, which are replaced before any computation. A device therefore never computes with a NaN, so it does not
-//! matter how a device's maximum treats NaN. The host computes the rows whose non-finite numbers the program does not
-//! support.
+//! matter how a device's maximum treats NaN. If a row has non-finite numbers that the program does not support, the
+//! host computes the row.
 
 #![forbid(unsafe_code)]
 

@@ -170,7 +170,7 @@ fn logits(g: &mut Graph, x: Value, bias: Option<Value>, options: &Logits) -> Val
     z
 }
 
-/// Keep flags and biases of a mask, as the inputs of programs.
+/// Flags and biases of a mask, as inputs of programs. `keep` holds the flags.
 pub struct Operands {
     pub keep: Option<Vec<u8>>,
     bias: Option<Vec<f32>>,

@@ -229,9 +229,9 @@ impl Device {
         loaded
     }
 
-    /// Loads a NEFF from another source, for example an NKI kernel, with these inputs and outputs. If the tensor names
-    /// end in the numbers from 0 to n - 1, the specifications must be in the order of these numbers. Otherwise they
-    /// must be in the order of the NEFF.
+    /// Loads an existing NEFF, for example of an NKI kernel. `inputs` and `outputs` are the specifications of its
+    /// tensors. If the tensor names end in the numbers from 0 to n - 1, the specifications must be in the order of
+    /// these numbers. Otherwise they must be in the order of the NEFF.
     ///
     /// # Errors
     /// [`Fault::Mismatch`] if the NEFF's tensors differ from the specifications; [`Fault::Status`] if the NEFF cannot

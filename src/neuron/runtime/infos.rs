@@ -58,8 +58,8 @@ fn name(info: &TensorInfo, program: &str) -> Result<CString> {
     Ok(name.to_owned())
 }
 
-/// Sorts names with number suffixes by number, so that `input10` follows `input9`. Keeps the library's order unless all
-/// names have suffixes and the suffixes are 0 to n - 1.
+/// Sorts names by their number suffixes if these suffixes are 0 to n - 1, so that `input10` follows `input9`. Otherwise
+/// keeps the library's order.
 fn in_order<T>(found: &mut [(CString, T)]) {
     let number = |name: &CString| -> Option<usize> {
         let name = name.to_str().ok()?;

@@ -129,9 +129,9 @@ impl Model {
         }
     }
 
-    /// Frees all handles once, each before the handles that it uses: the program, the tensor sets, then the tensors. No
-    /// run is in progress, because runs are synchronous. A failing call is tried up to `ATTEMPTS` times; then its
-    /// handle is leaked.
+    /// Frees each handle once: first the program, then the tensor sets, the tensors, and their descriptions. Each
+    /// handle is thus freed before the handles that it uses. No run is in progress, because runs are synchronous. A
+    /// failing call is tried up to `ATTEMPTS` times; then its handle is leaked.
     pub fn free(&mut self) {
         let functions = self.functions;
         let again = |free: &dyn Fn() -> abi::Status| (0..ATTEMPTS).any(|_| NrtStatus(free()) == NrtStatus::SUCCESS);

@@ -127,7 +127,7 @@ fn product(a: u64, b: u64) -> u128 {
     u128::from(a) * u128::from(b)
 }
 
-/// Returns floor(a b / 2^128).
+/// Returns `floor(a * b / 2^128)`.
 fn high_product(a: u128, b: u128) -> u128 {
     let [a_low, b_low] = [a, b].map(|v| v as u64);
     let [a_high, b_high] = [a, b].map(|v| (v >> 64) as u64);
