@@ -53,8 +53,8 @@ pub fn sample<E: Element>(logits: &[E], config: &SamplerConfig) -> Result<Suppor
     sample_with_feedback(logits, config, None).map(|(support, _)| support)
 }
 
-/// Computes [`sample`] for a given [`Step::feedback`](crate::Step::feedback). Also returns the feedback for the next
-/// step, for each token that may be drawn. Without mirostat and adaptive-p, the feedback is 0.
+/// Computes [`sample`] for a given [`Step::feedback`](crate::Step::feedback). Also returns, for each token that may be
+/// drawn, the feedback for the next step. Without mirostat and adaptive-p, the feedback is 0.
 ///
 /// # Errors
 /// Returns the same errors as [`sample`].

@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 /// | each tile of 256 elements of a shard, on the lowest rank that holds it | 8; none under [`NormType::Infinity`] |
 /// | each whole tensor, on the lowest rank that holds it | 16 |
 /// | each shard or whole tensor that another rank holds too | 8 |
-/// | each sharded tensor, also of other ranks | 8 for f64 and under [`NormType::Infinity`]; otherwise none |
+/// | each sharded tensor of any rank | 8 for f64 and under [`NormType::Infinity`]; otherwise none |
 ///
 /// The list of each rank is padded to the length of the longest list.
 ///

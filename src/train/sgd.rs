@@ -17,9 +17,9 @@ const OP: &str = "sgd";
 /// # Formula
 /// The formula of PyTorch:
 /// ```text
-/// g = g + weight_decay w
-/// b = momentum b + (1 - dampening) g, or g in the first step;   d = b, or g + momentum b with nesterov
-/// w = w - lr d
+/// g = g + weight_decay * w
+/// b = momentum * b + (1 - dampening) * g, or g in the first step;   d = b, or g + momentum * b with nesterov
+/// w = w - lr * d
 /// ```
 /// Without momentum, d is g and there is no state.
 ///

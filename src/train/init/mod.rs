@@ -236,8 +236,9 @@ impl Stream {
 /// | a limit that the type cannot represent | the rounded limit may occur |
 ///
 /// # Accuracy
-/// Uniform numbers are multiples of 2^-53 of the width, rounded once. Normal numbers are functions of the random bits,
-/// computed with an error of at most 4 f64 ULP and then rounded once.
+/// A uniform number is `low + (high - low) * u`, where u is a random multiple of 2^-53. The formula is computed in f64,
+/// and its result is rounded to the type. Normal numbers are functions of the random bits, computed with an error of at
+/// most 4 f64 ULP and then rounded once.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a shape that does not have the tensor's number of elements, or has fewer axes than a

@@ -63,8 +63,8 @@ impl Histogram {
     }
 }
 
-/// Returns the smallest magnitude with this exponent field, which is 0 for subnormal numbers. For the exponent field of
-/// infinity, returns the largest finite number instead.
+/// Returns the smallest magnitude with this exponent field. The exponent field of subnormal numbers gives 0. The
+/// exponent field of infinity gives the largest finite number.
 fn end(exponent: usize) -> f64 {
     f64::from_bits(((exponent as u64) << 52).min(f64::MAX.to_bits()))
 }
