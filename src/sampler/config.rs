@@ -33,9 +33,9 @@ pub struct SamplerConfig {
     pub temperature: f64,
     /// Half-width of the range of a dynamic temperature. Finite, not negative; 0, the default, turns it off.
     ///
-    /// The temperature of a row is `low + (high - low) * h^dynamic_exponent`. Here `low` is `temperature -
-    /// dynamic_temperature`, but at least 0, and `high` is `temperature + dynamic_temperature`. `h` is the entropy of
-    /// the n remaining tokens, divided by ln n, the largest possible entropy of n tokens.
+    /// The temperature of a row is `low + (high - low) * h^dynamic_exponent`. Here `low` is
+    /// `temperature - dynamic_temperature`, but at least 0, and `high` is `temperature + dynamic_temperature`. `h` is
+    /// the entropy of the n remaining tokens, divided by ln n, the largest possible entropy of n tokens.
     pub dynamic_temperature: f64,
     /// Exponent of `h` in the formula of the dynamic temperature. Finite, not negative; 1 by default.
     pub dynamic_exponent: f64,
@@ -58,8 +58,8 @@ pub struct SamplerConfig {
     /// Epsilon cutoff: smallest probability to keep. The first [`SamplerConfig::min_keep`] tokens in the order of top-k
     /// are always kept. Tokens that tie with the last of these tokens are kept too. At least 0, below 1.
     pub epsilon_cutoff: Option<f64>,
-    /// Parameter eta of the eta cutoff. This filter is an epsilon cutoff at the smaller of `eta` and `sqrt(eta) *
-    /// e^-entropy`. At least 0, below 1.
+    /// Parameter eta of the eta cutoff. This filter is an epsilon cutoff at the smaller of `eta` and
+    /// `sqrt(eta) * e^-entropy`. At least 0, below 1.
     pub eta_cutoff: Option<f64>,
     /// Probability that a draw excludes the top choices (XTC). The tokens with a probability of at least
     /// [`SamplerConfig::xtc_threshold`] are ordered as for top-k. All of these tokens except the last are top choices.
@@ -68,7 +68,7 @@ pub struct SamplerConfig {
     /// Smallest probability of a top choice of XTC. From 0 to 0.5; 0.1 by default.
     pub xtc_threshold: f64,
     /// Minimum number of tokens that a filter keeps. A filter that would keep fewer tokens keeps the first `min_keep`
-    /// tokens in its own order. At least 1; 1 by default.
+    /// tokens in the order that this filter uses. At least 1; 1 by default.
     pub min_keep: usize,
     /// Repetition penalty of tokens that occur in the prompt or the output. It divides their positive logits and
     /// multiplies their negative logits. Finite, above 0; 1 by default.
@@ -97,12 +97,12 @@ pub struct SamplerConfig {
     /// near [`SamplerConfig::mirostat_tau`]. Mirostat runs after the temperature. All other filters, the dynamic
     /// temperature, `min_keep` and `adaptive_target` must be left unset. Penalties still apply.
     ///
-    /// The surprise of a token is -log2 of its probability. Version 2 keeps the tokens whose surprise is at most mu,
+    /// The surprise of a token is -log2 of its probability. Version 2 keeps the tokens whose surprise is at most `mu`,
     /// except tokens whose integer probability (see [`Sampler::sample`]) is 0. Version 1 keeps the k largest logits. It
-    /// computes k from mu and from an estimate of how fast the 100 largest probabilities fall. Both versions keep at
+    /// computes k from `mu` and from an estimate of how fast the 100 largest probabilities fall. Both versions keep at
     /// least one token. `mu` begins as `2 * tau`. After each token, `mu` becomes `mu - eta * (surprise - tau)`. This
-    /// surprise uses the token's probability among the kept tokens. [`Sequence`](crate::Sequence) carries mu from step
-    /// to step. Without a sequence, pass each [`Sampled::feedback`](crate::Sampled::feedback) to the next step's
+    /// surprise uses the token's probability among the kept tokens. [`Sequence`](crate::Sequence) carries `mu` from
+    /// step to step. Without a sequence, pass each [`Sampled::feedback`](crate::Sampled::feedback) to the next step's
     /// [`Step::feedback`](crate::Step::feedback).
     pub mirostat: u32,
     /// Target tau of mirostat's mean surprise, in bits. Finite, not negative; 5 by default.

@@ -26,7 +26,7 @@ const OP: &str = "sgd";
 /// # Special values
 /// | gradient | effect on a weight |
 /// |---|---|
-/// | finite, but b or w exceeds its type | b or w becomes infinite |
+/// | finite, but b or w exceeds the range of its type | b or w becomes infinite |
 /// | NaN or an infinity | an error, and nothing is changed |
 ///
 /// # Accuracy

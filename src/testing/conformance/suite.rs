@@ -119,7 +119,7 @@ impl<'f, E: Element> Suite<'f, E> {
         let allowed = match defect {
             Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
             // Only the rows for `NarrowSteps` and `Inaccurate` test rounding errors. For every other defect the bound
-            // is wider, so that an ordinary rounding error is not reported as this defect.
+            // is wider, so that an ordinary rounding error is not reported as that defect.
             _ => 16.0 * allowed::<E>(),
         };
         if worst.0 > allowed {

@@ -1,8 +1,8 @@
 //! Initialisation of weights with random numbers that are the same on every machine and do not depend on other draws.
 //!
 //! An element depends only on a seed, the name or number of its tensor, and the element's index in the tensor.
-//! Philox4x32-10 computes random bits from these three values. The sampler uses the same generator with another key. If
-//! the sampler has the same seed, its random numbers are unrelated to the weights. Numbers are computed in f64 by
+//! Philox4x32-10 computes random bits from these three values. The sampler uses the same generator with another key.
+//! Even if its seed is the same, its random numbers are unrelated to the weights. Numbers are computed in f64 by
 //! functions that give the same bits everywhere, and then rounded once. So the f16 weights are the f64 weights of the
 //! same seed, rounded to f16.
 
