@@ -23,7 +23,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// |---|---|---|
     /// | the check that all ranks make the same call | 24 | 24 |
     /// | each row: maxima | | 24 |
-    /// | each row, per 256 columns of the shard | 16, or 32 if the row's mean exceeds 32 times the row's deviation | 24 |
+    /// | each row, per 256 columns of the shard | 16, or 32 if the row's mean exceeds 32 times its deviation | 24 |
     ///
     /// # Errors
     /// The errors of [`NormPartial::layer_norm`]; [`Error::Collective`](crate::Error::Collective) if another rank

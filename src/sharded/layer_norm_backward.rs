@@ -26,7 +26,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// |---|---|---|
     /// | the check that all ranks make the same call | 24 | 24 |
     /// | each row: maxima | | 40 |
-    /// | each row, per 256 columns of the shard | 32, or 48 if the row's mean exceeds 32 times the row's deviation | 40 |
+    /// | each row, per 256 columns of the shard | 32, or 48 if the row's mean exceeds 32 times its deviation | 40 |
     ///
     /// # Errors
     /// The errors of [`layer_norm_backward`](crate::layer_norm_backward());
