@@ -113,7 +113,7 @@ thread_local! {
     static OPEN: RefCell<Vec<Report>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `f` and returns its result with the counts of the ops that it called on this thread, directly or through
+/// Runs `f`. Returns the result of `f`, with the counts of the ops that `f` called on this thread, directly or through
 /// candle.
 ///
 /// If an op runs on a thread pool, all of its rows are counted. Scopes nest: an outer scope includes the counts of its
@@ -121,8 +121,9 @@ thread_local! {
 ///
 /// A thread that waits in a large op may run tasks of other requests. The scope is suspended during such a wait, so it
 /// does not count these tasks. Evenkeel cannot detect that `f` waits in other libraries, such as `par_iter` or a matrix
-/// product of candle. Tasks that this thread runs during such a wait are counted, and tasks that other threads run for
-/// `f` are not. If requests share such a pool, open a scope in each task and [merge](Report::merge) the reports.
+/// product of candle. During such a wait, this thread's scope counts all tasks that this thread runs, and no tasks that
+/// other threads run for `f`. If requests share such a pool, open a scope in each task and [merge](Report::merge) the
+/// reports.
 ///
 /// ```
 /// use evenkeel::{Rows, Softmax, report, softmax};

@@ -291,8 +291,8 @@ views!(
     /// ```
     #[derive(Clone, Copy, Debug)]
     Rows,
-    /// A read-only view of a tensor as lanes. A lane is a run of elements along one axis. In [`Lanes::new`], it is the
-    /// middle axis of the shape `[outer, len, inner]`. [`Lanes::shaped`] takes any axis of any shape.
+    /// A read-only view of a tensor as lanes. A lane is a run of elements along one axis. For [`Lanes::new`], this axis
+    /// is the middle one of the shape `[outer, len, inner]`. [`Lanes::shaped`] accepts any axis of any shape.
     ///
     /// ```
     /// use evenkeel::{Lanes, Softmax, softmax};

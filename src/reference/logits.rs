@@ -7,8 +7,9 @@ use crate::element::Element;
 /// softcap, then the bias, and rounds to f64 after each step. A logit is -inf if its `keep` is false or its score is
 /// -inf.
 ///
-/// `bias` and `keep` have the row's length. Scores that `keep` excludes are not read. The product of a finite score and
-/// the scale, and the sum with a finite bias, saturate at the largest f64 instead of overflowing.
+/// `bias` and `keep` have the row's length. Scores that `keep` excludes are not read. If the score is finite, its
+/// product with the scale saturates at ±`f64::MAX` instead of overflowing. The sum with a finite bias saturates in the
+/// same way.
 ///
 /// ```
 /// use evenkeel::reference::{logits, softmax_of};

@@ -4,7 +4,7 @@ use super::Real;
 use super::softmax::{Outcome, exact, log_sum, outcome};
 use crate::element::Element;
 
-/// Returns the unrounded result of [`logsumexp`](crate::logsumexp()) for a row, which is -inf if the row is fully
+/// Returns the unrounded result of [`logsumexp`](crate::logsumexp()) for a row. The result is -inf if the row is fully
 /// masked.
 ///
 /// ```
@@ -16,8 +16,8 @@ pub fn logsumexp<E: Element>(row: &[E]) -> E::Exact {
     logsumexp_of(&exact(row))
 }
 
-/// Returns the logarithm of the sum of e^z over logits. A masked logit is -inf. The result is NaN if a logit is NaN,
-/// and otherwise +inf if a logit is +inf.
+/// Returns the logarithm of the sum of e^z over all logits z. A masked logit is -inf. If a logit is NaN, the result is
+/// NaN. Otherwise, if a logit is +inf, the result is +inf.
 pub fn logsumexp_of<R: Real>(logits: &[R]) -> R {
     match outcome(logits) {
         Outcome::Nothing => R::from(f64::NEG_INFINITY),

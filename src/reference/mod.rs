@@ -2,8 +2,8 @@
 //!
 //! Kernels are tested against these functions. Other implementations can be tested in the same way. The functions share
 //! no code with the kernels and are written for review: no blocks, no threads, and only those transformations of a
-//! formula that prevent overflow or cancellation. They take one row, or one element, and return unrounded numbers of
-//! the type [`Element::Exact`]:
+//! formula that prevent overflow or cancellation. Each function takes one row, or one element, and returns unrounded
+//! numbers of the type [`Element::Exact`]:
 //!
 //! | storage type | result type | error of the result |
 //! |---|---|---|

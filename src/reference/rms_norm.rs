@@ -26,7 +26,7 @@ pub fn rms_norm_before_weight<E: Element>(
     weighted::<E>(&rounded, weight, weight_offset)
 }
 
-/// Returns x / sqrt(mean(x^2) + eps), or 0 if the root is 0.
+/// Returns `x / sqrt(mean(x^2) + eps)` for each element x, or 0 if the root is 0.
 pub(super) fn normalised<E: Element>(x: &[E], eps: f64) -> Vec<DoubleDouble> {
     let x: Vec<DoubleDouble> = x.iter().map(|x| x.widen().into()).collect();
     let zero = DoubleDouble::from(0.0);

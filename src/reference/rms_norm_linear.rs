@@ -5,8 +5,8 @@ use super::{DoubleDouble, Real};
 use crate::element::Element;
 
 /// Returns the unrounded results of [`rms_norm_linear`](crate::rms_norm_linear()) for a row. Also returns, for each
-/// result, the sum of the magnitudes of its terms. The weight has the length of the row. For each result, the matrix
-/// has a row of that length, and the bias has one number.
+/// result, the sum of the magnitudes of its terms. The weight and each row of the matrix are as long as the row. The
+/// matrix has one row for each result, and the bias has one number for each result.
 ///
 /// ```
 /// use evenkeel::reference::rms_norm_linear;

@@ -2,8 +2,8 @@
 
 use crate::element::Element;
 
-/// Returns the unrounded result of [`safe_div`](crate::safe_div()): x / d, clamped to the type's finite range. A d
-/// below `eps` in magnitude is first replaced by `eps` with the sign of d.
+/// Returns the unrounded result of [`safe_div`](crate::safe_div()): `x / d`, clamped to the type's finite range. If
+/// |`d`| is below `eps`, `d` is first replaced by `eps` with the sign of `d`.
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::safe_div(1.0f32, -0.0, 0.25), -4.0);

@@ -28,9 +28,9 @@ pub struct Support {
 /// definitions of the configuration's [`Profile`].
 ///
 /// In the default profile, tokens are ordered by logit, the largest first, and equal logits by index. Top-k keeps the
-/// first k tokens that are not masked. Top-p keeps the shortest prefix of the remaining tokens that has at least the
-/// fraction p of their total probability. Min-p keeps the tokens that are at least min_p times as probable as the first
-/// token.
+/// first k tokens that are not masked. Of the remaining tokens, top-p keeps the shortest prefix whose total probability
+/// is at least p times the total of all remaining tokens. Min-p keeps the tokens that are at least min_p times as
+/// probable as the first token.
 ///
 /// The configuration is not checked. In profiles with XTC, an `xtc_probability` above 0 counts as 1, so XTC is applied
 /// without a random draw. Penalties are not applied, because they depend on the previous tokens of a sequence. Mirostat
@@ -53,8 +53,8 @@ pub fn sample<E: Element>(logits: &[E], config: &SamplerConfig) -> Result<Suppor
     sample_with_feedback(logits, config, None).map(|(support, _)| support)
 }
 
-/// Computes [`sample`] for a given [`Step::feedback`](crate::Step::feedback). Also returns the feedback for the next
-/// step, for each token that may be drawn. Without mirostat and adaptive-p, the feedback is 0.
+/// Computes [`sample`] for a given [`Step::feedback`](crate::Step::feedback). Also returns, for each token that may be
+/// drawn, the feedback for the next step. Without mirostat and adaptive-p, the feedback is 0.
 ///
 /// # Errors
 /// Returns the same errors as [`sample`].

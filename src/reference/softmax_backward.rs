@@ -24,6 +24,6 @@ pub fn softmax_backward_of<R: Real>(logits: &[R], dy: &[R]) -> Option<Vec<R>> {
     let zero = R::from(0.0);
     let masked = |i: usize| logits[i] == R::from(f64::NEG_INFINITY);
     let mean = (0..y.len()).filter(|&i| !masked(i)).fold(zero, |sum, i| sum + y[i] * dy[i]);
-    // Computes y dy - y mean instead of y (dy - mean), because dy - mean may overflow.
+    // Computes `y * dy - y * mean` instead of `y * (dy - mean)`, because `dy - mean` may overflow.
     Some((0..y.len()).map(|i| if masked(i) { zero } else { y[i] * dy[i] - y[i] * mean }).collect())
 }

@@ -21,6 +21,6 @@ pub fn softmax_backward_from_output_of<R: Real>(y: &[R], dy: &[R]) -> Vec<R> {
     let zero = R::from(0.0);
     let live = |i: &usize| y[*i] != zero;
     let mean = (0..y.len()).filter(live).fold(zero, |sum, i| sum + y[i] * dy[i]);
-    // Computes y dy - y mean instead of y (dy - mean), because dy - mean may overflow.
+    // Computes `y * dy - y * mean` instead of `y * (dy - mean)`, because `dy - mean` may overflow.
     (0..y.len()).map(|i| if live(&i) { y[i] * dy[i] - y[i] * mean } else { zero }).collect()
 }

@@ -141,7 +141,8 @@ impl<'a> Adjustments<'a> {
     }
 
     /// Returns each distinct token of the penalty window with its number of occurrences. The window consists of the
-    /// last tokens of prompt and output together. Its prompt tokens are counted only if `with_prompt` is set.
+    /// last tokens of prompt and output together. The prompt tokens in the window are counted only if `with_prompt` is
+    /// set.
     fn counts<'s>(&self, with_prompt: bool, sorted: &'s mut Vec<u32>) -> impl Iterator<Item = (u32, f64)> + use<'s> {
         let Step { prompt, output, .. } = self.step;
         let window = self.config.penalty_window.unwrap_or(usize::MAX);
@@ -196,8 +197,8 @@ impl<'a> Adjustments<'a> {
                 *z = if word >> i & 1 == 0 { E::NEG_INFINITY } else { *z };
             }
         };
-        // Each word of the mask covers 32 tokens. Logits before the first word boundary are handled here. Later logits
-        // are handled in blocks of 32.
+        // Each word of the mask covers 32 tokens. The logits before the first word boundary are handled here, and all
+        // later logits in blocks of 32.
         let lead = (first.next_multiple_of(32) - first).min(logits.len());
         let (head, rest) = logits.split_at_mut(lead);
         if !head.is_empty() {

@@ -33,11 +33,11 @@ pub struct SamplerConfig {
     pub temperature: f64,
     /// Half-width of the range of a dynamic temperature. Finite, not negative; 0, the default, turns it off.
     ///
-    /// The range goes from low = `temperature` - `dynamic_temperature`, but at least 0, to high = `temperature` +
-    /// `dynamic_temperature`. The temperature of a row is low + (high - low) h^exponent. Here h is the entropy of the n
-    /// remaining tokens, divided by ln n, the maximum of this entropy.
+    /// The temperature of a row is `low + (high - low) * h^dynamic_exponent`. Here `low` is
+    /// `temperature - dynamic_temperature`, but at least 0, and `high` is `temperature + dynamic_temperature`. `h` is
+    /// the entropy of the n remaining tokens, divided by ln n, the largest possible entropy of n tokens.
     pub dynamic_temperature: f64,
-    /// Exponent of h in the dynamic temperature. Finite, not negative; 1 by default.
+    /// Exponent of `h` in the formula of the dynamic temperature. Finite, not negative; 1 by default.
     pub dynamic_exponent: f64,
     /// Number of tokens that top-k keeps. Top-k keeps the largest logits, and the lowest indices among equal logits. At
     /// least 1. If the number exceeds the vocabulary, all tokens stay.
@@ -58,8 +58,8 @@ pub struct SamplerConfig {
     /// Epsilon cutoff: smallest probability to keep. The first [`SamplerConfig::min_keep`] tokens in the order of top-k
     /// are always kept. Tokens that tie with the last of these tokens are kept too. At least 0, below 1.
     pub epsilon_cutoff: Option<f64>,
-    /// Parameter eta of the eta cutoff. This filter is an epsilon cutoff at the smaller of eta and sqrt(eta)
-    /// e^-entropy. At least 0, below 1.
+    /// Parameter eta of the eta cutoff. This filter is an epsilon cutoff at the smaller of `eta` and
+    /// `sqrt(eta) * e^-entropy`. At least 0, below 1.
     pub eta_cutoff: Option<f64>,
     /// Probability that a draw excludes the top choices (XTC). The tokens with a probability of at least
     /// [`SamplerConfig::xtc_threshold`] are ordered as for top-k. All of these tokens except the last are top choices.
@@ -68,7 +68,7 @@ pub struct SamplerConfig {
     /// Smallest probability of a top choice of XTC. From 0 to 0.5; 0.1 by default.
     pub xtc_threshold: f64,
     /// Minimum number of tokens that a filter keeps. A filter that would keep fewer tokens keeps the first `min_keep`
-    /// tokens in its own order. At least 1; 1 by default.
+    /// tokens in the order that this filter uses. At least 1; 1 by default.
     pub min_keep: usize,
     /// Repetition penalty of tokens that occur in the prompt or the output. It divides their positive logits and
     /// multiplies their negative logits. Finite, above 0; 1 by default.
@@ -83,8 +83,8 @@ pub struct SamplerConfig {
     /// Strength of DRY, which penalises tokens that would prolong a repetition. Finite, not negative; 0, the default,
     /// turns it off.
     ///
-    /// DRY subtracts `dry_multiplier` * [`SamplerConfig::dry_base`]^n from the logit. Here n is the number of tokens by
-    /// which the repetition exceeds [`SamplerConfig::dry_allowed_length`].
+    /// DRY subtracts `dry_multiplier * dry_base^n` from the logit. Here `n` is the number of tokens by which the
+    /// repetition exceeds [`SamplerConfig::dry_allowed_length`].
     pub dry_multiplier: f64,
     /// Base of the DRY penalty. Finite, at least 1; 1.75 by default.
     pub dry_base: f64,
@@ -97,12 +97,12 @@ pub struct SamplerConfig {
     /// near [`SamplerConfig::mirostat_tau`]. Mirostat runs after the temperature. All other filters, the dynamic
     /// temperature, `min_keep` and `adaptive_target` must be left unset. Penalties still apply.
     ///
-    /// The surprise of a token is -log2 of its probability. Version 2 keeps the tokens whose surprise is at most mu,
+    /// The surprise of a token is -log2 of its probability. Version 2 keeps the tokens whose surprise is at most `mu`,
     /// except tokens whose integer probability (see [`Sampler::sample`]) is 0. Version 1 keeps the k largest logits. It
-    /// computes k from mu and from an estimate of how fast the 100 largest probabilities fall. Both versions keep at
-    /// least one token. mu begins as 2 tau. After each token, mu becomes mu - eta (surprise - tau). This surprise uses
-    /// the token's probability among the kept tokens. [`Sequence`](crate::Sequence) carries mu from step to step.
-    /// Without a sequence, pass each [`Sampled::feedback`](crate::Sampled::feedback) to the next step's
+    /// computes k from `mu` and from an estimate of how fast the 100 largest probabilities fall. Both versions keep at
+    /// least one token. `mu` begins as `2 * tau`. After each token, `mu` becomes `mu - eta * (surprise - tau)`. This
+    /// surprise uses the token's probability among the kept tokens. [`Sequence`](crate::Sequence) carries `mu` from
+    /// step to step. Without a sequence, pass each [`Sampled::feedback`](crate::Sampled::feedback) to the next step's
     /// [`Step::feedback`](crate::Step::feedback).
     pub mirostat: u32,
     /// Target tau of mirostat's mean surprise, in bits. Finite, not negative; 5 by default.
@@ -112,10 +112,11 @@ pub struct SamplerConfig {
     /// Target of adaptive-p, which prefers tokens whose probability is near the target. From 0 to 1; not set by
     /// default. Adaptive-p changes the probabilities after all filters.
     ///
-    /// m is a running mean of the drawn tokens' original probabilities, before adaptive-p. It begins as
-    /// `adaptive_target`. After a token of original probability p, m becomes decay * m + (1 - decay) * p. The target of
-    /// a step is t = 2 `adaptive_target` - m, clamped to the range from 0 to 1. A token of probability p gets the logit
-    /// 5 - 10 d^2 / (1 + d), with d = |p - t| / 0.3. m is carried from step to step like mirostat's mu.
+    /// A running mean `m` covers the drawn tokens' original probabilities, before adaptive-p. `m` begins as
+    /// `adaptive_target`. After a token of original probability `p`, `m` becomes `decay * m + (1 - decay) * p`. The
+    /// target of a step is `t = 2 * adaptive_target - m`, clamped to the range from 0 to 1. A token of probability `p`
+    /// gets the logit `5 - 10 * d^2 / (1 + d)`, with `d = |p - t| / 0.3`. `m` is carried from step to step like
+    /// mirostat's `mu`.
     pub adaptive_target: Option<f64>,
     /// Decay of the mean of adaptive-p. From 0 to 0.99; 0.9 by default.
     pub adaptive_decay: f64,

@@ -31,8 +31,8 @@ pub enum LeftLogits<'a> {
     F64(&'a [f64]),
 }
 
-/// Returns (logit - max) / temperature. `inverse` is 1 / temperature. If `max` is a zero, its sign is unspecified. A
-/// result of 0 is therefore always +0.
+/// Returns (logit - max) / temperature. `inverse` is 1 / temperature. A result of 0 is always +0, even if `logit` or
+/// `max` is -0.
 pub fn distance(logit: f64, max: f64, inverse: f64) -> f64 {
     (logit - max) * inverse + 0.0
 }

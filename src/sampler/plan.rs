@@ -150,7 +150,7 @@ impl Checked<'_> {
         Ok(())
     }
 
-    /// With mirostat, rejects every filter but the temperature, and also `min_keep` and adaptive-p.
+    /// With mirostat, rejects `min_keep`, adaptive-p, and every filter other than the temperature.
     fn has_only_temperature(&self, filters: &[Filter]) -> Result<()> {
         let is_temperature = |filter: &&Filter| matches!(filter, Filter::Greedy | Filter::Temperature(_));
         let replaced = match filters.iter().find(|filter| !is_temperature(filter)) {

@@ -167,8 +167,8 @@ pub(crate) struct Rules {
     /// Whether the p of top-p is a fraction of the mass of all tokens. If false, p is a fraction of the mass of the
     /// remaining tokens.
     pub top_p_of_all: bool,
-    /// Meaning of a negative min-p. If a negative min-p is rejected, a min-p above 1 is rejected too. If not, a min-p
-    /// above 1 keeps as few tokens as possible.
+    /// Meaning of a negative min-p. If the engine rejects a negative min-p, it also rejects a min-p above 1. Otherwise,
+    /// a min-p above 1 keeps as few tokens as possible.
     pub min_p_negative: Beyond,
     /// Whether typical sampling keeps all ties, which are tokens as far from the entropy as the last kept token. If
     /// true, the filter ends where the mass reaches p. If false, it ends where the mass exceeds p, and keeps only the

@@ -24,7 +24,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// | the check that all ranks make the same call | 24 |
     /// | the length of the list of partial results | 8 |
     /// | the header of the list | 80, or 64 if the rank has no keys |
-    /// | each query, per block of 256 keys with a visible key | 8 (2 + features of values) |
+    /// | each query, per block of 256 keys in which it sees a key | 8 * (2 + features of values) |
     /// | each query, per other block | 8 |
     ///
     /// If an f64 result is not finite, everything except the 24 bytes of the check is sent once more.

@@ -21,9 +21,9 @@ use std::collections::BTreeMap;
 ///
 /// The result is bit-identical to [`clip_grad_norm`](crate::clip_grad_norm()) over the whole tensors in the order of
 /// their numbers. A tensor or shard that several ranks hold contributes to the norm once, and must be equal on all
-/// these ranks. In the whole tensor, each contiguous range of a shard must begin and end at a multiple of 256 elements,
-/// or end at the tensor's end. A shard along the first axis is a single range. A shard along a later axis has one range
-/// for each combination of the earlier indices. Tensors are numbered from 0 without gaps.
+/// these ranks. A shard along the first axis is a single contiguous range of the tensor. A shard along a later axis has
+/// one such range for each combination of the earlier indices. Each range must begin at a multiple of 256 elements of
+/// the tensor, and end at such a multiple or at the tensor's end. Tensors are numbered from 0 without gaps.
 ///
 /// # Exchange
 /// Each rank sends these numbers of bytes:
@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 /// | each tile of 256 elements of a shard, on the lowest rank that holds it | 8; none under [`NormType::Infinity`] |
 /// | each whole tensor, on the lowest rank that holds it | 16 |
 /// | each shard or whole tensor that another rank holds too | 8 |
-/// | each sharded tensor, also of other ranks | 8 for f64 and under [`NormType::Infinity`]; otherwise none |
+/// | each sharded tensor of any rank | 8 for f64 and under [`NormType::Infinity`]; otherwise none |
 ///
 /// The list of each rank is padded to the length of the longest list.
 ///

@@ -19,8 +19,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// must be the same on every rank.
     ///
     /// # Exchange
-    /// Each rank sends 24 bytes to check that all ranks make the same call, and 48 bytes per row. For f64, each rank
-    /// sends 40 more bytes per row. With label smoothing, it sends another 40 bytes per row.
+    /// Each rank sends 24 bytes to check that all ranks make the same call, and 48 bytes per row. Each rank sends 40
+    /// additional bytes per row for f64, and 40 additional bytes per row with label smoothing.
     ///
     /// # Errors
     /// The errors of [`cross_entropy`](crate::cross_entropy()); [`Error::Collective`](crate::Error::Collective) if

@@ -23,7 +23,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         waiting(|| self.comm.sum(words)).map_err(|error| error.in_collective(op))
     }
 
-    /// Gathers the words of all ranks. Every rank has the same number of words.
+    /// Gathers the words of all ranks. Every rank must pass the same number of words.
     pub(super) fn gather(&self, op: &'static str, words: &[u64]) -> Result<Vec<u64>> {
         let needed = words.len().saturating_mul(self.comm.size());
         let all = waiting(|| self.comm.gather(words)).map_err(|error| error.in_collective(op))?;

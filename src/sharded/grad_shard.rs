@@ -114,8 +114,8 @@ impl Place {
         Ok(())
     }
 
-    /// Checks the same as [`Place::check`], except for the number of elements. Only the rank that holds the shard knows
-    /// this number.
+    /// Does all checks of [`Place::check`] except the check of the number of elements. Only the rank with the shard
+    /// knows this number.
     pub fn check_cut(&self, op: &'static str) -> Result<()> {
         let Place { tensor, dims, axis, own, .. } = self;
         let refused = |value: String, expected: &str| {
@@ -131,8 +131,8 @@ impl Place {
         if self.is_whole() || self.len() == 0 {
             return Ok(());
         }
-        // Checks both ends of the first range, and the start of the second one. If these are multiples of 256, all
-        // other boundaries are too.
+        // Checks the start and end of the first range, and the start of the second range. If these are multiples of
+        // 256, all other boundaries are too.
         let (inner, all) = (self.inner(), self.all());
         let second = if self.outer() > 1 { (dims[*axis] + own.start) * inner } else { all };
         let between = |at: &usize| !at.is_multiple_of(TILE) && *at != all;

@@ -47,9 +47,9 @@
 //!
 //! # Errors
 //!
-//! Before each op, ranks check that all are about to make the same call: the op, the type, the shape, and the options
-//! with masks and weights. They also check that each column belongs to exactly one rank. If a rank deviates, or rejects
-//! its arguments, every rank returns an error that names the deviating rank. If a rank never joins the call, the others
+//! Before each op, ranks check that all of them make the same call, with the same type, shape and options, including
+//! masks and weights. They also check that each column belongs to exactly one rank. If a rank deviates, or rejects its
+//! arguments, every rank returns an error that names the deviating rank. If a rank never joins the call, the others
 //! return [`Error::Collective`](crate::Error::Collective) after the deadline of the [`Collective`].
 
 #![deny(unsafe_code)]

@@ -61,7 +61,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         finish(op, part, x, &rows)
     }
 
-    /// Returns the reciprocal of each row's sum of exponentials, as two f64 whose sum is the reciprocal.
+    /// Returns the reciprocal of each row's sum of exponentials. Each reciprocal is a sum of two f64.
     fn reciprocals<E: Element>(
         &self,
         op: &'static str,
@@ -74,7 +74,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(sums.reciprocals::<E>())
     }
 
-    /// Returns the total of each row's gradient terms, as two f64 whose sum is the total.
+    /// Returns the total of each row's gradient terms. Each total is a sum of two f64.
     fn sums_of_terms<E: Element>(
         &self,
         op: &'static str,

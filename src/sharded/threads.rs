@@ -149,7 +149,7 @@ impl Threads {
         }
     }
 
-    /// Returns the error if waiting is useless: a rank was dropped before it joined, or the time is up.
+    /// Returns an error if a rank was dropped before it joined, or if the time is up.
     fn breaks(&self, state: &State, left: Duration) -> Option<Broken> {
         let missing: Vec<usize> = (0..self.size).filter(|rank| state.brought[*rank].is_none()).collect();
         if let (Some(rank), None) = (missing.iter().find(|rank| state.gone[**rank]), &state.full) {

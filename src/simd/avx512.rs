@@ -323,8 +323,8 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn fold_all(self, value: F64) -> f64 {
-        // Adds neighbours in both registers at once. The sums in `twos` come alternately from the first and the second
-        // register.
+        // Adds neighbours in both registers at once. The sums in `twos` alternate: one from the first register, then
+        // one from the second.
         let even = call!(_mm512_unpacklo_pd(value.0, value.1));
         let odd = call!(_mm512_unpackhi_pd(value.0, value.1));
         let twos = call!(_mm512_add_pd(even, odd));

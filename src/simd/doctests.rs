@@ -1,8 +1,8 @@
 //! Examples of safe code that must not compile, because it would return memory that was not written.
 //!
-//! Each example compiles `output.rs` in another crate. The code in `main` can use the same items as kernels, which are
-//! also outside of `simd`. Each example that must not compile comes after one that compiles. The two differ in one
-//! expression. rustdoc compiles most examples of a crate together. `standalone_crate` excludes the examples of this
+//! Each example compiles `output.rs` in another crate. The code in `main` is outside of `simd`, like kernels, so it can
+//! use the same items as kernels. Each example that must not compile comes after one that compiles. The two differ in
+//! one expression. rustdoc compiles most examples of a crate together. `standalone_crate` excludes the examples of this
 //! file, because `output.rs` names items of `crate`. Without the exclusion, no examples could be compiled together.
 
 macro_rules! outside_of_simd {

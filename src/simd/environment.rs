@@ -1,10 +1,10 @@
 //! The floating-point environment: rounding mode, treatment of subnormals, traps.
 //!
 //! Results are defined for the default environment: round to nearest even, subnormals kept, exceptions masked. A host
-//! may run its threads in another environment, and a new thread inherits the environment of its creator. For example,
-//! programs linked with `-ffast-math` flush subnormals. All float computations therefore run through [`in_default`]. If
-//! the environment is not the default, [`in_default`] sets the default and restores the caller's environment at the
-//! end, even when unwinding.
+//! may run its threads in another environment. For example, programs linked with `-ffast-math` flush subnormals. A new
+//! thread inherits the environment of its creator. All float computations therefore run through [`in_default`]. If the
+//! environment is not the default, [`in_default`] sets the default and restores the caller's environment at the end,
+//! even when unwinding.
 //!
 //! If the environment is the default already, [`in_default`] only reads it and compares it with the default. This
 //! happens once for each call of an op, and once for each part of a call that is spread over threads.

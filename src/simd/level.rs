@@ -112,8 +112,8 @@ pub fn level() -> Result<Level> {
 }
 
 /// Runs `f`, and makes the ops that `f` calls from this thread use `level`. A large op uses `level` on all of its
-/// threads. A thread that waits in a large op may run tasks of other requests. These tasks do not use `level`, as
-/// [`report::scope`](crate::report::scope()) explains for scopes.
+/// threads. A thread that waits in a large op may run tasks of other requests. These tasks do not use `level`, just as
+/// [`report::scope`](crate::report::scope()) does not count them.
 ///
 /// # Errors
 /// [`Error::Unavailable`] if [`Level::is_available`] is false; `f` is then not called.

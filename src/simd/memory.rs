@@ -40,7 +40,7 @@ pub fn new_vec<T: Copy>(
         std::ptr::eq(filled.as_ptr(), start) && filled.len() == len,
         "`fill` must return the memory that it was given"
     );
-    // SAFETY: `filled` is a slice of initialised values over exactly the first `len` elements of the capacity.
+    // SAFETY: `filled` consists of initialised values, and covers exactly the first `len` elements of the capacity.
     unsafe { vec.set_len(len) };
     Ok(vec)
 }
@@ -65,7 +65,8 @@ pub fn new_vecs<T: Copy, const N: usize>(
         );
     }
     Ok(vecs.map(|(len, mut vec)| {
-        // SAFETY: each filled slice is initialised values over exactly the first `len` elements of its capacity.
+        // SAFETY: each filled slice consists of initialised values, and covers exactly the first `len` elements of its
+        // vector.
         unsafe { vec.set_len(len) };
         vec
     }))

@@ -72,8 +72,8 @@ impl<'a, T> Output<'a, T> {
 }
 
 impl<'a, T: Storage> Output<'a, T> {
-    /// Calls `write` with the memory. Returns the memory as a slice of values, and the second value that `write`
-    /// returns. Panics if the memory was uninitialised and the proof does not cover it.
+    /// Calls `write` with the memory. `write` returns a proof of what it wrote, and a result. Returns the memory as a
+    /// slice of values, and this result. Panics if the memory was uninitialised and the proof does not cover it.
     pub(crate) fn write<R>(
         self,
         write: impl for<'w> FnOnce(Unwritten<'w, T>) -> Result<(Written<'w>, R)>,

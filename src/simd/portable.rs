@@ -236,8 +236,8 @@ fn fused_f64(a: [f64; 16], b: [f64; 16], c: [f64; 16]) -> [f64; 16] {
 }
 
 /// Computes `a * b + c` of f32, rounded once. Without a fused instruction, this function computes in f64, where the
-/// product is exact. An inexact sum gets a last bit of 1 (rounding to odd), so that only the later rounding to f32
-/// affects the result (Boldo and Melquiond, 2008). The compiler vectorises this.
+/// product is exact. An inexact sum is rounded to odd, which means to a last bit of 1, so that only the later rounding
+/// to f32 affects the result (Boldo and Melquiond, 2008). The compiler vectorises this.
 #[inline(always)]
 fn fused(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {

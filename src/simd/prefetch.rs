@@ -18,8 +18,8 @@ impl<T> PrefetchRow<T> {
         Self::new(lane.as_ptr(), lane.len(), lanes)
     }
 
-    /// Returns the address that is `lanes` times `len` elements after `lane`. If lanes are longer than
-    /// [`Self::LONGEST`], returns the address of `lane`, because prefetching the current lane costs nothing.
+    /// Returns the address `lanes * len` elements after `lane`. If lanes are longer than [`Self::LONGEST`], returns the
+    /// address of `lane`, because prefetching the current lane costs nothing.
     pub(super) fn new(lane: *const T, len: usize, lanes: usize) -> Self {
         let is_long = len > Self::LONGEST / size_of::<T>().max(1);
         PrefetchRow(if is_long { lane } else { lane.wrapping_add(lanes * len) })

@@ -46,7 +46,7 @@ impl<W: Work> Kernel for (W,) {
     }
 }
 
-/// Returns the number of rows that a thread takes at a time.
+/// Returns the number of rows in a part. Each part runs on one thread.
 fn rows_a_part(rows: usize, cols: usize) -> usize {
     /// Number of elements below which a part is too small for a thread: about 5 microseconds of softmax.
     const SMALLEST_PART: usize = 1 << 15;

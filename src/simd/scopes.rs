@@ -1,9 +1,9 @@
 //! Suspension of a thread's state: the scopes of [`report`] and [`trace`](crate::trace), the level of
 //! [`with_level`](crate::simd::with_level), and the floating-point environment that was set for a kernel.
 //!
-//! A thread that waits inside rayon runs other tasks meanwhile, and these may belong to another request. The state is
-//! suspended during such a wait. A task of another request is then not counted in this thread's scopes. It runs at its
-//! own level, and in the thread's original environment.
+//! While a thread waits inside rayon, it runs other tasks, which may belong to another request. The state is suspended
+//! during such a wait. A task of another request is then not counted in this thread's scopes. It runs at its own level,
+//! and in the thread's original environment.
 
 use super::environment;
 use super::level::{Token, put_forced, take_forced};

@@ -186,7 +186,7 @@ fn fill<D: Storage>(to: &mut [MaybeUninit<D>], value: D) {
     // SAFETY: storage types have no padding, so all bytes of the value are initialised.
     let bytes = unsafe { std::slice::from_raw_parts((&raw const value).cast::<u8>(), size_of::<D>()) };
     if bytes.iter().all(|&byte| byte == 0) {
-        // The C library writes zeros beyond the caches without first reading the memory.
+        // For large memory, the C library writes zeros without first reading the memory into the caches.
         // SAFETY: the slice borrows the memory exclusively.
         unsafe { to.as_mut_ptr().write_bytes(0, to.len()) };
     } else {

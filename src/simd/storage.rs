@@ -128,8 +128,8 @@ macro_rules! half_storage {
 half_storage!(f16, F16, load_f16, store_f16, store_f16);
 half_storage!(bf16, BF16, load_bf16, store_bf16, store_bf16_exact);
 
-/// Rounds to the nearest number of a narrower format, ties to even, in one rounding. Adding and subtracting 1.5 * 2^52
-/// units in the last place of that format leaves the rounded value. Overflow is left to the conversion that follows.
+/// Rounds to the nearest number of a narrower format, ties to even, in one rounding. To round, adds 1.5 * 2^52 units in
+/// the last place of that format, and subtracts them again. Overflow is left to the conversion that follows.
 #[inline(always)]
 fn round_to<I: Isa>(isa: I, value: I::F64, limits: &Limits) -> I::F64 {
     const EXPONENT: i64 = 0x7ff0_0000_0000_0000;

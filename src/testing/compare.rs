@@ -44,7 +44,7 @@ pub fn within_terms<E: Element, X: Expected>(
     })
 }
 
-/// Compares like [`within`], but with the errors that `error(index)` returns.
+/// Compares like [`within`], but `error(index)` returns the error of each result in ULPs.
 pub fn all_within<E: Element, X: Expected>(
     what: &str,
     input: &[E],

@@ -6,8 +6,8 @@ use crate::element::Element;
 use approx::{AbsDiffEq, RelativeEq, UlpsEq};
 use std::fmt;
 
-/// Wrapper of a value for the macros of [`approx`](https://docs.rs/approx). It supports f16 and bf16 too, unlike approx
-/// itself.
+/// Wrapper of a value for the macros of [`approx`](https://docs.rs/approx). Unlike approx itself, it also supports f16
+/// and bf16.
 ///
 /// ULPs are counted in the storage type. The only tolerance is the given one. In contrast, approx's comparison of `f32`
 /// also accepts an absolute difference of up to epsilon, so every result below epsilon equals zero. As in approx, NaN

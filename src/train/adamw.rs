@@ -18,13 +18,13 @@ pub(super) const ROOT: &str = "root_mean_square";
 ///
 /// # Formula
 /// ```text
-/// m = beta1 m + (1 - beta1) g,   u = sqrt(beta2 u^2 + (1 - beta2) g^2)
-/// w = w (1 - lr weight_decay) - lr m / (1 - beta1^t) / (u / sqrt(1 - beta2^t) + eps)
+/// m = beta1 * m + (1 - beta1) * g,   u = sqrt(beta2 * u^2 + (1 - beta2) * g^2)
+/// w = w * (1 - lr * weight_decay) - lr * m / (1 - beta1^t) / (u / sqrt(1 - beta2^t) + eps)
 /// ```
 /// Here u is the root of the mean square. Other implementations store the mean square itself. In f32, the square
 /// overflows for gradients above 1.8e19, and is 0 for gradients below 2.6e-23. The root has the same range as the
-/// gradients. `eps` is added in f64, so it does not round to 0. 1 - beta^t is computed with an error of about 2^-90,
-/// for any number of steps.
+/// gradients. `eps` is added in f64, so it does not round to 0. For any number of steps, `1 - beta^t` is computed with
+/// an error of about 2^-90.
 ///
 /// # Special values
 /// | gradient | effect on a weight |

@@ -376,8 +376,8 @@ pub(crate) fn check_len(op: &'static str, count: usize, grad: Floats<'_>) -> Res
     Err(Error::shape(op, "a gradient", format!("{} elements", grad.len()), expected))
 }
 
-/// Checks that a gradient has `count` elements and is finite. Unless the state is f64, also checks that the gradient
-/// fits into f32.
+/// Checks that a gradient has `count` elements and is finite. If the state is f32, also checks that the gradient is in
+/// the range of f32.
 pub(crate) fn check_gradient(
     op: &'static str,
     place: usize,

@@ -17,16 +17,16 @@ const OP: &str = "sgd";
 /// # Formula
 /// The formula of PyTorch:
 /// ```text
-/// g = g + weight_decay w
-/// b = momentum b + (1 - dampening) g, or g in the first step;   d = b, or g + momentum b with nesterov
-/// w = w - lr d
+/// g = g + weight_decay * w
+/// b = momentum * b + (1 - dampening) * g, or g in the first step;   d = b, or g + momentum * b with nesterov
+/// w = w - lr * d
 /// ```
 /// Without momentum, d is g and there is no state.
 ///
 /// # Special values
 /// | gradient | effect on a weight |
 /// |---|---|
-/// | finite, but b or w exceeds its type | b or w becomes infinite |
+/// | finite, but b or w exceeds the range of its type | b or w becomes infinite |
 /// | NaN or an infinity | an error, and nothing is changed |
 ///
 /// # Accuracy

@@ -19,7 +19,7 @@ fn fixture(dtype: Dtype) -> Apply {
 /// Checks `kl_div` for several shapes and every reduction. As in PyTorch, the input x contains log-probabilities.
 #[test]
 fn kl_div_of_log_probabilities() {
-    // The loss of each element is p (ln p - x), with target p.
+    // The loss of each element is `p * (ln p - x)`, with target `p`.
     let each = [0.0, 0.0, 0.5 - 0.5 * LN_2, -0.5 - 0.5 * LN_2];
     let sum: f64 = each.iter().sum();
     for (dtype, tolerance) in FLOATS {

@@ -59,7 +59,7 @@ fn registered_names() {
     let message = outcome.answers[0]["message"].as_str().unwrap();
     let (_, known) = message.split_once("one of ").unwrap();
     for op in evenkeel::registry::OPS {
-        // The program returns a gradient as an output of the forward op, so gradients are not in the list of ops.
+        // The program's list of ops has no gradients, because a gradient is an output of its forward op.
         let name = op.name.strip_suffix("_backward").unwrap_or(op.name);
         assert!(
             known.split(", ").any(|op| op == name),

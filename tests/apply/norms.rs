@@ -116,8 +116,8 @@ fn the_residual_is_added_first() {
 #[test]
 fn layer_norm_in_every_type() {
     for (dtype, tolerance) in FLOATS {
-        // The tolerances are relative to the result. The last job has a larger tolerance, because adding a bias to the
-        // weighted row loses digits.
+        // The tolerances are relative to the result. The last job adds a bias to the weighted row, which loses digits,
+        // so its tolerance is larger.
         let outcome = Apply::new()
             .floats("x", dtype, &[2, 4], &X)
             .floats("weight", Dtype::F16, &[4], &WEIGHT)

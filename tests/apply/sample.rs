@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 const INF: f64 = f64::INFINITY;
 const LOGITS: [f64; 5] = [1.0, 3.0, 2.0, 3.0, -1.0];
 
-/// Computes the softmax of the kept tokens' logits, divided by the temperature. All other tokens get 0.
+/// Divides the kept tokens' logits by the temperature, and computes their softmax. All other tokens get 0.
 fn probs(logits: &[f64], temperature: f64, kept: &[usize]) -> Vec<f64> {
     let e = |i: usize| if kept.contains(&i) { ((logits[i] - 3.0) / temperature).exp() } else { 0.0 };
     let sum: f64 = (0..logits.len()).map(e).sum();

@@ -48,8 +48,8 @@ fn softmax_family() -> Result<()> {
                 [Softmax::default(), Softmax::default().scale(0.3), Softmax::default().scale(-1.5).softcap(5.0)]
             {
                 for axis in 0..x.rank() {
-                    // The bound covers two errors. One is the rounding of a logit's distance from the maximum, which is
-                    // at most 160. The other comes from adding 40 terms.
+                    // The bound covers two errors. One comes from rounding a logit's distance from the maximum. This
+                    // distance is at most 160. The other comes from adding 40 terms.
                     let error = 500.0 * unit(ours);
                     let what = format!("{:?} along {axis} in {dtype:?}, {options:?}", x.dims());
                     let want = guarded::softmax(&x, axis, &options)?;

@@ -213,7 +213,7 @@ fn a_step_in_f16() -> Result<()> {
     optimizer.step(&grads)?;
     scaler.update()?;
     assert_eq!(scaler.scale(), 2048.0);
-    // The step is lr * g / (g + eps), where g is the gradient. Here eps is 5 g, so the step is lr / 6.
+    // The step is lr * g / (g + eps), where g is the gradient. Here eps is 5 * g, so the step is lr / 6.
     let moved = 1e-3 - flat(&var)[0];
     assert!(
         (moved / (0.01 * 2.0 / 12.0) - 1.0).abs() < 0.05,

@@ -27,8 +27,9 @@ pub fn mirostat(mut tokens: Tokens, config: &SamplerConfig, feedback: Option<f64
     tokens
 }
 
-/// Computes the number of tokens that mirostat keeps: k = (epsilon 2^mu / (1 - n^-epsilon))^(1 / s). Here, s = 1 +
-/// epsilon is the estimated Zipf exponent, and n is the size of the vocabulary. For s = 0 or 1, returns the limit.
+/// Computes the number of tokens that mirostat keeps: `k = (epsilon * 2^mu / (1 - n^-epsilon))^(1 / s)`. Here,
+/// `s = 1 + epsilon` is the estimated Zipf exponent, and `n` is the size of the vocabulary. If `s` is 0 or 1, returns
+/// the limit of this formula.
 fn k(s: f64, mu: f64, n: f64) -> usize {
     let epsilon = s - 1.0;
     let of_power_law = if epsilon == 0.0 { n.ln() } else { -(-epsilon * n.ln()).exp_m1() / epsilon };

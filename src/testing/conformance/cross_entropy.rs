@@ -10,8 +10,8 @@ use crate::testing::ulp;
 /// Checks a cross-entropy: `f(logits, rows, cols, targets)` returns the mean of the losses of all rows. Each row has
 /// one target class.
 ///
-/// The loss may be stored in the type of the logits. For a NaN or a masked target, `f` may return an error. For a
-/// target that is not a class, it must return an error.
+/// The loss may be stored in the type of the logits. If a logit is NaN or a target is masked, `f` may return an error.
+/// If a target is not a class, `f` must return an error.
 ///
 /// ```
 /// use evenkeel::testing::conformance::{self, Defect};

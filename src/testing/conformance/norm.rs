@@ -86,8 +86,8 @@ fn usual<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Ex
         suite.row(defect, &format!("{n} numbers between -8 and 8"), &x, &exact(&x), 1.0);
     }
     // A norm divides by a square root. The relative rounding error of the root is largest just above a power of two.
-    // From one scale to the next, the root grows by at most 1/16, and from the first to the last by almost a factor of
-    // two. In one of the rows, the root is therefore just above a power of two.
+    // From each scale to the next, the root grows by at most 1/16. From the first scale to the last, the root almost
+    // doubles. In one of the rows, the root is therefore just above a power of two.
     let term = if E::LIMITS.digits < 24 { 1e-3 } else { 1.0 };
     for k in 0..16 {
         let scale = 1.0 + f64::from(k) / 16.0;

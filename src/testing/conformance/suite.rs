@@ -119,7 +119,7 @@ impl<'f, E: Element> Suite<'f, E> {
         let allowed = match defect {
             Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
             // Only the rows for `NarrowSteps` and `Inaccurate` test rounding errors. For every other defect the bound
-            // is wider, so that an ordinary rounding error is not reported as this defect.
+            // is wider, so that an ordinary rounding error is not reported as that defect.
             _ => 16.0 * allowed::<E>(),
         };
         if worst.0 > allowed {
@@ -132,7 +132,7 @@ impl<'f, E: Element> Suite<'f, E> {
     }
 
     /// Checks a batch of three rows: the row `middle` between two ordinary rows. The result of `middle` must satisfy
-    /// `is_right`. Each ordinary row must have the same bits in this batch as in a batch of its own.
+    /// `is_right`. The results for each ordinary row must have the same bits as in a batch of that row alone.
     pub fn between(
         &mut self,
         defect: Defect,
@@ -178,7 +178,7 @@ impl<'f, E: Element> Suite<'f, E> {
         }
     }
 
-    /// Checks that a row has the same bits alone and at any position in a batch.
+    /// Checks that the results for a row have the same bits alone and at any position in a batch.
     pub fn batches(&mut self) {
         for cols in [64, 1000, 4099] {
             let name = format!("a row of {cols}");

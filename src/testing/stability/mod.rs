@@ -86,7 +86,7 @@ where
         Self { loss: Some(Box::new(loss)), ..self }
     }
 
-    /// Sets the types, in addition to f32, in which the module is checked. The default is f16 and bf16.
+    /// Sets the types in which the module is checked. f32 is always checked. The default types are f16 and bf16.
     pub fn dtypes(self, dtypes: &[DType]) -> Self {
         Self { dtypes: dtypes.to_vec(), ..self }
     }

@@ -13,7 +13,7 @@ pub enum Check {
     HostileInput,
     /// Gradients of all parameters.
     GradientFlow,
-    /// Output and loss in 16 bits, with the parameters of the f32 module rounded to 16 bits.
+    /// Output and loss in 16 bits. The parameters are those of the f32 module, rounded to 16 bits.
     HalfPrecision,
     /// Several training steps.
     Training,

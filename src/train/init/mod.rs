@@ -1,8 +1,8 @@
 //! Initialisation of weights with random numbers that are the same on every machine and do not depend on other draws.
 //!
 //! An element depends only on a seed, the name or number of its tensor, and the element's index in the tensor.
-//! Philox4x32-10 computes random bits from these three values. The sampler uses the same generator with another key. If
-//! the sampler has the same seed, its random numbers are unrelated to the weights. Numbers are computed in f64 by
+//! Philox4x32-10 computes random bits from these three values. The sampler uses the same generator with another key.
+//! Even if its seed is the same, its random numbers are unrelated to the weights. Numbers are computed in f64 by
 //! functions that give the same bits everywhere, and then rounded once. So the f16 weights are the f64 weights of the
 //! same seed, rounded to f16.
 
@@ -236,8 +236,9 @@ impl Stream {
 /// | a limit that the type cannot represent | the rounded limit may occur |
 ///
 /// # Accuracy
-/// Uniform numbers are multiples of 2^-53 of the width, rounded once. Normal numbers are functions of the random bits,
-/// computed with an error of at most 4 f64 ULP and then rounded once.
+/// A uniform number is `low + (high - low) * u`, where u is a random multiple of 2^-53. The formula is computed in f64,
+/// and its result is rounded to the type. Normal numbers are functions of the random bits, computed with an error of at
+/// most 4 f64 ULP and then rounded once.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a shape that does not have the tensor's number of elements, or has fewer axes than a

@@ -91,7 +91,7 @@ impl Layer {
         self.weight.as_ref().map(norm)
     }
 
-    /// Returns how many elements of the gradient and of the parameter are NaN or infinite.
+    /// Returns the total number of NaN and infinite elements in the gradient and the parameter.
     pub fn not_finite(&self) -> usize {
         [&self.gradient, &self.weight].into_iter().flatten().map(|stats| stats.nan + stats.infinite).sum()
     }
