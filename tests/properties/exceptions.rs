@@ -21,7 +21,7 @@ pub struct At<'a> {
 }
 
 impl At<'_> {
-    /// Returns whether a result of this magnitude may exceed the type, allowing for a few roundings.
+    /// Returns whether a result of this magnitude may exceed the range of the type after a few roundings.
     fn beyond(&self, magnitude: f64) -> bool {
         magnitude.is_nan() || magnitude > 0.99 * self.limits.max
     }
@@ -282,8 +282,9 @@ fn gathered(at: &At<'_>) -> f64 {
 fn over_deviation(at: &At<'_>, gradient: f64) -> f64 {
     let n = at.cols as f64;
     let fold = |start, of: fn(f64, f64) -> f64| at.x.iter().copied().fold(start, of);
-    // In a centred norm, the deviations of the largest and the smallest value have squares that sum to at least half of
-    // range^2. So d is at least range / sqrt(2 n). In other norms, d is at least the largest magnitude over sqrt(n).
+    // In a centred norm, the deviations of the largest and the smallest value have squares that sum to at least
+    // `range^2 / 2`. So d is at least `range / sqrt(2 * n)`. In other norms, d is at least the largest magnitude
+    // divided by `sqrt(n)`.
     let (range, part) = match at.call.name() {
         "layer_norm_backward" => (fold(f64::NEG_INFINITY, f64::max) - fold(f64::INFINITY, f64::min), (2.0 * n).sqrt()),
         _ => (most(at.x), n.sqrt()),
