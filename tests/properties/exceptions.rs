@@ -46,7 +46,7 @@ fn most(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |most, value| most.max(value.abs()))
 }
 
-/// Documented exception. The result may be infinite, and also NaN if `gives_nan` is set.
+/// Documented exception. The result may be infinite. If `gives_nan` is set, it may also be NaN.
 struct Exception {
     ops: &'static [&'static str],
     #[allow(dead_code, reason = "it is for readers")]
@@ -295,7 +295,7 @@ fn over_deviation(at: &At<'_>, gradient: f64) -> f64 {
     (gradient * part / range).min(gradient / at.call.eps.sqrt())
 }
 
-/// Returns whether a result is finite, or is documented to be non-finite.
+/// Returns whether a result is finite, or the documentation allows it to be non-finite.
 pub fn is_right(value: f64, at: &At<'_>) -> bool {
     let named = |exception: &Exception| {
         let kind = exception.gives_nan || value.is_infinite();
