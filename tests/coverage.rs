@@ -168,8 +168,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Checks that no setter takes `mut self`. Up to at least Rust 1.95, a closure may receive the caller's own variable as
-/// its argument (rust-lang/rust#155241). A change of `self` would then change the caller's options.
+/// Checks that no setter takes `mut self`. Because of a bug in Rust (rust-lang/rust#155241, present in 1.95), a closure
+/// may receive the caller's own variable as its argument. A change of `self` would then change the caller's options.
 #[test]
 fn setters_make_options_anew() {
     let mut files = Vec::new();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 /// Ops for which candle returns an incomplete second derivative instead of an error. Each of these ops applies candle's
 /// own ops to an argument, and then runs a kernel on the result. By default, candle detaches the gradients of its own
-/// ops. A second backward pass therefore ends before the kernel. Only the kernel would return the error.
+/// ops. A second backward pass therefore ends before it reaches the kernel, which would return the error.
 const AFTER_CANDLE: &[&str] = &[
     "binary cross-entropy",
     "cross-entropy of a linear layer by chunks",

@@ -1,5 +1,5 @@
-//! Tests of quantised block formats in GGUF files. Expected results of simple blocks are computed by hand, all others
-//! by candle's decoder.
+//! Tests of quantised block formats in GGUF files. Expected results are computed by hand for simple blocks, and by
+//! candle's decoder for all other blocks.
 
 use crate::write::{Gguf, Tensor, inspect};
 use evenkeel::checkpoint::Stats;

@@ -209,7 +209,7 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
         let kept = softmax(part.rows(), &options.mask(&Mask::keep(part.of(&flags), &shape)))?;
         let biased = softmax(part.rows(), &options.mask(&Mask::bias(part.of(&biases), &shape)))?;
         let both = Mask::keep(part.of(&flags), &shape).and_bias(part.of(&biases), &shape);
-        // Results are listed row by row, so that the results of some rows are a slice of the whole list.
+        // Results are listed row by row, so that the results of a range of rows are a slice of the whole list.
         let all = [scaled, kept, biased, softmax(part.rows(), &options.mask(&both))?];
         Ok((0..shape[0]).flat_map(|row| all.each_ref().map(|y| y[row * cols..][..cols].to_vec()).concat()).collect())
     });
@@ -523,7 +523,7 @@ fn attended<E: Element>(batch: &mut Batch<'_, E>) {
     let run = move |part: &RowRange<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
         let ([q, k], options, rows) = (attending(part, WIDTH)?, options(softcap, mask), part.range.len());
         let (y, lse) = attention_with_lse(q, k, k, &options)?;
-        // Results are listed row by row, so that the results of some rows are a slice of the whole list.
+        // Results are listed row by row, so that the results of a range of rows are a slice of the whole list.
         let row = |row: usize| {
             let of_lse = lse.chunks(lse.len() / rows).nth(row).unwrap_or(&[]).iter().map(|lse| lse.to_bits());
             y.chunks(y.len() / rows).nth(row).unwrap_or(&[]).iter().map(|y| y.bits()).chain(of_lse).collect::<Vec<_>>()

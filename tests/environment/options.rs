@@ -9,8 +9,8 @@ use evenkeel::{
 };
 use half::bf16;
 
-/// Adds calls that check or convert options. Some options differ from a limit only by a subnormal number; others have
-/// inexact sums.
+/// Adds calls that check or convert options. Some options differ from a limit only by a subnormal number. Converting
+/// the others needs operations whose results are rounded.
 pub fn options(add: &mut Add<'_>) {
     let x = numbers::<f32>(ROWS * COLS, 1.0);
     let (tiny, below) = (1e-310, -1e-310);

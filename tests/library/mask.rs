@@ -89,7 +89,7 @@ fn combinations<E: Bits>() {
     }
 }
 
-/// Checks five kinds of masks: keep flags, a bias of -inf, lengths, causality and windows. Masks that keep the same
+/// Checks five kinds of masks: `keep` flags, a bias of -inf, lengths, causality and windows. Masks that keep the same
 /// positions must give the same bits.
 fn parts_that_mean_the_same<E: Bits>() {
     let mut rng = generate::rng("mask, the same");

@@ -287,7 +287,7 @@ fn references_keep_to_their_pages() {
     );
 
     // A gradient and the magnitudes of its terms have the factor 1 - tanh^2, the derivative of the softcap. Computed
-    // with e^(2 x), this factor would be NaN.
+    // with e^(2 * x), this factor would be NaN.
     let capped = CrossEntropy::default().softcap(1.0);
     let (dz, _) = reference::cross_entropy_backward(&[800.0f32, 0.0], 1, &capped, [1.0, 0.0]);
     assert_eq!(dz[0], 0.0);

@@ -239,8 +239,8 @@ fn opening() {
         Ok(device) => tell(format!("Ok: {}", device.about())),
         Err(fault) => tell(format!("{:?}: {fault}", fault.action())),
     }
-    // Only a missing device is searched for again. The error of a failed initialisation is kept, so later attempts call
-    // no library function.
+    // If no device is found, the next `open` searches for one again. If initialisation fails, the error is kept, and
+    // the next `open` calls no library function.
     if std::env::var_os("STANDIN_FAIL").is_some_and(|fail| fail.to_string_lossy().starts_with("nrt_init")) {
         assert_eq!(Device::open().err(), Device::open().err());
         assert_eq!(Standin::new(arithmetic).calls(), 2);

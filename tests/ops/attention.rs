@@ -23,8 +23,8 @@ for_each_dtype!(
     nothing_to_attend_to,
 );
 
-/// Numbers of batch entries, query heads, key/value heads, queries, keys, features of queries and keys, and features of
-/// values.
+/// Seven numbers: of batch entries, query heads, key/value heads, queries, keys, features per query or key, and
+/// features per value.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape(pub [usize; 7]);
 
@@ -199,7 +199,8 @@ pub struct Logits<R> {
     pub logits: Vec<R>,
     /// Derivative of each logit with respect to its scaled dot product.
     pub derivatives: Vec<R>,
-    /// Maximum of |scale| sum(|q k|) + |bias| over the keys. The errors of the logits are relative to this maximum.
+    /// Maximum of `|scale| * sum(|q * k|) + |bias|` over the keys. The errors of the logits are relative to this
+    /// maximum.
     pub largest: f64,
 }
 

@@ -66,7 +66,8 @@ impl<E: Bits> Graded<E> {
         attention_backward(q, k, v, self.dy(), options).unwrap()
     }
 
-    /// Returns the index of the first key that a row's query may attend to. The head's other keys follow this key.
+    /// Returns the index of the first key of the head that a row's query attends to. The other keys of this head
+    /// follow.
     fn keys_of(&self, row: usize) -> usize {
         let Shape([_, heads, of_keys, queries, keys, ..]) = self.case.shape;
         let head = row / queries;

@@ -239,7 +239,7 @@ fn finite_differences() {
         let [mut above, mut below] = [x; 2];
         (above[i], below[i]) = (x[i] + 1e-4, x[i] - 1e-4);
         // The error of a central difference is h^2 / 6 times the third derivative, whose magnitude is at most 3. The
-        // tolerance also covers the rounding error of a sum near 30, divided by 2 h.
+        // tolerance also covers the rounding error of a sum near 30, divided by `2 * h`.
         let derivative = (loss(&above) - loss(&below)) / 2e-4;
         assert!(
             (derivative - dx[i]).abs() < 2e-8,

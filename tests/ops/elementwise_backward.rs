@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 /// Type of a function that writes its results to the caller's buffer.
 type Writes<E> = for<'a> fn(&[E], &[E], &'a mut [MaybeUninit<E>]) -> Result<&'a mut [E]>;
 
-/// Gradient of an elementwise function in all its forms, with its reference.
+/// All forms of an elementwise gradient, with the reference.
 struct Gradient<E> {
     name: &'static str,
     new: fn(&[E], &[E]) -> Result<Vec<E>>,
@@ -44,8 +44,8 @@ macro_rules! gradients {
 }
 evenkeel::for_each_elementwise!(gradients);
 
-/// Returns the derivative at x, and the magnitude whose ULP is the unit of error. For functions of the form x s(x), the
-/// derivative is the sum of s(x) and x s'(x), which may cancel. In f64, the magnitude of the larger term is
+/// Returns the derivative at x, and the magnitude whose ULP is the unit of error. For functions of the form `x * s(x)`,
+/// the derivative is the sum of `s(x)` and `x * s'(x)`, which may cancel. In f64, the magnitude of the larger term is
 /// therefore used.
 fn exact<E: Element>(gradient: &Gradient<E>, x: E) -> (DoubleDouble, DoubleDouble) {
     let (x, derivative) = (x.widen(), (gradient.derivative)(x.widen()));

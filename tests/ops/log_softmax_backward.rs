@@ -15,7 +15,7 @@ impl Specified for OfLogSoftmax {
     fn naive<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
         naive::log_softmax_backward(x, dy)
     }
-    /// Returns the larger of the two terms |dy| and y sum(|dy|), where y is the softmax.
+    /// Returns the larger of the two terms `|dy|` and `y * sum(|dy|)`, where `y` is the softmax.
     fn term(y: f64, dy: f64, _: f64, sum: f64) -> f64 {
         dy.abs().max(y * sum)
     }

@@ -47,7 +47,7 @@ fn next_to_the_largest_value<E: Bits>() {
         let mut y = [first; 9];
         y[1..].fill(E::from_wide(-3.0));
         let half = E::from_wide(max / 2.0).widen();
-        // The first gradient is dy[0] - exp(y[0]) sum(dy). Each of these two terms adds about half of the type's
+        // The first gradient is `dy[0] - exp(y[0]) * sum(dy)`. Each of these two terms adds about half of the type's
         // largest value.
         let other = -half / 8.0 / first.widen().exp() - half / 8.0;
         let mut dy = [E::from_wide(other); 9];

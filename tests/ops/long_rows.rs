@@ -54,9 +54,9 @@ impl<E: Bits> Row<E> {
         rest
     }
 
-    /// Returns four numbers: the largest errors of softmax, log_softmax, logsumexp and cross_entropy. Softmax and
-    /// log_softmax are measured in ULP of the result, logsumexp in ULP of the result or of its larger term, whichever
-    /// is larger. Cross_entropy is measured in ULP of f64 for rows of f64, otherwise of f32.
+    /// Returns four numbers: the largest errors of softmax, log_softmax, logsumexp and cross_entropy. Errors of softmax
+    /// and log_softmax are in ULP of the result. Errors of logsumexp are in ULP of the result or of its larger term,
+    /// whichever is larger. Errors of cross_entropy are in ULP of f64 for rows of f64, otherwise of f32.
     fn errors(&self) -> [f64; 4] {
         let (x, options) = (self.elements(), Softmax::default());
         let rows = Rows::new(&x, 1, x.len()).unwrap();

@@ -1,5 +1,5 @@
-//! Tests that the gradients of RMSNorm, including the sums over rows, are accurate with either rounding and have the
-//! same bits in every form.
+//! Tests that the gradients of RMSNorm, including the sums over rows, are accurate with each variant of [`Rounding`]
+//! and have the same bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};

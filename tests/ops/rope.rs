@@ -345,8 +345,8 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Checks that the frequencies are theta^(-2i/d) rounded to f64. An error of one ULP would change the angles at far
-/// positions.
+/// Checks that the frequencies are `theta^(-2 * i / d)`, rounded to f64. An error of one ULP would change the angles at
+/// far positions.
 #[test]
 fn frequencies_are_rounded_to_nearest() {
     let checker = Checker::new::<f64>("rope");

@@ -114,7 +114,8 @@ fn distribution_of_draws_of_f64() {
 }
 
 /// Checks the error from rounding masses to integers. All masses except the largest are just below half of the integer
-/// unit, so they round to 0. For n tokens, the derived bound is n 2^-46 if n is at most 262,144, otherwise n 2^-43.
+/// unit, so they round to 0. For n tokens, the derived bound is n times 2^-46 up to n = 262,144, and n times 2^-43
+/// above.
 #[test]
 fn masses_that_are_rounded_away() {
     for (count, unit, bound) in [(262_144, 45, 2f64.powf(-24.6)), (1 << 21, 42, 2f64.powf(-21.8))] {

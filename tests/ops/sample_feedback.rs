@@ -140,8 +140,8 @@ fn mirostat_reaches_its_surprise() {
         let steps = 4000;
         let surprises = (0..steps).map(|_| -sequence.sample(&logits, None).unwrap().logprob / std::f64::consts::LN_2);
         let mean = surprises.sum::<f64>() / f64::from(steps);
-        // Each step changes mu by eta times (tau - surprise). mu varies by at most about 20, so these differences sum
-        // to at most 20 / eta.
+        // Each step changes `mu` by `eta * (tau - surprise)`. From the first to the last step, `mu` changes by at most
+        // about 20, so the differences `tau - surprise` sum to at most `20 / eta`.
         assert!(
             (mean - tau).abs() < 20.0 / 0.1 / f64::from(steps),
             "mirostat {version}: expected a mean surprise of about {tau} bits, got {mean} bits"
@@ -175,7 +175,7 @@ fn mirostat_of_llama_cpp_replaces_filters_and_penalties() {
     assert_ne!(distribution(strict.repetition_penalty(3.0)), distribution(strict));
 }
 
-/// Checks that tokens with a surprise of exactly mu are kept. Also checks logits so far apart that mirostat's k is 1.
+/// Checks that tokens with a surprise of exactly `mu` are kept. Also checks logits so far apart that mirostat's k is 1.
 #[test]
 fn edges_of_mirostat() {
     for bits in 1..14 {

@@ -348,7 +348,8 @@ fn penalties() {
         assert!((got - expected).abs() < 1e-12, "expected the adjusted logit {expected}, got {got}")
     };
     let twice = Step::default().output(&[0, 0]);
-    // A logit of 2 becomes 2 / 2 - 2 * 0.5 - 0.25 by repetition, frequency and presence penalty.
+    // The repetition penalty divides the logit of 2 by 2. The frequency penalty subtracts 2 * 0.5, and the presence
+    // penalty subtracts 0.25.
     for profile in [Profile::Evenkeel, Profile::Vllm, Profile::LlamaCpp] {
         near(logit_of_first(2.0, all.profile(profile), twice), -0.25);
         near(logit_of_first(-2.0, all.profile(profile), twice), -4.0 - 1.25);

@@ -15,7 +15,7 @@ impl Specified for OfSoftmax {
     fn naive<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
         naive::softmax_backward(x, dy)
     }
-    /// Each term is at most y max |dy|, and the terms may cancel.
+    /// Returns `y * max(|dy|)`. No term exceeds this limit, and the terms may cancel.
     fn term(y: f64, _: f64, largest: f64, _: f64) -> f64 {
         y * largest
     }

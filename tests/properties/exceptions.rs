@@ -21,7 +21,7 @@ pub struct At<'a> {
 }
 
 impl At<'_> {
-    /// Returns whether a result of this magnitude may exceed the type, allowing for a few roundings.
+    /// Returns whether a result of this magnitude may exceed the range of the type after a few roundings.
     fn beyond(&self, magnitude: f64) -> bool {
         magnitude.is_nan() || magnitude > 0.99 * self.limits.max
     }
@@ -46,7 +46,7 @@ fn most(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |most, value| most.max(value.abs()))
 }
 
-/// Documented exception. The result may be infinite, and also NaN if `gives_nan` is set.
+/// Documented exception. The result may be infinite. If `gives_nan` is set, it may also be NaN.
 struct Exception {
     ops: &'static [&'static str],
     #[allow(dead_code, reason = "it is for readers")]
@@ -282,8 +282,9 @@ fn gathered(at: &At<'_>) -> f64 {
 fn over_deviation(at: &At<'_>, gradient: f64) -> f64 {
     let n = at.cols as f64;
     let fold = |start, of: fn(f64, f64) -> f64| at.x.iter().copied().fold(start, of);
-    // In a centred norm, the deviations of the largest and the smallest value have squares that sum to at least half of
-    // range^2. So d is at least range / sqrt(2 n). In other norms, d is at least the largest magnitude over sqrt(n).
+    // In a centred norm, the deviations of the largest and the smallest value have squares that sum to at least
+    // `range^2 / 2`. So d is at least `range / sqrt(2 * n)`. In other norms, d is at least the largest magnitude
+    // divided by `sqrt(n)`.
     let (range, part) = match at.call.name() {
         "layer_norm_backward" => (fold(f64::NEG_INFINITY, f64::max) - fold(f64::INFINITY, f64::min), (2.0 * n).sqrt()),
         _ => (most(at.x), n.sqrt()),
@@ -294,7 +295,7 @@ fn over_deviation(at: &At<'_>, gradient: f64) -> f64 {
     (gradient * part / range).min(gradient / at.call.eps.sqrt())
 }
 
-/// Returns whether a result is finite, or is documented to be non-finite.
+/// Returns whether a result is finite, or the documentation allows it to be non-finite.
 pub fn is_right(value: f64, at: &At<'_>) -> bool {
     let named = |exception: &Exception| {
         let kind = exception.gives_nan || value.is_infinite();

@@ -147,8 +147,8 @@ fn takes_two(op: &Op) -> bool {
 }
 
 /// Checks the effect of one NaN. Clipping by norm either returns an error with the NaN's position, or returns a NaN
-/// norm and treats the gradients as the clipping mode requires. Clipping by value changes no other result. `inspect`
-/// leaves the NaN out of its statistics.
+/// norm and treats the gradients as the clipping mode requires. Clipping by value returns a NaN at this position, and
+/// does not change the other results. `inspect` leaves the NaN out of its statistics.
 fn a_nan_among_tensors<E: Bits>() {
     for op in OPS.iter().filter(|op| op.kind == Kind::Tensors) {
         proptest!(generate::cases(CASES), |(case in valid::<E>(op), place in any::<prop::sample::Index>())| {

@@ -13,8 +13,8 @@ for_each_dtype!(every_mask, shapes, hostile_keys, the_largest_values, nothing_to
 /// Result, with each query's log-sum-exp.
 type Both<E> = Result<(Vec<E>, Vec<f64>)>;
 
-/// Numbers of batch entries, query heads, key/value heads, queries, keys, features of queries and keys, and features of
-/// values.
+/// Seven numbers: of batch entries, query heads, key/value heads, queries, keys, features per query or key, and
+/// features per value.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape(pub [usize; 7]);
 

@@ -242,8 +242,8 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     // Total size of the descriptions of three tensors. A description has six numbers and the length of each dimension.
     let places = 7 + 8 + 7;
     for ranks in [2, 4, 8] {
-        // Count of the numbers that rank 0 sends: 2 + 1 for the replica, 8 / ranks for its shard, and 2 for its
-        // unsharded tensor.
+        // Rank 0 sends 2 + 1 numbers for the replica, 8 / `ranks` numbers for its shard, and 2 numbers for the
+        // unsharded tensor `expert`.
         let sums = 2 + 1 + 8 / ranks + 2;
         let given = 16 + 8 * (places + sums) as u64;
         let got = given * ranks as u64;
@@ -266,8 +266,8 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     assert_eq!(of_type::<f64>(1), [[3, given, given]]);
 }
 
-/// Checks attention. For each block of 256 keys and each query that attends to it, a rank sends one number per feature
-/// of the values, plus two.
+/// Checks attention. For each query and each block of 256 keys, a rank sends one number per feature of the values, plus
+/// two numbers. If the query attends to no key of the block, it sends one number.
 #[test]
 fn attention_takes_what_256_keys_come_to() {
     fn of_type<E: Bits>(ranks: usize, queries: usize, mask: &Mask<'_>) -> Vec<[u64; 3]> {

@@ -109,7 +109,7 @@ fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &Clip
     }
 }
 
-/// Generates gradients in the distributions of data, tensor and expert parallelism, and of combinations of two of
+/// Generates gradients that are distributed as in data, tensor or expert parallelism, or as in a combination of two of
 /// these. The cuts are uneven.
 fn dealt<E: Bits>(
     rng: &mut SmallRng,

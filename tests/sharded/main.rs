@@ -1,6 +1,6 @@
 //! Tests of ops on rows sharded column-wise across ranks, which are threads here. Results must have the same bits as
-//! the op on whole rows. The number of exchanged bytes must follow its formula. An error on one rank must be reported
-//! on all ranks.
+//! the op on whole rows. The number of exchanged bytes must match the documented formula. An error on one rank must be
+//! reported on all ranks.
 
 #![forbid(unsafe_code)]
 

@@ -69,7 +69,7 @@ impl Parts {
         mask
     }
 
-    /// Returns the keep flags of all positions in order. Also returns the values of each bias at all positions.
+    /// Returns the `keep` flag of every position, and for each bias its value at every position.
     pub fn expand(&self) -> (Vec<bool>, Vec<Vec<f64>>) {
         let rank = self.dims.len();
         let keys = self.dims[rank - 1];

@@ -112,7 +112,8 @@ impl<E: Bits> FewValues<E> {
         sum_is_exact(self.0.iter().map(|(value, count)| (value.widen(), *count)))
     }
 
-    /// Returns (x - mean) / sqrt(var + eps) for each value x, or x / sqrt(mean square + eps) if `is_centred` is false.
+    /// Returns `(x - mean) / sqrt(variance + eps)` for each value `x`, or `x / sqrt(mean(x^2) + eps)` if `is_centred`
+    /// is false.
     ///
     /// Averages the distances from the first value instead of the values, so that nothing cancels.
     pub fn normalised(&self, is_centred: bool, eps: f64) -> Vec<DoubleDouble> {

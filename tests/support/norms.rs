@@ -51,8 +51,8 @@ impl Norm<'_> {
         h.iter().zip(&n).map(of).collect()
     }
 
-    /// Returns |h| for each element, the mean of |h| (0 unless the norm is centred), and the mean of |h n|. Here h is
-    /// dy times the weight, and n is the normalised row.
+    /// Returns `|h|` for each element, the mean of `|h|` (or 0 if the norm is not centred), and the mean of `|h * n|`.
+    /// Here `h` is dy times the weight, and `n` is the normalised row.
     fn magnitudes<E: Element>(&self, n: &[DoubleDouble], dy: &[E]) -> (Vec<DoubleDouble>, DoubleDouble, DoubleDouble) {
         let weight = |i: usize| DoubleDouble::from(self.weight.map_or(1.0, |w| w[i]));
         let h: Vec<DoubleDouble> =
@@ -64,8 +64,8 @@ impl Norm<'_> {
         (h, mean, along)
     }
 
-    /// Returns, for each column, the sum of |dy n| over the rows and the sum of |dy| over the rows. In the first sum,
-    /// |n| counts as at least [`least_counted`] and, for a centred norm, as at least [`mean_term`].
+    /// Returns, for each column, the sum of `|dy * n|` over the rows and the sum of `|dy|` over the rows. In the first
+    /// sum, `|n|` counts as at least [`least_counted`] and, for a centred norm, as at least [`mean_term`].
     pub fn column_terms<E: Element>(&self, x: &[E], dy: &[E], cols: usize) -> [Vec<f64>; 2] {
         let mut terms = [vec![0.0; cols], vec![0.0; cols]];
         for (x, dy) in x.chunks(cols).zip(dy.chunks(cols)) {

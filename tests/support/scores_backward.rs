@@ -452,8 +452,8 @@ pub fn axes<G: Gradient, E: Bits>() {
     }
 }
 
-/// Checks that three ways to mask the same positions give the same bits: a window, keep flags, and scores of -inf. The
-/// bits are equal because the place of a term in the sum depends only on its column.
+/// Checks that three ways to mask the same positions give the same bits: a window, `keep` flags, and scores of -inf.
+/// The bits are equal because the place of a term in the sum depends only on its column.
 pub fn parts_that_mean_the_same<G: Gradient, E: Bits>() {
     let mut rng = generate::rng(G::NAME);
     let dims = [2, 90, 700];

@@ -22,7 +22,7 @@ fn wide(init: &Init) -> Vec<f64> {
 }
 
 /// Returns the largest distance between the empirical and a known distribution, times the square root of the count. The
-/// result exceeds 2.4 once in 50,000 runs (Kolmogorov: 2 e^(-2 d^2)).
+/// result exceeds `d` with probability `2 * e^(-2 * d^2)` (Kolmogorov), so it exceeds 2.4 once in 50,000 runs.
 fn distance(mut x: Vec<f64>, known: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
     x.sort_by(f64::total_cmp);
     let n = x.len() as f64;
@@ -198,8 +198,8 @@ fn pinned() {
     assert_eq!(inits.each_ref().map(bits).concat(), PINNED);
 }
 
-/// Expected bits. The formulas of the papers, written in Python, give the same uniform and truncated values. Their
-/// normal values differ by at most 2^-53.
+/// Expected bits of four uniform, four normal and four truncated normal values. A Python version of the papers'
+/// formulas gives exactly the uniform and the truncated normal values. Its normal values differ by at most 2^-53.
 const PINNED: [u64; 12] = [
     0x3fe0_ae8d_83c7_883d,
     0x3fe6_7998_a57b_1677,

@@ -20,8 +20,8 @@ where
     to.iter().map(|value| value.widen()).collect()
 }
 
-/// Checks that a number becomes one of its two neighbours, with the right probabilities. How often a neighbour is
-/// chosen has a binomial distribution, and may differ from the mean by 6 standard deviations.
+/// Checks that a number becomes one of its two neighbours, with the right probabilities. The number of results equal to
+/// a neighbour has a binomial distribution. It may differ from its mean by 6 standard deviations.
 fn neighbours<E: Element>(from_bits: fn(u16) -> E, numbers: &[f32])
 where
     for<'a> &'a mut [E]: Into<FloatsMut<'a>>,

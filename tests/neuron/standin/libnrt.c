@@ -2,7 +2,7 @@
  * first misuse by a caller, and fails in the calls that a test chooses. The test sets the function that computes the
  * programs.
  *
- * -DOLD: the library of 2022, without virtual cores, version and instance, and with the type numbers of that year.
+ * -DOLD: the library of 2022. It has other type numbers, and no functions for virtual cores, version and instance.
  * -DLACKING: without nrt_execute. */
 
 #define _GNU_SOURCE

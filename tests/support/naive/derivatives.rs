@@ -37,8 +37,8 @@ pub fn gelu_backward<E: Element>(x: E, dy: E) -> E {
     times(share + round::<E>(x.widen() * density), dy)
 }
 
-/// Derivative: (1 + t) / 2 + x (1 - t^2) u / 2. Here t is tanh(sqrt(2/pi) (x + 0.044715 x^3)), and u is
-/// sqrt(2/pi) (1 + 0.134145 x^2).
+/// Derivative: `(1 + t) / 2 + x * (1 - t^2) * u / 2`. Here `c` is `sqrt(2 / pi)`,
+/// `t` is `tanh(c * (x + 0.044715 * x^3))`, and `u` is `c * (1 + 0.134145 * x^2)`.
 pub fn gelu_tanh_backward<E: Element>(x: E, dy: E) -> E {
     let root = round::<E>(0.7978845608028654);
     let inner = round::<E>(x.widen() + round::<E>(0.044715 * x.widen().powi(3)));

@@ -116,7 +116,7 @@ pub fn safe_div<E: Element>(x: E, d: E, eps: f64) -> E {
     E::from_wide(x.widen() / round::<E>(d.widen() + round::<E>(eps)))
 }
 
-/// Computes silu(gate) * up, and rounds both silu(gate) and the product.
+/// Computes `silu(gate) * up`, and rounds both `silu(gate)` and the product.
 pub fn swiglu<E: Element>(gate: E, up: E) -> E {
     E::from_wide(silu(gate).widen() * up.widen())
 }

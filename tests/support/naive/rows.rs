@@ -3,8 +3,8 @@
 use super::{round, sum};
 use evenkeel::Element;
 
-/// Rotates the halves (a, b) of a row to (a cos - b sin, a sin + b cos), where angle = position theta^(-2i/d) for pair
-/// i of a row of length d.
+/// Rotates pairs (a, b) of elements, one from each half of the row, to `(a * cos - b * sin, a * sin + b * cos)`. In a
+/// row of length `d`, the angle of pair `i` is `position * theta^(-2 * i / d)`.
 pub fn rope<E: Element>(x: &[E], position: i64, theta: f64) -> Vec<E> {
     rotated(x, position, theta, 1.0)
 }
@@ -28,14 +28,14 @@ fn rotated<E: Element>(x: &[E], position: i64, theta: f64, direction: f64) -> Ve
     y
 }
 
-/// Computes the mean of each column: sum(x) / n, where n is the number of tokens.
+/// Computes the mean of each column: `sum(x) / n`, where `n` is the number of tokens.
 pub fn mean_pool<E: Element>(x: &[E], width: usize) -> Vec<E> {
     let n = round::<E>((x.len() / width) as f64);
     let column = |column: usize| sum::<E>(x.chunks(width).map(|x| x[column].widen()));
     (0..width).map(|i| E::from_wide(column(i) / n)).collect()
 }
 
-/// Computes dy / n for each of n tokens.
+/// Computes `dy / n` for each of `n` tokens.
 pub fn mean_pool_backward<E: Element>(dy: &[E], tokens: usize) -> Vec<E> {
     let n = round::<E>(tokens as f64);
     (0..tokens).flat_map(|_| dy.iter().map(|dy| E::from_wide(dy.widen() / n))).collect()

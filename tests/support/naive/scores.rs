@@ -3,24 +3,24 @@
 use super::{round, sum};
 use evenkeel::Element;
 
-/// Computes e^x / sum(e^x).
+/// Computes `e^x / sum(e^x)`.
 pub fn softmax<E: Element>(x: &[E]) -> Vec<E> {
     let exps: Vec<f64> = x.iter().map(|x| round::<E>(x.widen().exp())).collect();
     let sum = sum::<E>(exps.iter().copied());
     exps.iter().map(|e| E::from_wide(e / sum)).collect()
 }
 
-/// Computes ln(softmax).
+/// Computes the logarithm of the softmax.
 pub fn log_softmax<E: Element>(x: &[E]) -> Vec<E> {
     softmax(x).into_iter().map(|p| E::from_wide(p.widen().ln())).collect()
 }
 
-/// Computes ln(sum(e^x)).
+/// Computes `ln(sum(e^x))`.
 pub fn logsumexp<E: Element>(x: &[E]) -> E {
     E::from_wide(sum::<E>(x.iter().map(|x| x.widen().exp())).ln())
 }
 
-/// Computes softmax(q k / sqrt(features)) v for one query.
+/// Computes `softmax(q * k / sqrt(features)) * v` for one query.
 pub fn attention<E: Element>(q: &[E], k: &[E], v: &[E]) -> Vec<E> {
     let features = q.len();
     let product = |key: &[E]| sum::<E>(q.iter().zip(key).map(|(q, k)| q.widen() * k.widen()));
@@ -30,8 +30,8 @@ pub fn attention<E: Element>(q: &[E], k: &[E], v: &[E]) -> Vec<E> {
     (0..features).map(|i| E::from_wide(weighted(i))).collect()
 }
 
-/// Computes the gradient of [`attention`] with respect to its query: sum(ds k) / sqrt(features). Here ds, the gradient
-/// of a score, is `softmax_backward` applied to the products of dy with the values.
+/// Computes the gradient of [`attention`] with respect to its query: `sum(ds * k) / sqrt(features)`. The gradients of
+/// the scores, `ds`, are the result of `softmax_backward` for the products of `dy` with the values.
 pub fn attention_backward<E: Element>(q: &[E], k: &[E], v: &[E], dy: &[E]) -> Vec<E> {
     let features = q.len();
     let product = |a: &[E], b: &[E]| sum::<E>(a.iter().zip(b).map(|(a, b)| a.widen() * b.widen()));
@@ -43,12 +43,12 @@ pub fn attention_backward<E: Element>(q: &[E], k: &[E], v: &[E], dy: &[E]) -> Ve
     (0..features).map(|i| E::from_wide(of(i) / root)).collect()
 }
 
-/// Computes -ln(softmax) at the target class.
+/// Computes the negated logarithm of the softmax at the target class.
 pub fn cross_entropy<E: Element>(x: &[E], target: usize) -> E {
     E::from_wide(-log_softmax(x)[target].widen())
 }
 
-/// Computes -sum(y ln s + (1 - y) ln(1 - s)), where s is the sigmoid.
+/// Computes `-sum(y * ln(s) + (1 - y) * ln(1 - s))`, where `y` is the target and `s` is the sigmoid of `x`.
 pub fn bce_with_logits<E: Element>(x: &[E], target: f64) -> E {
     let term = |x: &E| {
         let s = round::<E>(1.0 / round::<E>(1.0 + round::<E>((-x.widen()).exp())));
@@ -58,32 +58,32 @@ pub fn bce_with_logits<E: Element>(x: &[E], target: f64) -> E {
     E::from_wide(sum::<E>(x.iter().map(term)))
 }
 
-/// Computes sum(p (ln p - ln q)), where q is the softmax.
+/// Computes `sum(p * (ln(p) - ln(q)))`, where `q` is the softmax.
 pub fn kl_div<E: Element>(x: &[E], p: &[f64]) -> E {
     let log_q = log_softmax(x);
     E::from_wide(sum::<E>(p.iter().zip(log_q).map(|(p, q)| round::<E>(p * round::<E>(p.ln() - q.widen())))))
 }
 
-/// Computes y (dy - sum(y dy)), where y is the softmax.
+/// Computes `y * (dy - sum(y * dy))`, where `y` is the softmax.
 pub fn softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
     softmax_backward_from_output(&softmax(x), dy)
 }
 
-/// Computes y (dy - sum(y dy)).
+/// Computes `y * (dy - sum(y * dy))`.
 pub fn softmax_backward_from_output<E: Element>(y: &[E], dy: &[E]) -> Vec<E> {
     let mean = sum::<E>(y.iter().zip(dy).map(|(y, dy)| y.widen() * dy.widen()));
     let gradient = |(y, dy): (&E, &E)| E::from_wide(y.widen() * round::<E>(dy.widen() - mean));
     y.iter().zip(dy).map(gradient).collect()
 }
 
-/// Computes dy - y sum(dy), where y is the softmax.
+/// Computes `dy - y * sum(dy)`, where `y` is the softmax.
 pub fn log_softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
     let sum = sum::<E>(dy.iter().map(|dy| dy.widen()));
     let gradient = |(y, dy): (&E, &E)| E::from_wide(dy.widen() - round::<E>(y.widen() * sum));
     softmax(x).iter().zip(dy).map(gradient).collect()
 }
 
-/// Computes dy - e^y sum(dy).
+/// Computes `dy - e^y * sum(dy)`.
 pub fn log_softmax_backward_from_output<E: Element>(y: &[E], dy: &[E]) -> Vec<E> {
     let sum = sum::<E>(dy.iter().map(|dy| dy.widen()));
     let gradient = |(y, dy): (&E, &E)| {
@@ -93,7 +93,7 @@ pub fn log_softmax_backward_from_output<E: Element>(y: &[E], dy: &[E]) -> Vec<E>
     y.iter().zip(dy).map(gradient).collect()
 }
 
-/// Computes y dy, where y is the softmax.
+/// Computes `y * dy`, where `y` is the softmax.
 pub fn logsumexp_backward<E: Element>(x: &[E], dy: E) -> Vec<E> {
     softmax(x).into_iter().map(|y| E::from_wide(y.widen() * dy.widen())).collect()
 }

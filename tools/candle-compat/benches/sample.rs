@@ -5,7 +5,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use evenkeel::testing::workloads;
 use std::time::Duration;
 
-/// Times one sampling method with both processors, in one benchmark group.
+/// Times one sampling method with both LogitsProcessors, in one benchmark group.
 macro_rules! race {
     ($c:expr, $name:literal, $workload:expr, $sampling:ident $fields:tt) => {{
         let vocabulary = $workload.cols;

@@ -1,7 +1,7 @@
 //! rten-vecmath's functions behind a C ABI: the input is rows of f32, the output is rows or one number for each row.
 //!
 //! Functions that rten-vecmath lacks are composed from its functions, as in inference engines that use it. Norms use
-//! its sums and `Normalize`. logsumexp uses its maximum and its sum of exponentials.
+//! rten-vecmath's sums and `Normalize`. logsumexp uses rten-vecmath's maximum and sum of exponentials.
 
 mod call;
 mod dispatch;

@@ -28,8 +28,8 @@ pub fn logsumexp(s: Slices<'_>) {
     }
 }
 
-/// Computes the softmax of masked scores. The slice `first` holds a mask of the size of one matrix, which is added to
-/// each matrix of scores.
+/// Computes the softmax of masked scores. The slice `first` is a mask with the shape of one matrix. The mask is added
+/// to each matrix of scores.
 pub fn masked_softmax(s: Slices<'_>) {
     let rows = s.x.chunks_exact(s.cols).zip(s.y.chunks_exact_mut(s.cols));
     for ((x, y), mask) in rows.zip(s.first.chunks_exact(s.cols).cycle()) {
