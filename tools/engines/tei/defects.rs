@@ -134,8 +134,9 @@ fn a_mean_next_to_raw_tokens_is_divided_by_its_own_length() {
 
 #[test]
 fn the_base_of_scaled_rotary_positions() {
-    // The model has 64 positions, was trained on 32, and has a scaling factor of 2, so the rotary base is multiplied by
-    // a power of 2 * (64 / 32 - 1) + 1 = 3. The exponent is 4 / (4 - 2) = 2, because heads have 4 features.
+    // The rotary base is multiplied by 3^2. The number 3 is `2 * (64 / 32 - 1) + 1`, because the scaling factor is 2,
+    // and the model has 64 positions but was trained on 32. The exponent is `4 / (4 - 2)`, because heads have 4
+    // features.
     let scaled = Tiny::nomic().set("rotary_scaling_factor", 2.0).set("max_position_embeddings", 32);
     let exact = Tiny::nomic().set("rotary_emb_base", 9000.0);
     let sequence = [3, 1, 4, 1, 5, 9, 2, 6].repeat(5);

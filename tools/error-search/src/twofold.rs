@@ -53,7 +53,7 @@ impl Twofold {
         sum
     }
 
-    /// Returns the integer n for which n ln 2 is nearest to this number, and this number minus n ln 2.
+    /// Returns the integer `n` for which `n * ln 2` is nearest to this number, and this number minus `n * ln 2`.
     fn reduced(self) -> (f64, Self) {
         let n = (self.high * std::f64::consts::LOG2_E).round();
         let rest = LN_2.iter().fold(self, |rest, &part| {
@@ -64,7 +64,7 @@ impl Twofold {
     }
 }
 
-/// Computes x 2^n. Two steps avoid an overflow or underflow of 2^n.
+/// Computes `x * 2^n`. Multiplies in two steps, because 2^n itself may overflow or underflow.
 fn scaled(x: Twofold, n: f64) -> Twofold {
     let half = (n / 2.0).trunc();
     x.times_power_of_two(half.exp2()).times_power_of_two((n - half).exp2())

@@ -65,7 +65,8 @@ pub fn rounded(exact: Exact, x: f32) -> Result<f32, u32> {
 
 /// Returns the distance of `got` from the function's exact value, in ULPs of an f32 of that value's size.
 ///
-/// Returns infinity if `got` or `expected`, the correctly rounded result, is infinite or NaN, or if their signs differ.
+/// `expected` is the correctly rounded result. Returns infinity if `got` or `expected` is infinite or NaN, or if their
+/// signs differ.
 pub fn error_in_ulp(exact: Exact, x: f32, got: f32, expected: f32) -> f64 {
     if !got.is_finite() || !expected.is_finite() || got.is_sign_negative() != expected.is_sign_negative() {
         return f64::INFINITY;

@@ -56,8 +56,8 @@ impl Kernel {
     /// # Safety
     /// All ranges of `memory` are valid memory that no other thread accesses.
     ///
-    /// # Errors [`LaunchError`] if the launch does not fit the kernel, or if a fault was found. The error holds the
-    /// first fault.
+    /// # Errors
+    /// [`LaunchError`] if the launch does not fit the kernel, or if a fault was found. The error holds the first fault.
     pub unsafe fn run(&self, grid: Grid, arguments: &[u8], memory: &Memory) -> Result<Vec<u64>, LaunchError> {
         let kernel = || self.name.clone();
         if grid.threads == 0 || grid.threads > self.most_threads {

@@ -71,13 +71,14 @@ pub struct Logits<R> {
     pub derivatives: Vec<R>,
     /// Approximate attention weights.
     pub weights: Vec<f64>,
-    /// Largest sum of magnitudes of the terms in a scaled product, as defined in the documentation of `attention`.
+    /// Largest of the magnitudes that the documentation of `attention` defines for the scaled products. Each is a sum
+    /// of the magnitudes of terms.
     pub largest: f64,
 }
 
 impl<E: Element> Head<E> {
-    /// Smallest weight in the error bound, 2^-950 for f64 and 2^-126 otherwise. A smaller weight is replaced by this
-    /// one, as the documentation of `attention` states.
+    /// Lower limit of weights in the error bound: 2^-950 for f64, and 2^-126 for other types. The documentation of
+    /// `attention` states that this limit replaces any smaller weight.
     pub const LEAST: f64 = match E::DTYPE {
         DType::F64 => f64::from_bits((1023 - 950) << 52),
         _ => f64::from_bits((1023 - 126) << 52),

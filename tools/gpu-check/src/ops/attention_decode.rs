@@ -11,7 +11,8 @@ pub struct AttentionDecode;
 
 const SEQUENCES: usize = 3;
 const HEADS: usize = QUERIES / SEQUENCES;
-/// Smallest number of keys of the longest sequence. If the pages hold fewer positions, the sequence repeats pages.
+/// Lower limit for the number of keys of the longest sequence. If the pages hold fewer positions, the sequence repeats
+/// pages.
 const LEAST_KEYS: usize = 700;
 
 /// Options of a form of the call.

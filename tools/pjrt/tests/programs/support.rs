@@ -22,7 +22,7 @@ pub enum Device {
     Plugin(&'static Plugin),
 }
 
-/// Calls `check` for the interpreter and for the plugin. If there is no plugin, it prints that the test was skipped.
+/// Calls `check` for the interpreter and for the plugin. If there is no plugin, prints that the test was skipped.
 pub fn on_each_device(test: &str, check: impl Fn(&Device)) {
     if !crate::nan_modes::is_other() {
         check(&Device::Interpreter);
