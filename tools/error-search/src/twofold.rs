@@ -39,7 +39,8 @@ impl Twofold {
         Twofold { high: self.high * power, low: self.low * power }
     }
 
-    /// Computes e^x - 1 for |x| up to 0.35: evaluates the series at x / 512, then applies nine doubling steps.
+    /// Computes `e^x - 1` for `|x|` up to 0.35: evaluates the series at `x / 512`, then doubles the argument nine
+    /// times.
     fn small_exp_m1(self) -> Self {
         let x = self.times_power_of_two(1.0 / 512.0);
         let mut sum = Twofold::from(0.0);
@@ -184,8 +185,8 @@ impl Real for Twofold {
         if self.high == 0.0 {
             return self;
         }
-        // This is Halley's step of `ln`, in terms of x and e^y - 1, where y is the first approximation. This form
-        // avoids cancellation for small x.
+        // This is Halley's step of `ln`, in terms of `x` and `e^y - 1`, where `y` is the first approximation. This form
+        // avoids cancellation for small `x`.
         let near = self.high.ln_1p();
         let power = Twofold::from(near).exp_m1();
         let difference = self - power;

@@ -21,9 +21,9 @@ pub type Exact = fn(&Float, u32) -> Value;
 /// Number of bits by which the working precision exceeds the requested precision.
 ///
 /// If the result is in f32's range, a formula loses fewer than 24 bits. The formula's relative error grows no faster
-/// than x^2, or than |v| for gelu_tanh (v is defined in [`crate::formulas`]). Where the error grows, results in this
-/// range have |x| and |v| below 2^7, so the growth costs about 14 bits at most. For results far below f32's range, only
-/// the sign and an upper bound of the magnitude matter.
+/// than `x^2`, or no faster than `|v|` for gelu_tanh, with `v` as in [`crate::formulas`]. Where the error grows,
+/// results in this range have `|x|` and `|v|` below 2^7, so the growth costs about 14 bits at most. For results far
+/// below f32's range, only the sign and an upper bound of the magnitude matter.
 const GUARD: u32 = 32;
 
 /// Initial precision, and the precision at which the program gives up.

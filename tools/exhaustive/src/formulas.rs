@@ -24,7 +24,7 @@ fn is_tiny(x: f64) -> bool {
     x != 0.0 && x.abs() < TINY
 }
 
-/// Encloses 1 / (1 + e^-x).
+/// Encloses `1 / (1 + e^-x)`.
 ///
 /// The exponential's relative error is 2u. This error causes no larger relative error in the sum, because both terms
 /// are positive. The sum and the quotient add u each. The bound is 4u. If the exponential overflows f64, the result is
@@ -33,7 +33,7 @@ pub fn sigmoid(x: f32) -> Bracket {
     Bracket::around(1.0 / (1.0 + core_math::exp(-f64::from(x))), 4.0 * U)
 }
 
-/// Encloses x / (1 + e^-x). The steps and the bound are the same as in [`sigmoid`].
+/// Encloses `x / (1 + e^-x)`. The steps and the bound are the same as in [`sigmoid`].
 pub fn silu(x: f32) -> Bracket {
     let x = f64::from(x);
     if is_tiny(x) {
@@ -44,7 +44,7 @@ pub fn silu(x: f32) -> Bracket {
     Bracket::around(value, 4.0 * U)
 }
 
-/// Encloses ln(1 + e^x), computed as ln(1 + e^-|x|), plus x if x is positive.
+/// Encloses `ln(1 + e^x)`. It is computed as `ln(1 + e^-|x|)`, plus `x` if `x` is positive.
 ///
 /// The exponential `t` has a relative error of 2u. The logarithm multiplies this error by `t / ((1 + t) * ln(1 + t))`,
 /// which is less than 1, and adds 2u of its own. The sum of positive terms adds u. The bound is 5u.
@@ -54,7 +54,7 @@ pub fn softplus(x: f32) -> Bracket {
     Bracket::around(if x > 0.0 { x + log } else { log }, 5.0 * U)
 }
 
-/// Encloses -ln(1 + e^-x).
+/// Encloses `-ln(1 + e^-x)`.
 pub fn log_sigmoid(x: f32) -> Bracket {
     let Bracket { low, high } = softplus(-x);
     Bracket { low: -high, high: -low }
@@ -68,7 +68,7 @@ pub fn log_sigmoid(x: f32) -> Bracket {
 /// of `c` is less than 1. The computation of `erfc` adds an error of 2u, and the product with x/2 adds u. The bound is
 /// `(2 * x^2 + 5) * u` for negative `x`, and 5u for other `x`.
 ///
-/// Below -15 the magnitude is less than e^(-x^2/2) / sqrt(2 pi) < 2^-163, and the function rounds to -0.
+/// For `x < -15`, the magnitude is less than `e^(-x^2/2) / sqrt(2 * pi) < 2^-163`, so the function rounds to -0.
 pub fn gelu(x: f32) -> Bracket {
     let x = f64::from(x);
     if is_tiny(x) {
@@ -92,7 +92,8 @@ pub fn gelu(x: f32) -> Bracket {
 /// most 1, and its relative error changes the sum by at most `e^-v` times this error. Since `v * e^-v < 0.4`, the bound
 /// is 7u.
 ///
-/// Below -11, where v < -112, the magnitude is less than 11 e^-112 < 2^-158, and the function rounds to -0.
+/// For `x < -11`, `v` is less than -112 and the magnitude is less than `11 * e^-112 < 2^-158`, so the function rounds
+/// to -0.
 pub fn gelu_tanh(x: f32) -> Bracket {
     /// The constant sqrt(8/pi).
     const SLOPE: f64 = 1.595_769_121_605_730_7;

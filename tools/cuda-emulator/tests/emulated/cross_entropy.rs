@@ -147,7 +147,7 @@ pub fn at_the_ends() -> Vec<Extreme> {
         ([1.0, 0.0, 1.0, 2.0], [0, 0], Some([0.0, 1.0]), 1.0, plain),
         // All targets are ignored.
         ([f32::NAN; 4], [-100, -100], None, 1.0, plain.z_loss(0.5)),
-        // dloss / (sum of the weights) exceeds f64's range.
+        // `dloss` divided by the sum of the weights exceeds f64's range.
         ([1.0, 0.0, 1.0, 2.0], [0, 1], Some([0.01, 0.02]), f64::MAX, plain),
         ([1.0, 0.0, -inf, 2.0], [0, 1], Some([0.01, 0.02]), f64::MAX, plain.label_smoothing(0.9)),
         // Differences of logits exceed f32's range. In the second case, the z-loss also exceeds f64's range.

@@ -20,7 +20,7 @@ const WITH_BIAS: usize = 2;
 const WITH_FLAGS: usize = 3;
 const SINK: usize = 4;
 
-/// Largest magnitude of scaled products for which bounds are stated.
+/// Largest M for which the documentation of `attention` states a bound. See [`Logits::largest`].
 pub const LARGEST: f64 = 1024.0;
 
 pub fn spec(dtype: DType, gradients: fn(&[usize]) -> usize) -> Spec {
@@ -71,8 +71,8 @@ pub struct Logits<R> {
     pub derivatives: Vec<R>,
     /// Approximate attention weights.
     pub weights: Vec<f64>,
-    /// Largest of the magnitudes that the documentation of `attention` defines for the scaled products. Each is a sum
-    /// of the magnitudes of terms.
+    /// M in the error bound that the documentation of `attention` states. For each key, the magnitudes of the terms in
+    /// its scaled product are added, and M is the largest sum.
     pub largest: f64,
 }
 
