@@ -45,7 +45,7 @@ fn assert_close(got: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(differ, None, "{got:?} instead of {expected:?}");
 }
 
-/// Fails unless each sequence has the same embedding in the batch of all sequences as in a batch of its own.
+/// Checks that each sequence has the same embedding in the batch of all sequences as in a batch of its own.
 fn assert_equal_alone(backend: &CandleBackend, sequences: &[Vec<u32>]) {
     for (i, sequence) in sequences.iter().enumerate() {
         let alone = pooled(backend, batch(std::slice::from_ref(sequence)), 0);
@@ -98,8 +98,8 @@ fn causal_sequences_of_equal_lengths_equal_each_alone() {
     assert_equal_alone(&load(&folder, "float32", Pool::Mean), &[vec![3, 1, 4, 1], vec![5, 9, 2, 6]]);
 }
 
-/// Fails unless 4,096 equal tokens have the same embedding as one such token. The model gives the same output for each
-/// of them, so their mean equals the output for one token.
+/// Checks that 4,096 equal tokens have the same embedding as one such token. The model gives the same output for each
+/// token, so the mean equals the output for one token.
 fn assert_mean_of_equal_tokens(model: Tiny, name: &str) {
     let backend = load(&model.save(name), "float16", Pool::Mean);
     let one = pooled(&backend, batch(&[vec![5]]), 0);

@@ -116,7 +116,7 @@ fn times(x: &Float, factor: Float) -> Value {
     formula(if limit { -Float::new(factor.prec()) } else { factor * x })
 }
 
-/// Computes 1 / sqrt(x). MPFR provides this function, but returns +inf at -0.
+/// Computes `1 / sqrt(x)`. MPFR provides this function, but returns +inf at -0.
 pub fn rsqrt(x: &Float, bits: u32) -> Value {
     formula(Float::with_val(bits, x.sqrt_ref()).recip())
 }
