@@ -1,4 +1,4 @@
-//! Input numbers, reproducible bit for bit in Rust and Python: they are computed from a hash of the index and from sums
+//! Input numbers that have the same bits in Rust and Python. They are computed from a hash of the index and from sums
 //! of integers.
 
 use crate::float::Float;
@@ -28,8 +28,8 @@ impl Distribution {
         }
     }
 
-    /// Makes `len` numbers, which differ between streams. Each number has so few binary digits that f32 represents it
-    /// exactly. Only the conversion to the element type rounds it.
+    /// Makes `len` numbers. Each stream gives different numbers. Each number has so few binary digits that f32
+    /// represents it exactly. Only the conversion to the element type rounds it.
     pub fn numbers<E: Float>(self, stream: u64, len: usize) -> Vec<E> {
         let index = |i: usize| stream << 40 | i as u64;
         match self {

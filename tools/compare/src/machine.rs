@@ -41,7 +41,7 @@ fn cpu() -> Option<String> {
     Some(format!("{}, family {}, model {}", field("model name")?, numbers[0], numbers[1]))
 }
 
-/// Returns the commit, marked if tracked files differ from it.
+/// Returns the current commit, followed by "with changes" if tracked files differ from it.
 fn commit() -> Option<String> {
     let commit = output("git", &["-C", HERE, "rev-parse", "--short=12", "HEAD"])?;
     let changed = output("git", &["-C", HERE, "status", "--porcelain", "--untracked-files=no"]);

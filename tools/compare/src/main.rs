@@ -42,7 +42,7 @@ fn main() -> Result<()> {
 }
 
 fn measure(time: &Time) -> Result<()> {
-    // The facts are collected first, because the run itself would change the load that they report.
+    // Collects the facts first, because they include the load of the machine, which the run itself changes.
     let mut facts = machine::facts();
     facts.insert("turns".into(), if time.choice.quick { "few, --quick" } else { "all" }.into());
     ThreadPoolBuilder::new().num_threads(1).build_global()?;

@@ -51,8 +51,8 @@ struct Runner<'c, 'a, E> {
     timed: Timed<E>,
 }
 
-/// Runs every contender once and keeps the first `kept` elements of its result. Then times the contenders that did not
-/// fail.
+/// Runs every contender once and keeps the first `kept` elements of its result. Then times the contenders whose run
+/// succeeded.
 pub fn race<E: Float>(mut contenders: Vec<Contender<'_, E>>, outputs: usize, kept: usize, pace: Pace) -> Vec<Timed<E>> {
     // Memory is written before it is timed, because the first access to a page costs more.
     let mut y = vec![E::narrow(1.0); outputs];
@@ -125,8 +125,8 @@ impl<E: Float> Runner<'_, '_, E> {
         self.timed.turns.push(Time { cpu: time.cpu / calls, wall: time.wall / calls });
     }
 
-    /// Measures `calls` calls. Results are ignored, because a contender that did not fail in its first call does not
-    /// fail later.
+    /// Measures `calls` calls. Results are ignored: if the first call of a contender succeeded, all later calls
+    /// succeed.
     fn batch(&mut self, y: &mut [E], calls: usize) -> Time {
         match &mut self.contender.run {
             Run::Into(f) => {

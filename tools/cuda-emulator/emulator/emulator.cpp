@@ -216,8 +216,8 @@ static float off_by_ulps(float near, float x, int most) {
     return __uint_as_float(__float_as_uint(near) + (int)std::lrint(disturbance(x) * most));
 }
 
-// Returns `exact`, moved by up to `most` and then rounded to f32 toward the original value. The bits of `x` determine
-// the distance.
+// Moves `exact` up or down by at most `most`, rounds the moved number to f32 toward `exact`, and returns the f32. The
+// bits of `x` determine the distance.
 static float off_by(double exact, float x, double most) {
     if (most == 0 || !std::isfinite(exact)) {
         return (float)exact;
@@ -257,8 +257,8 @@ float fast_sqrt(float x) {
 
 enum Outcome { DONE, UNKNOWN_KERNEL, OTHER_THREADS, OTHER_ARGUMENTS, STUCK };
 
-// Runs a kernel with `shared` bytes of dynamic shared memory. `order` selects the order in which threads run: 0 forward,
-// 1 backward, otherwise a seed.
+// Runs a kernel with `shared` bytes of dynamic shared memory. `order` selects the order in which threads run: 0 is
+// forward, 1 is backward, and any other value is the seed of a random order.
 extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threads, unsigned shared,
                                const void* arguments, size_t bytes, unsigned order) {
     using namespace emulator;

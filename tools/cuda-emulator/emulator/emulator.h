@@ -57,8 +57,8 @@ float widen_f16(unsigned bits);
 unsigned narrow_f16(float v);
 
 // The device's approximate instructions. Their results have pseudo-random errors in both directions, often as large as
-// the largest error that NVIDIA documents. Tests over many arguments therefore fail if a kernel allows only for a
-// smaller error.
+// the largest error that NVIDIA documents. So if a kernel allows only for smaller errors, tests over many arguments
+// fail.
 float fast_exp2_ftz(float x);
 float fast_reciprocal_ftz(float x);
 float fast_reciprocal(float x);

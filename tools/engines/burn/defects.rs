@@ -44,8 +44,8 @@ fn softplus_of_a_large_number_is_the_number() {
 
 #[test]
 fn softplus_of_a_low_number_keeps_its_digits() {
-    // The exact result is ln(1 + e^-20) = e^-20 - e^-40 / 2 + ... In f32, 1 + e^-20 rounds to 1, and the result rounds
-    // to the same number as e^-20.
+    // The exact result is `ln(1 + e^-20) = e^-20 - e^-40 / 2 + ...`, and rounds to the same f32 as `e^-20`. But in f32,
+    // `1 + e^-20` rounds to 1.
     assert_eq!(values(softplus(Tensor::<1>::from([-20.0]), 1.0)), [2.061_153_7e-9]);
 }
 

@@ -1,4 +1,5 @@
-//! New module of burn's CPU backend. It computes activations with Evenkeel, in place unless the tensor is shared.
+//! New module of burn's CPU backend. It computes activations with Evenkeel. If the tensor is not shared, the op works
+//! in place.
 
 use burn_backend::DType;
 use burn_std::{bf16, f16};

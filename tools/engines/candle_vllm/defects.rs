@@ -91,7 +91,7 @@ fn a_penalty_of_one_applies() {
 fn min_p_applies_without_top_p() {
     let mut pipeline = DefaultPipeline::with_seed(7);
     for drawn in 0..64 {
-        // Token 0 has 0.8 of the probability of token 2.
+        // The probability of token 0 is 0.78 times the probability of token 2.
         let batch = Batch::from([request(0, params(1.0, Some(4), None, Some(0.7)), &vec![1; drawn])]);
         let token = step(&mut pipeline, &[vec![0.0, -1.0, 0.25, -1.0]], &batch)[0].clone().unwrap();
         assert!(token == 0 || token == 2);

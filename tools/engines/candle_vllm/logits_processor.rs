@@ -5,7 +5,7 @@ use crate::openai::sampling_params::SamplingParams;
 use crate::scheduler::sequence::SequenceGroup;
 use evenkeel::{Draw, Error, Request, Rows, Sampler, SamplerConfig, Step, sample_rows};
 
-/// How many of the last tokens penalties count, unless the request sets another number.
+/// Number of latest tokens to which penalties apply, unless the request sets another number.
 const WINDOW: usize = 128;
 
 /// The request to which a row of logits belongs.

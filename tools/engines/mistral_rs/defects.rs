@@ -112,7 +112,7 @@ fn granite_softplus_of_small_arguments_is_not_zero() {
     assert_eq!(granite::softplus(&row(&[-20.0])).unwrap().to_vec1::<f32>().unwrap(), [2.0611537e-9]);
 }
 
-/// The decay is the product of e^-200, which is 0 in f32, and softplus(100). If softplus overflows to infinity, the
+/// The decay is the product `e^-200 * softplus(100)`. In f32, `e^-200` is 0. If softplus overflows to infinity, the
 /// product is NaN.
 #[test]
 fn the_decay_of_a_large_gate_is_not_nan() {

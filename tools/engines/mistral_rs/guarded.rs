@@ -66,9 +66,10 @@ pub fn softplus(x: &Tensor) -> Result<Tensor> {
     Ok(guarded::softplus(x)?)
 }
 
-/// Computes x / sqrt(sum x^2 + eps) along the last axis.
+/// Computes `x / sqrt(sum(x^2) + eps)` along the last axis.
 pub fn l2_norm(x: &Tensor, eps: f64) -> Result<Tensor> {
-    // RMSNorm computes x / sqrt(sum x^2 / n + eps). With the weight 1 / sqrt(n) and eps / n, the result is the same.
+    // RMSNorm divides `x` by `sqrt(sum(x^2) / n + eps)`. With the weight `1 / sqrt(n)`, and `eps / n` in place of
+    // `eps`, it divides by `sqrt(sum(x^2) + eps)`.
     let n = x.dim(D::Minus1)?;
     let weight = Tensor::full(1.0 / (n as f32).sqrt(), n, x.device())?;
     Ok(guarded::rms_norm(x, Some(&weight), &RmsNorm::default().eps(eps / n as f64))?)

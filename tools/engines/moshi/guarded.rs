@@ -20,8 +20,8 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Mask>) -> Res
     Ok(guarded::attention(q, k, v, &options)?)
 }
 
-/// Draws a token for each stream from logits `[batch, tokens]`. `steps` holds the number of tokens that were drawn so
-/// far for each stream. If a stream gets an error, the other streams still get tokens.
+/// Draws a token for each stream from logits `[batch, tokens]`. `steps` holds, for each stream, the number of tokens
+/// drawn so far. If a stream gets an error, the other streams still get tokens.
 pub fn sample(logits: &Tensor, temperature: f64, steps: &[usize]) -> Result<Vec<evenkeel::Result<u32>>> {
     let temperature = if temperature <= 0.0 { 0.0 } else { temperature };
     let sampler = SamplerConfig::default().temperature(temperature).validate()?;

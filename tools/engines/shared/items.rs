@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-/// Returns the source of the items that begin with the words `heads`, such as `fn sample`, without attributes and
-/// documentation. Leaves out items that the file does not have.
+/// Finds the item that begins with each of the texts `heads`, such as `fn sample`. Returns the source of these items,
+/// without attributes and documentation. A text without an item is ignored.
 pub fn items(file: impl AsRef<Path>, heads: &[&str]) -> String {
     let file = file.as_ref().display();
     println!("cargo::rerun-if-changed={file}");

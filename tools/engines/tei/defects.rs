@@ -45,7 +45,7 @@ fn assert_close(got: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(differ, None, "{got:?} instead of {expected:?}");
 }
 
-/// Fails unless each sequence has the same embedding in the batch of all sequences as in a batch of its own.
+/// Checks that each sequence has the same embedding in the batch of all sequences as in a batch of its own.
 fn assert_equal_alone(backend: &CandleBackend, sequences: &[Vec<u32>]) {
     for (i, sequence) in sequences.iter().enumerate() {
         let alone = pooled(backend, batch(std::slice::from_ref(sequence)), 0);
@@ -98,8 +98,8 @@ fn causal_sequences_of_equal_lengths_equal_each_alone() {
     assert_equal_alone(&load(&folder, "float32", Pool::Mean), &[vec![3, 1, 4, 1], vec![5, 9, 2, 6]]);
 }
 
-/// Fails unless 4,096 equal tokens have the same embedding as one such token. The model gives the same output for each
-/// of them, so their mean equals the output for one token.
+/// Checks that 4,096 equal tokens have the same embedding as one such token. The model gives the same output for each
+/// token, so the mean equals the output for one token.
 fn assert_mean_of_equal_tokens(model: Tiny, name: &str) {
     let backend = load(&model.save(name), "float16", Pool::Mean);
     let one = pooled(&backend, batch(&[vec![5]]), 0);
@@ -134,8 +134,9 @@ fn a_mean_next_to_raw_tokens_is_divided_by_its_own_length() {
 
 #[test]
 fn the_base_of_scaled_rotary_positions() {
-    // The model has 64 positions, was trained on 32, and has a scaling factor of 2, so the rotary base is multiplied by
-    // a power of 2 * (64 / 32 - 1) + 1 = 3. The exponent is 4 / (4 - 2) = 2, because heads have 4 features.
+    // The rotary base is multiplied by 3^2. The number 3 is `2 * (64 / 32 - 1) + 1`, because the scaling factor is 2,
+    // and the model has 64 positions but was trained on 32. The exponent is `4 / (4 - 2)`, because heads have 4
+    // features.
     let scaled = Tiny::nomic().set("rotary_scaling_factor", 2.0).set("max_position_embeddings", 32);
     let exact = Tiny::nomic().set("rotary_emb_base", 9000.0);
     let sequence = [3, 1, 4, 1, 5, 9, 2, 6].repeat(5);

@@ -19,8 +19,8 @@ pub fn lengths(cumulative: &[u32], sequences: &[u32]) -> Vec<usize> {
     sequences.iter().map(|&i| (cumulative[i as usize + 1] - cumulative[i as usize]) as usize).collect()
 }
 
-/// Computes the mean over the tokens of each sequence. In `outputs`, `[batch, tokens, width]`, padding follows the
-/// tokens.
+/// Computes the mean over the tokens of each sequence. The shape of `outputs` is `[batch, tokens, width]`. Padding
+/// follows the tokens of each sequence.
 pub fn mean(outputs: &Tensor, lengths: &[usize]) -> Result<Tensor> {
     let mask = Mask::lengths(lengths);
     Ok(guarded::mean_pool(outputs, 1, &MeanPool::default().mask(&mask))?)

@@ -4,10 +4,10 @@ use super::config::{GenerationConfig, SamplingParams};
 use candle_core::{DType, Error as CandleError, Result, Tensor};
 use evenkeel::{Draw, Error, Request, Rows, Sampler, SamplerConfig, Step, sample_rows};
 
-/// Value in place of the token of a row that the sampler refused.
+/// Marks a row that the sampler refused. This value takes the place of the row's token.
 pub const REFUSED: u32 = u32::MAX;
 
-/// How many of the last tokens penalties count.
+/// Number of latest tokens to which penalties apply.
 const WINDOW: usize = 128;
 
 /// The request to which a row of logits belongs.
@@ -21,7 +21,7 @@ pub struct Row<'a> {
     pub allowed: Option<&'a [u32]>,
 }
 
-/// Sampler. A request may leave parameters unset, which are then taken from `defaults`.
+/// Sampler. If a request leaves a parameter unset, its value is taken from `defaults`.
 pub struct LogitsProcessor {
     seed: u64,
     defaults: Option<GenerationConfig>,

@@ -147,7 +147,7 @@ pub mod utils {
         use std::sync::Arc;
         use toktrie::SimpleVob;
 
-        /// Stub of the engine's parser. Every grammar allows the same tokens, which are given here.
+        /// Stub of the engine's parser. The field holds the tokens that every grammar allows.
         pub struct ParserFactory(pub SimpleVob);
 
         pub struct GuidanceState(Arc<ParserFactory>);

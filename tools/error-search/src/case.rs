@@ -91,8 +91,8 @@ pub struct Case {
 }
 
 impl Case {
-    /// Returns the text form, a single word. Numbers are the bits of an f64 in base 16, and `*` is followed by the
-    /// length of a run.
+    /// Returns the text form, a single word. A number is written as the bits of an f64 in base 16. If it is repeated,
+    /// `*` and the length of the run follow.
     pub fn text(&self) -> String {
         let words = |values: &[(f64, usize)]| {
             let word = |(value, count): &(f64, usize)| match count {
@@ -150,7 +150,7 @@ pub fn round(dtype: DType, value: f64) -> f64 {
     if rounded.is_nan() { 0.0 } else { rounded.clamp(-max, max) }
 }
 
-/// Moves a value by `steps` representable values, clamped to finite values.
+/// Moves a value by `steps` representable values, at most to the largest finite value.
 pub fn step(dtype: DType, value: f64, steps: i64) -> f64 {
     use evenkeel::testing::values::Bits;
     let next = with_type!(dtype, E => E::at_place(E::from_wide(value).place().saturating_add(steps)).widen());

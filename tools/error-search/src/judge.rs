@@ -12,7 +12,7 @@ pub struct Op {
     pub name: &'static str,
     /// Family, a value of `--family`.
     pub family: &'static str,
-    /// Storage types to search: those whose bounds no exhaustive test covers.
+    /// Storage types to search. Exhaustive tests cover the bounds of the other types.
     pub dtypes: &'static [DType],
     /// Returns which inputs the search may choose for a storage type.
     pub spec: fn(DType) -> Spec,

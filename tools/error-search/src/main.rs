@@ -48,7 +48,8 @@ struct Arguments {
     /// Log of an earlier search. This search starts with the candidates in the log.
     #[arg(long)]
     resume: Vec<PathBuf>,
-    /// Judges a candidate, or the last one in a file, with both references, and does not search.
+    /// Judges one candidate with the fast and the slow arithmetic, and does not search. If a file is given, judges the
+    /// last candidate in it.
     #[arg(long)]
     replay: Option<String>,
     /// Lists the ops and exits.

@@ -163,7 +163,7 @@ impl Target<'_> {
     }
 
     /// Keeps a candidate if it is among the best, and prints it if its ratio exceeds the last printed ratio by
-    /// [`LEAST_GAIN`]. The ratio of a candidate that exceeds the error bound is first computed again with the slow
+    /// [`LEAST_GAIN`]. If the candidate exceeds the error bound, its ratio is first computed again with the slow
     /// reference.
     fn offer(&self, case: &Case, verdict: Verdict, start: Instant) {
         let is_best = {

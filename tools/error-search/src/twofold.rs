@@ -39,7 +39,8 @@ impl Twofold {
         Twofold { high: self.high * power, low: self.low * power }
     }
 
-    /// Computes e^x - 1 for |x| up to 0.35: evaluates the series at x / 512, then applies nine doubling steps.
+    /// Computes `e^x - 1` for `|x|` up to 0.35: evaluates the series at `x / 512`, then doubles the argument nine
+    /// times.
     fn small_exp_m1(self) -> Self {
         let x = self.times_power_of_two(1.0 / 512.0);
         let mut sum = Twofold::from(0.0);
@@ -53,7 +54,7 @@ impl Twofold {
         sum
     }
 
-    /// Returns the integer n for which n ln 2 is nearest to this number, and this number minus n ln 2.
+    /// Returns the integer `n` for which `n * ln 2` is nearest to this number, and this number minus `n * ln 2`.
     fn reduced(self) -> (f64, Self) {
         let n = (self.high * std::f64::consts::LOG2_E).round();
         let rest = LN_2.iter().fold(self, |rest, &part| {
@@ -64,7 +65,7 @@ impl Twofold {
     }
 }
 
-/// Computes x 2^n. Two steps avoid an overflow or underflow of 2^n.
+/// Computes `x * 2^n`. Multiplies in two steps, because 2^n itself may overflow or underflow.
 fn scaled(x: Twofold, n: f64) -> Twofold {
     let half = (n / 2.0).trunc();
     x.times_power_of_two(half.exp2()).times_power_of_two((n - half).exp2())
@@ -184,8 +185,8 @@ impl Real for Twofold {
         if self.high == 0.0 {
             return self;
         }
-        // This is Halley's step of `ln`, in terms of x and e^y - 1, where y is the first approximation. This form
-        // avoids cancellation for small x.
+        // This is Halley's step of `ln`, in terms of `x` and `e^y - 1`, where `y` is the first approximation. This form
+        // avoids cancellation for small `x`.
         let near = self.high.ln_1p();
         let power = Twofold::from(near).exp_m1();
         let difference = self - power;

@@ -15,8 +15,8 @@ impl Bracket {
     /// Returns a bracket of a number from its approximation `value`. The approximation has a relative error of at most
     /// `relative`, which must be from 2^-52 to 2^-20.
     ///
-    /// The margin is twice the error, so that rounding the ends does not matter. The relative error of a subnormal
-    /// `value` does not matter either, because the number rounds to the zero of its sign in any case.
+    /// The margin is twice the error, so that rounding the ends does not matter. If `value` is subnormal, no margin is
+    /// needed, because the number rounds to the zero of its sign.
     pub fn around(value: f64, relative: f64) -> Self {
         if !value.is_normal() {
             return Bracket { low: value, high: value };

@@ -21,9 +21,9 @@ pub type Exact = fn(&Float, u32) -> Value;
 /// Number of bits by which the working precision exceeds the requested precision.
 ///
 /// If the result is in f32's range, a formula loses fewer than 24 bits. The formula's relative error grows no faster
-/// than x^2, or than |v| for gelu_tanh (v is defined in [`crate::formulas`]). Where the error grows, results in this
-/// range have |x| and |v| below 2^7, so the growth costs about 14 bits at most. For results far below f32's range, only
-/// the sign and an upper bound of the magnitude matter.
+/// than `x^2`, or no faster than `|v|` for gelu_tanh, with `v` as in [`crate::formulas`]. Where the error grows,
+/// results in this range have `|x|` and `|v|` below 2^7, so the growth costs about 14 bits at most. For results far
+/// below f32's range, only the sign and an upper bound of the magnitude matter.
 const GUARD: u32 = 32;
 
 /// Initial precision, and the precision at which the program gives up.
@@ -65,7 +65,8 @@ pub fn rounded(exact: Exact, x: f32) -> Result<f32, u32> {
 
 /// Returns the distance of `got` from the function's exact value, in ULPs of an f32 of that value's size.
 ///
-/// Returns infinity if `got` or `expected`, the correctly rounded result, is infinite or NaN, or if their signs differ.
+/// `expected` is the correctly rounded result. Returns infinity if `got` or `expected` is infinite or NaN, or if their
+/// signs differ.
 pub fn error_in_ulp(exact: Exact, x: f32, got: f32, expected: f32) -> f64 {
     if !got.is_finite() || !expected.is_finite() || got.is_sign_negative() != expected.is_sign_negative() {
         return f64::INFINITY;
@@ -115,7 +116,7 @@ fn times(x: &Float, factor: Float) -> Value {
     formula(if limit { -Float::new(factor.prec()) } else { factor * x })
 }
 
-/// Computes 1 / sqrt(x). MPFR provides this function, but returns +inf at -0.
+/// Computes `1 / sqrt(x)`. MPFR provides this function, but returns +inf at -0.
 pub fn rsqrt(x: &Float, bits: u32) -> Value {
     formula(Float::with_val(bits, x.sqrt_ref()).recip())
 }

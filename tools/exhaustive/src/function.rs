@@ -8,7 +8,8 @@ use crate::tally::Tally;
 
 /// Error bound, in ULP, of functions that must be correctly rounded at every input.
 const CORRECT: f64 = 0.5;
-/// Error bound, in ULP, of functions that may round to the wrong neighbour at rare inputs, next to a midpoint.
+/// Error bound, in ULP, of functions that may return the wrong neighbour at a few inputs. The exact result of such an
+/// input is close to a midpoint.
 const NEARLY: f64 = 0.5001;
 
 /// A function of the library, with its reference.

@@ -64,7 +64,7 @@ fn beside_the_middle(x: &Float, bits: u32) -> Value {
 fn mpfr_is_asked_for_more_bits_until_it_can_tell() {
     assert_eq!(exact::rounded(beside_the_middle, 1.0), Ok(1.0f32.next_up()));
     assert_eq!(exact::rounded(beside_the_middle, -1.0), Ok(1.0));
-    // A tie is an error unless it is marked as exact. An exact tie rounds to even.
+    // A tie that is marked as exact rounds to even. Any other tie is an error.
     let tie = |_: &Float, bits: u32| Value { number: Float::with_val(bits, MIDDLE), is_exact: false };
     assert_eq!(exact::rounded(tie, 1.0), Err(4096));
     let exact_tie = |_: &Float, bits: u32| Value { number: Float::with_val(bits, MIDDLE), is_exact: true };
@@ -105,7 +105,7 @@ fn mpfr_decides_what_a_wide_bracket_leaves_open() {
         );
         tally.by_mpfr += u64::from(b.by_mpfr);
     }
-    // The wide bracket contains a midpoint of two f32 for about one in 2^8 to 2^9 inputs.
+    // For about one input in 256 to 512, the wide bracket contains a midpoint of two f32.
     assert!(
         (100..1000).contains(&tally.by_mpfr),
         "MPFR must decide 100 to 999 of 100000 results, got {}",

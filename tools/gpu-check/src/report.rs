@@ -67,7 +67,8 @@ fn checks(folder: &Path) -> Result<Option<Checks>> {
     }
     let order = ops::names();
     let at = |check: &Check| {
-        // The names of types are short. Calls of more than 2^32 elements have longer names, and come last.
+        // A name of a type has at most four letters. Checks of calls of more than 2^32 elements have longer names here,
+        // and come last.
         (check.dtype.len() > 4, order.iter().position(|name| *name == check.op))
     };
     all.iter_mut().for_each(|all| all.checks.sort_by_key(at));

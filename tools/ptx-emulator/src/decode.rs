@@ -203,7 +203,8 @@ impl Decoder {
         }
     }
 
-    /// Returns the register of an operand, which may be wider than its type, as in loads, stores and conversions.
+    /// Returns the register of an operand. The register may be wider than the operand's type, as in loads, stores and
+    /// conversions.
     pub fn operand_of_any_bank(&mut self, text: &str, of: Type) -> Result<(Bank, u32)> {
         if let Some(register) = self.special(text) {
             return Ok((Bank::Word, register));

@@ -33,8 +33,8 @@ pub struct GlobalMemory {
     bytes: usize,
 }
 
-// SAFETY: only kernels access the memory. The caller of a kernel guarantees that no two kernels that write the same
-// memory run at the same time.
+// SAFETY: only kernels access the memory. Callers of kernels guarantee that kernels that write the same memory run one
+// after another.
 unsafe impl Sync for GlobalMemory {}
 
 impl GlobalMemory {

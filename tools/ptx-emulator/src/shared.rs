@@ -120,7 +120,8 @@ impl Shared {
 impl Cell {
     /// Records an access. If another thread's access races with this one, returns an error: the other thread, and
     /// whether it wrote. If the cell only knows the other thread's warp, the error holds the first thread of that warp.
-    /// Writes of the same value do not race (`is_same`).
+    /// If `is_same` is set, the access writes the bytes that the cell already holds. It then does not race with the
+    /// last write.
     #[inline(always)]
     fn access(&mut self, interval: u32, by: By, kind: Kind, is_same: bool) -> Result<(), (u32, bool)> {
         let warp = by.thread / 32;

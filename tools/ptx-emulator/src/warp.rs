@@ -26,7 +26,7 @@ pub struct Warp {
     pub predicates: Vec<u32>,
     /// First thread of the warp.
     pub first: u32,
-    /// Masks of the lanes that have not ended, and of all lanes.
+    /// Mask of the lanes that have not ended (`live`), and mask of all lanes of the warp (`all`).
     pub live: u32,
     pub all: u32,
     /// Mask of the running lanes, and their instruction.

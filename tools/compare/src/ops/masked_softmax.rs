@@ -19,7 +19,7 @@ pub struct Flags;
 /// A kind of mask.
 pub trait Masking {
     const NAME: &'static str;
-    /// Returns one matrix that is added to the scores of each head. It is -inf at masked scores.
+    /// Returns one matrix that is added to the scores of each head. Its elements are -inf at masked scores.
     fn bias<E: Float>(queries: usize, keys: usize) -> Vec<E>;
     /// Makes evenkeel's mask from the matrix `bias` or from the flags `keep`.
     fn mask<'m, E: Float>(bias: &'m [E], keep: &'m [u8], shape: &[usize]) -> Mask<'m>;

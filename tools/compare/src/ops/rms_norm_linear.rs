@@ -13,7 +13,7 @@ use evenkeel::candle::guarded;
 use evenkeel::reference::{self, Real};
 use evenkeel::{RmsNorm, Rows, RowsMut, rms_norm_linear_into};
 
-/// A linear layer with as many outputs as columns.
+/// RMSNorm, then a linear layer with as many outputs as inputs.
 pub struct RmsNormLinear;
 
 /// Returns the layer's matrix, with a row for each output.

@@ -84,7 +84,7 @@ backward!(SoftmaxBackward softmax_backward softmax_backward_into softmax_backwar
 backward!(LogSoftmaxBackward log_softmax_backward log_softmax_backward_into log_softmax_backward_in_place
     log_softmax log_softmax_into log_softmax_backward_from_output_into naive_log);
 
-/// Returns the maximum m of a row, and the sum of e^(x - m) over the row.
+/// Returns the maximum `m` of a row, and the sum of `e^(x - m)` over the row.
 fn max_and_sum<E: Float>(x: &[E]) -> (f32, f32) {
     let max = x.iter().fold(f32::NEG_INFINITY, |max, x| max.max(x.single()));
     (max, x.iter().map(|x| (x.single() - max).exp()).sum())

@@ -73,8 +73,8 @@ impl Rten {
 
 impl Function<'_> {
     pub fn call(&self, x: &[f32], y: &mut [f32], cols: usize, operands: Operands<'_>) {
-        // SAFETY: the slice may be passed as `MaybeUninit<f32>`, because the library writes a number to each of its
-        // elements.
+        // SAFETY: the slice may be passed as `MaybeUninit<f32>`, because the library writes a number to every element
+        // of the slice.
         let y = unsafe { from_raw_parts_mut(y.as_mut_ptr().cast::<MaybeUninit<f32>>(), y.len()) };
         let Operands { first, second, number } = operands;
         let call = Call::new(Slices { x, y, first, second, cols, number });

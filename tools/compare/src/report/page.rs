@@ -31,7 +31,7 @@ faster. The columns of further instruction sets have only the factor.
 - ONNX Runtime can't be limited to AVX2, so it is omitted there. Of the Python libraries, only torch has bf16.
 ";
 /// Prefix of the names of ops that return tokens. Each of these ops has a single type, so the ops share one table. The
-/// table shows no errors, unless a token is wrong.
+/// table shows an error only if a token is wrong.
 const SAMPLERS: &str = "sample_";
 
 /// Label of a table row, and the records that the row shows.
@@ -95,8 +95,8 @@ fn factor<'a>(case: &[&'a Record]) -> Option<(f64, &'a Record)> {
     Some((other.least()? / record_of(case, "evenkeel")?.least()?, other))
 }
 
-/// Writes the sentence and the table of an op. The table ends with a column for each of the other instruction sets,
-/// which compares evenkeel with the fastest other contender.
+/// Writes the sentence and the table of an op. The last columns, one for each instruction set after the first, compare
+/// evenkeel with the fastest competitor.
 fn section<'a>(
     text: &mut String,
     name: &str,
@@ -130,7 +130,8 @@ fn section<'a>(
     }
 }
 
-/// Returns a sentence about the errors and the fastest other contenders, with the ratios of their times to evenkeel's.
+/// Returns a sentence about the errors and the fastest competitors, with the ratios of the competitors' times to
+/// evenkeel's.
 fn sentence(cases: &[Case<'_>]) -> String {
     let factors: Vec<(&str, f64, &Record)> = cases
         .iter()

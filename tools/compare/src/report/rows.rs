@@ -57,7 +57,8 @@ pub fn record_of<'a>(case: &[&'a Record], name: &str) -> Option<&'a Record> {
     if name == "evenkeel" { timed.next() } else { fastest(timed) }
 }
 
-/// Returns the record of the fastest contender of a case other than Evenkeel.
+/// Returns the record of the fastest competitor in a case. All contenders are competitors, except evenkeel and the
+/// baselines `copy` and `read`.
 pub fn fastest_other<'a>(case: &[&'a Record]) -> Option<&'a Record> {
     fastest(case.iter().copied().filter(|r| r.is_competitor()))
 }

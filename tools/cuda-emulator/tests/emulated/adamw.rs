@@ -119,7 +119,7 @@ fn adamw_of_many_steps() {
     }
 }
 
-/// Tests that a step with a gradient that is not finite changes nothing, and that the next step is not affected.
+/// Tests that a step with a NaN or infinite gradient changes nothing, and does not affect the next step.
 #[test]
 fn adamw_of_gradients_that_are_not_finite() {
     let mut rng = StdRng::seed_from_u64(4);

@@ -22,7 +22,8 @@ fn rows_of_every_shape<E: DeviceElement>() {
                 None => peaked_row(&mut rng, 12.0, cols),
             });
             let x: Vec<E> = scores.collect();
-            // Only one case in four may have incoming gradients that are not finite, because these make whole rows NaN.
+            // Incoming gradients may be NaN or infinite in only one case in four, because one of them makes its whole
+            // row NaN.
             let kind = [Kind::Normal, Kind::Far, Kind::Normal, Kind::Any][(i + k / 2) % 4];
             let dy: Vec<E> = (0..rows).flat_map(|_| row(&mut rng, kind, cols)).collect();
             shapes.add(&[rows, cols]);

@@ -55,7 +55,7 @@ fn lists_of_tensors() {
     let seed = 2;
     let mut rng = StdRng::seed_from_u64(seed);
     for (i, count) in [0, 1, 2, 3, 5, 20, 63, 64, 65, 256, 257, 300, 1000].into_iter().enumerate() {
-        // Lists of more than 20 tensors run only once. Lists of many tensors mostly contain tensors without elements.
+        // Lists of more than 20 tensors run only once. In lists of hundreds of tensors, most tensors have no elements.
         for k in 0..if count > 20 { 1 } else { 5 } {
             let (mut grads, share) = (Vec::new(), 40.0 / (count as f64).max(40.0));
             for _ in 0..count {

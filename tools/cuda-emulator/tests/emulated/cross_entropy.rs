@@ -147,13 +147,13 @@ pub fn at_the_ends() -> Vec<Extreme> {
         ([1.0, 0.0, 1.0, 2.0], [0, 0], Some([0.0, 1.0]), 1.0, plain),
         // All targets are ignored.
         ([f32::NAN; 4], [-100, -100], None, 1.0, plain.z_loss(0.5)),
-        // dloss / (sum of the weights) exceeds f64's range.
+        // `dloss` divided by the sum of the weights exceeds f64's range.
         ([1.0, 0.0, 1.0, 2.0], [0, 1], Some([0.01, 0.02]), f64::MAX, plain),
         ([1.0, 0.0, -inf, 2.0], [0, 1], Some([0.01, 0.02]), f64::MAX, plain.label_smoothing(0.9)),
         // Differences of logits exceed f32's range. In the second case, the z-loss also exceeds f64's range.
         ([max, -max, 1e30, -1e30], [1, 0], None, 1.0, plain.label_smoothing(0.3).z_loss(1.0)),
         ([max, -max, 1e30, -1e30], [1, 0], None, 1.0, plain.softcap(1e30).z_loss(1e308)),
-        // Derivatives of the softcap are so small that only a large gradient shows them.
+        // Derivatives of the softcap are so small that they affect results only if `dloss` is large.
         ([18.0, 17.9, -18.0, 3.0], [0, 1], None, 1e305, plain.softcap(0.05)),
         ([18.0, 18.3, -18.5, 3.0], [1, 1], None, 1e305, plain.softcap(0.05).label_smoothing(0.2)),
         // There are two invalid targets. The first is reported.

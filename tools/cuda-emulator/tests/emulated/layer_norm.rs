@@ -49,7 +49,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// Tests rows with more tiles than a block adds at a time. The alignment of weights and biases differs from the
+/// Tests rows with more tiles than a block adds in one step. The alignment of weights and biases differs from the
 /// alignment of the rows.
 #[test]
 fn rows_of_many_tiles() {

@@ -65,7 +65,7 @@ fn long_rows() {
     }
 }
 
-/// Tests rows in which the bias cancels the scaled scores. In these rows, rounding scale * score + bias can change
+/// Tests rows in which the bias cancels the scaled scores. In these rows, rounding `scale * score + bias` can change
 /// which element is the largest.
 #[test]
 fn products_that_cancel() {

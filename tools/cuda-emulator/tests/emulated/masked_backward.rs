@@ -112,7 +112,7 @@ fn derivatives_of_softcaps() {
         let how = How { shift: i % 2, one_block: true, order: Order::ALL[i] };
         let (x, beside) = steep(&[2, cols]);
         every_op([&x, &gradients(&mut rng, 0, &[2, cols])], &beside, how);
-        // The softcap computes tanh(x / 30). For the smallest of these inputs, the result rounds to x / 30. For the
+        // The softcap computes `tanh(x / 30)`. For the smallest of these inputs, `tanh` rounds to `x / 30`. For the
         // largest, it rounds to 1.
         let x: Vec<f32> = (0..2 * cols).map(|i| 10f32.powf(i as f32 * 20.0 / cols as f32 - 18.0)).collect();
         let beside = Beside { softcap: Some(30.0), ..Beside::nothing(&[2, cols]) };

@@ -20,7 +20,7 @@ const WITH_BIAS: usize = 2;
 const WITH_FLAGS: usize = 3;
 const SINK: usize = 4;
 
-/// Largest magnitude of scaled products for which bounds are stated.
+/// Largest M for which the documentation of `attention` states a bound. See [`Logits::largest`].
 pub const LARGEST: f64 = 1024.0;
 
 pub fn spec(dtype: DType, gradients: fn(&[usize]) -> usize) -> Spec {
@@ -71,13 +71,14 @@ pub struct Logits<R> {
     pub derivatives: Vec<R>,
     /// Approximate attention weights.
     pub weights: Vec<f64>,
-    /// Largest sum of magnitudes of the terms in a scaled product, as defined in the documentation of `attention`.
+    /// M in the error bound that the documentation of `attention` states. For each key, the magnitudes of the terms in
+    /// its scaled product are added, and M is the largest sum.
     pub largest: f64,
 }
 
 impl<E: Element> Head<E> {
-    /// Smallest weight in the error bound, 2^-950 for f64 and 2^-126 otherwise. A smaller weight is replaced by this
-    /// one, as the documentation of `attention` states.
+    /// Lower limit of weights in the error bound: 2^-950 for f64, and 2^-126 for other types. The documentation of
+    /// `attention` states that this limit replaces any smaller weight.
     pub const LEAST: f64 = match E::DTYPE {
         DType::F64 => f64::from_bits((1023 - 950) << 52),
         _ => f64::from_bits((1023 - 126) << 52),

@@ -74,7 +74,7 @@ fn compare<E: Element, R: Real>(
         for s in (0..keys).filter(seen) {
             let weight = of.weights[s].to_f64().max(if E::DTYPE == DType::F64 { Head::<E>::LEAST } else { 0.0 });
             let grad = of.dlogits[s] * logits.derivatives[s] * scale;
-            // This order of factors avoids the underflow of weight times derivative.
+            // Multiplies in this order, because the product of only the weight and the derivative may underflow.
             let magnitude = (products[s] + mean) * weight * logits.derivatives[s].abs().to_f64() * head.scale.abs();
             let magnitude = magnitude.max(if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 });
             for i in 0..features {

@@ -78,8 +78,8 @@ fn backward<E: Element>(
         let (x, dy) = (x.widen(), number(dy.widen()));
         let derivative = derivative(x);
         let exact = derivative * dy;
-        // The derivative of x s(x) has two terms: s(x), here `share`, and x s'(x), here `rest`. If they may cancel, the
-        // unit of error is the ULP of the larger term.
+        // The derivative of `x * s(x)` is the sum of `s(x)`, called `share` here, and `x * s'(x)`, called `rest`. If
+        // these terms may cancel, the unit of error is the ULP of the larger term.
         let cancels = unit == accuracy::Unit::LargestTerm && E::DTYPE == DType::F64 && x != 0.0;
         let share = if cancels { (value(x) / number(x)).abs() } else { number(0.0) };
         let rest = (derivative - share).abs();

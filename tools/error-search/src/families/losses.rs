@@ -115,7 +115,7 @@ fn bce<E: Element>(case: &Case, how: Precision, backward: bool) -> Option<Verdic
     };
     let fast = |i: usize| -> (Twofold, [Twofold; 2]) {
         let (real, x, y) = (Twofold::from, x[i].widen(), f64::from(targets[i]));
-        // The functions ln(1 + e^x) and e^x / (1 + e^x).
+        // The functions `ln(1 + e^x)` and `e^x / (1 + e^x)`.
         let softplus = |x: f64| real(x.max(0.0)) + real(-x.abs()).exp().ln_1p();
         let sigmoid = |x: f64| {
             let e = real(-x.abs()).exp();

@@ -130,8 +130,8 @@ impl<E: Element> Call<E> {
             let products = products.sum::<f64>() / self.cols as f64;
             let r = if root == zero { 0.0 } else { 1.0 / root.to_f64() };
             let of_mean = if self.centred { mean_term(x) } else { 0.0 };
-            // In a centred norm of f64, the error of the mean affects every element. So the unit of error uses 1 in
-            // place of a normalised element below 1 in magnitude.
+            // In a centred norm of f64, the error of the mean affects every element. So in the unit of error, the
+            // magnitude of each normalised element counts as at least 1.
             let least = if self.centred && E::DTYPE == DType::F64 { 1.0 } else { 0.0 };
             for i in 0..self.cols {
                 let dx = if root == zero { zero } else { (h[i] - of_h - normalised[i] * along) / root };

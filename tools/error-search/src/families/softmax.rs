@@ -292,7 +292,7 @@ impl<E: Element> Row<E> {
         results.into_iter().zip(derivatives).enumerate().map(of).collect()
     }
 
-    /// Returns the largest logit m, and the sum of e^(z - m) over the logits z.
+    /// Returns the largest logit `m`, and the sum of `e^(z - m)` over all logits `z`.
     fn max_and_sum(&self) -> (f64, f64) {
         let max = self.z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         (max, self.z.iter().map(|z| (z - max).exp()).sum())

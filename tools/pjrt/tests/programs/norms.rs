@@ -44,7 +44,7 @@ fn row_of<E: Bits>(x: &[E]) -> Vec<f64> {
 }
 
 /// Returns an upper bound of the error from flushing intermediate values to 0: 8 times the smallest normal number,
-/// times 1 + 1 / r. The norm divides by the root r = sqrt(mean of (x - mean)^2 + eps).
+/// times `1 + 1 / r`. Here `r` is the root by which the norm divides, `sqrt(mean((x - mean)^2) + eps)`.
 fn lost(x: &[f64], mean: f64, eps: f64) -> f64 {
     let squares: f64 = x.iter().map(|x| (x - mean).powi(2)).sum();
     let root = (squares / x.len() as f64 + eps).sqrt();

@@ -17,12 +17,12 @@ pub enum Device {
     Interpreter,
     /// A plugin, which runs each program as HLO. Each mode of `nan_modes` adds one check. In the default mode, the
     /// program also runs as StableHLO, and both results must have the same bits. In the mode that keeps NaN, the
-    /// instrumented program also runs, unless an input has a NaN. No intermediate value of the instrumented program may
-    /// have a NaN. Running both checks in each mode would take twice the time, mostly for compilation.
+    /// instrumented program also runs if no input has a NaN. Its intermediate values must then have no NaN. Running
+    /// both checks in each mode would take twice the time, mostly for compilation.
     Plugin(&'static Plugin),
 }
 
-/// Calls `check` for the interpreter and for the plugin. If there is no plugin, it prints that the test was skipped.
+/// Calls `check` for the interpreter and for the plugin. If there is no plugin, prints that the test was skipped.
 pub fn on_each_device(test: &str, check: impl Fn(&Device)) {
     if !crate::nan_modes::is_other() {
         check(&Device::Interpreter);

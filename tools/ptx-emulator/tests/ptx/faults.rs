@@ -3,7 +3,7 @@
 use crate::support::{problem, refusal, run, run_in};
 use evenkeel_ptx_emulator::{ModuleError, Order, Problem};
 
-/// Each of 64 threads writes a word to shared memory, and reads the word of a thread of the other warp.
+/// Each of 64 threads writes a word to shared memory, and reads the word that a thread of the other warp wrote.
 const EXCHANGE: &str = "mov.u32 %r2, shared;\nshl.b32 %r3, %r1, 2;\nadd.s32 %r4, %r2, %r3;\nst.shared.u32 [%r4], %r1;\n\
     bar.sync 0;\nxor.b32 %r5, %r3, 128;\nadd.s32 %r6, %r2, %r5;\nld.shared.u32 %r7, [%r6];\n\
     setp.eq.s32 %p1, %r1, 40;\n@%p1 st.global.u32 [%rd1], %r7;";

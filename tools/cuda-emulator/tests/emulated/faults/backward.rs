@@ -139,9 +139,9 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Outcome {
             }
         }
     }
-    // About one in a thousand f16 gradients is so close to a tie that a kernel cannot round it from f32. Each row runs
-    // in its own block, because a block holds only its first rows in registers. The gradients are large enough to be
-    // normal numbers.
+    // About one in a thousand f16 gradients is so close to a tie that an f32 approximation does not decide its
+    // rounding. Each row runs in its own block, because a block holds only its first rows in registers. The gradients
+    // are large enough to be normal numbers.
     let [x, dy] = [1.0, 1000.0].map(|scale| {
         let numbers: Vec<f64> = row(&mut rng, KINDS[0], 96 * 1024);
         numbers.into_iter().map(|z| E::from_wide(z * scale)).collect::<Vec<_>>()

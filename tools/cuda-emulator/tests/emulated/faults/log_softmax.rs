@@ -115,8 +115,8 @@ fn inputs<E: DeviceElement>(mut each: impl FnMut(&[E], (usize, usize), FullyMask
 /// Checks rows of log_softmax in a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
     inputs::<E>(|x, shape, policy, how| case(emulator, x, shape, &Softmax::default().fully_masked(policy), how))?;
-    // The results of a fully masked row are -ln(cols). The number of columns is chosen so that two
-    // roundings, to f32 and then to `E`, give another result than one rounding to `E`.
+    // The results of a fully masked row are `-ln(cols)`. The number of columns is chosen so that two roundings, to f32
+    // and then to `E`, give another result than one rounding to `E`.
     let how = How { shift: 1, one_block: true, order: Order::Forward };
     let cols = (1..300_000usize).find(|&cols| is_rounded_twice::<E>(-(cols as f64).ln()));
     if let Some(cols) = cols {

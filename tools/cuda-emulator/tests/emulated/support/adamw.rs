@@ -46,7 +46,7 @@ pub fn case<E: DeviceElement, G: DeviceElement>(
     let wide: Vec<f32> = expected.iter().map(|w| w.widen() as f32).collect();
     let mut master = Guarded::of(&wide, how.shift);
     let zeros = vec![0f32; len];
-    // The state is aligned in half of the cases in which the weights are not.
+    // If the weights are not aligned, the state is still aligned in half of the cases.
     let (mut mean, mut root) = (Guarded::of(&zeros, how.shift / 2), Guarded::of(&zeros, how.shift / 2));
     let mut skipped = 0;
     for (i, gradient) in gradients.iter().enumerate() {

@@ -74,7 +74,7 @@ impl Case {
             softcap: match rng.random_range(0..8) {
                 0 => Some(5.0),
                 1 => Some(1e-20),
-                // Most capped scores are exactly 0.5 or -0.5. In some rows, f32 therefore represents all logits.
+                // Most capped scores are exactly 0.5 or -0.5, so in some rows f32 represents all logits exactly.
                 2 => Some(0.5),
                 _ => None,
             },
@@ -106,8 +106,7 @@ impl Case {
     }
 
     /// Creates a case of two long sequences. Each has more than 32 blocks of keys. Each thread of the merging kernel
-    /// holds the maximum of one block of keys. The largest maximum of all earlier blocks therefore depends on several
-    /// warps.
+    /// holds the maximum of one block of keys. So several warps contribute to the maximum over all earlier blocks.
     pub fn of_long(rng: &mut StdRng) -> Self {
         Case { lengths: vec![12_000, 9_000], key_heads: 1, group: 5, ..Case::of_many(rng) }
     }

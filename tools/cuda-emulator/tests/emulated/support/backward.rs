@@ -6,8 +6,8 @@ use evenkeel::cuda::{DeviceElement, Launch, backward};
 use evenkeel::{Error, FullyMasked, Result as Planned, Rows, Softmax, report};
 use evenkeel_cuda_emulator::Emulator;
 
-/// Runs one case. Fails if its results differ from the CPU's. For logsumexp, the gradients of the rows are the first
-/// elements of `dy`.
+/// Runs one case. Fails if its results differ from the CPU's. For logsumexp, only the first elements of `dy` are used,
+/// one for each row.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     op: Op,
@@ -75,7 +75,7 @@ fn compare<E: DeviceElement, A: Copy>(
     // In the first run, the output is a separate buffer. In the second run, the output overwrites the scores or the
     // gradients of the results.
     let over = if op == Op::LogSumExp || how.shift % 2 == 1 { 0 } else { 1 };
-    // For odd shifts, the three buffers differ in alignment. For even shifts, all or two have the same alignment.
+    // For odd shifts, the three buffers differ in alignment. For even shifts, at least two have the same alignment.
     let shifts = [1, 5, 3].map(|factor| how.shift * factor % 8);
     for over in [2, over] {
         let mut placed =
@@ -106,7 +106,8 @@ pub fn sums_that_cancel<E: DeviceElement>() -> [Vec<E>; 3] {
     })
 }
 
-/// Returns scores at which the softcap's derivative is below the normal range until it is multiplied by the scale.
+/// Returns scores at which the softcap's derivative becomes subnormal or underflows in f64. The product of scale and
+/// derivative is in the normal range.
 pub fn steep(dims: &[usize]) -> (Vec<f32>, Beside) {
     let len: usize = dims.iter().product();
     let x = (0..len).map(|i| 3.4e-8 + 4e-9 * (i as f32 / len as f32)).collect();

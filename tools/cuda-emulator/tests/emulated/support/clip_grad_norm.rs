@@ -86,8 +86,8 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
         }
     }
 
-    // With `error_if_nonfinite`, the op on the CPU returns an error instead of a norm that is not finite, so the option
-    // is off in the CPU's call.
+    // With `error_if_nonfinite`, the op on the CPU returns an error if the norm is NaN or infinite, so the CPU's call
+    // turns this option off.
     let mut copies: Vec<OnDevice> = grads
         .iter()
         .map(|grad| match grad {

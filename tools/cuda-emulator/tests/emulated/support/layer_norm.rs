@@ -55,8 +55,8 @@ fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
 /// Row, its weights and biases, and the offset of all three from multiples of 16 bytes, in elements.
 pub type Limit<E> = (Vec<E>, [Vec<f32>; 2], usize);
 
-/// Returns rows of a 16-bit type and operands at the limits within which f32 suffices. The results show whether a
-/// kernel computed in f32 or in f64.
+/// Returns rows of a 16-bit type, with weights and biases, at the limits within which f32 suffices. The results show
+/// whether a kernel computed in f32 or in f64.
 pub fn limits<E: DeviceElement>(rng: &mut StdRng, cols: &[usize]) -> Vec<Limit<E>> {
     let mut cases = Vec::new();
     for (i, &cols) in cols.iter().enumerate() {

@@ -33,7 +33,7 @@ pub const COLS: &[usize] = &[
     8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_768, 32_776, 33_000,
 ];
 
-/// Smallest number of shapes that each op's test has to cover. With this many shapes, every remainder modulo the sizes
+/// The test of each op must cover at least this number of shapes. With so many shapes, every remainder modulo the sizes
 /// of vectors, warps and tiles can occur. The shapes can also include both sides of each size at which the kernel or
 /// its code path changes.
 pub const LEAST_SHAPES: usize = 200;
@@ -82,8 +82,8 @@ pub fn first_masked<E: Element>(x: &[E], cols: usize) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Normal,
-    /// Some numbers are more than 87 below the largest number, so the exponential for rows with a small range is not
-    /// used.
+    /// Some numbers are more than 87 below the largest number. The kernels then cannot use their exponential for rows
+    /// with a small range.
     Wide,
     /// Numbers near 3000.
     Far,
