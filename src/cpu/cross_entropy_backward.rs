@@ -30,7 +30,7 @@ pub fn apply<'a, E: Element>(
     op: Gradient<'_>,
 ) -> Result<(&'a mut [E], Counts)> {
     let (dx, guards) = out.data.write(|to| {
-        let io = RowIo::apart(x, to, out.geometry.stride);
+        let io = RowIo::apart(x.into(), to, out.geometry.stride);
         simd::run(Gradients { io, losses, op })
     })?;
     Ok((dx, guards.counts))
@@ -43,7 +43,7 @@ pub fn apply_in_place<E: Element>(
     losses: &mut [RowLoss],
     op: Gradient<'_>,
 ) -> Result<Counts> {
-    let io = RowIo::in_place(name, x)?;
+    let io = RowIo::in_place(name, x.into())?;
     let (_, guards) = simd::run(Gradients { io, losses, op })?;
     Ok(guards.counts)
 }

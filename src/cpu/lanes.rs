@@ -126,16 +126,15 @@ enum Memory<'a, 'w, E> {
 }
 
 impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
-    pub fn apart(x: impl Into<Lanes<'a, E>>, to: Unwritten<'w, E>, to_stride: usize) -> Self {
-        let Lanes { data: from, geometry } = x.into();
+    pub fn apart(x: Lanes<'a, E>, to: Unwritten<'w, E>, to_stride: usize) -> Self {
+        let Lanes { data: from, geometry } = x;
         let memory = Memory::Apart { from, from_stride: geometry.stride, to, to_stride };
         RowIo { memory, first: 0, rows: geometry.outer(), len: geometry.len(), inner: geometry.inner() }
     }
 
-    pub fn in_place(op: &'static str, x: impl Into<LanesMut<'a, E>>) -> Result<Self> {
-        let LanesMut { data, geometry } = x.into();
-        let data =
-            data.into_values().ok_or_else(|| Error::shape(op, "x", "uninitialised memory", "initialised values"))?;
+    pub fn in_place(op: &'static str, x: LanesMut<'a, E>) -> Result<Self> {
+        let LanesMut { data, geometry } = x;
+        let data = data.into_values().ok_or_else(|| uninitialised(op))?;
         let memory = Memory::InPlace { data, stride: geometry.stride };
         Ok(RowIo { memory, first: 0, rows: geometry.outer(), len: geometry.len(), inner: geometry.inner() })
     }
@@ -216,6 +215,13 @@ impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
             }
         }
     }
+}
+
+/// Returns the error for memory that an op in place cannot read.
+#[cold]
+#[inline(never)]
+fn uninitialised(op: &'static str) -> Error {
+    Error::shape(op, "x", "uninitialised memory", "initialised values")
 }
 
 impl<'w, E: Element> Work for (RowIo<'_, 'w, E>, &dyn AnyKernel<E>) {

@@ -109,8 +109,8 @@ pub fn with_residual<'a, E: Element>(
 ) -> Result<([&'a mut [E]; 2], GuardCounts)> {
     let strides = [out.geometry.stride, residual_out.geometry.stride];
     simd::write_all([out.data, residual_out.data], |[to, residual_to]| {
-        let x = RowIo::apart(x, to, strides[0]);
-        let residual = RowIo::apart(residual, residual_to, strides[1]);
+        let x = RowIo::apart(x.into(), to, strides[0]);
+        let residual = RowIo::apart(residual.into(), residual_to, strides[1]);
         simd::run(WithResidual { x, residual, kernel })
     })
 }
@@ -121,8 +121,8 @@ pub fn with_residual_in_place<E: Element>(
     [x, residual]: [RowsMut<'_, E>; 2],
     kernel: RmsNorm<'_>,
 ) -> Result<GuardCounts> {
-    let x = RowIo::in_place(op, x)?;
-    let residual = RowIo::in_place(op, residual)?;
+    let x = RowIo::in_place(op, x.into())?;
+    let residual = RowIo::in_place(op, residual.into())?;
     Ok(simd::run(WithResidual { x, residual, kernel })?.1)
 }
 

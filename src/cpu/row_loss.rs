@@ -84,7 +84,7 @@ pub fn gradients<'a, E: Element>(
 ) -> Result<(&'a mut [E], Counts)> {
     let (rows, cols) = (x.rows(), x.cols());
     out.data.write(|to| {
-        let logits = Logits::Written(RowIo::apart(x, to, out.geometry.stride));
+        let logits = Logits::Written(RowIo::apart(x.into(), to, out.geometry.stride));
         simd::run(Losses { logits, rows, cols, first: 0, losses, each, op })
     })
 }
@@ -98,7 +98,7 @@ pub fn gradients_in_place<E: Element>(
     op: LossOp<'_>,
 ) -> Result<Counts> {
     let (rows, cols) = (x.rows(), x.cols());
-    let logits = Logits::Written(RowIo::in_place(name, x)?);
+    let logits = Logits::Written(RowIo::in_place(name, x.into())?);
     let (_, counts) = simd::run(Losses { logits, rows, cols, first: 0, losses, each, op })?;
     Ok(counts)
 }

@@ -5,7 +5,7 @@
 //! probabilities come from f64 exponentials of the remaining tokens. Tokens are ordered by descending logit. Tokens of
 //! equal logit are ordered by index.
 
-mod candidates;
+pub mod candidates;
 mod feedback;
 mod filters;
 mod logit_slice;

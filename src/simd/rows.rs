@@ -67,8 +67,14 @@ struct Part<W: Work> {
 
 impl<W: Work> Part<W> {
     fn out(&self) -> W::Out {
-        self.out.expect("`run_part` must run every part")
+        self.out.unwrap_or_else(|| not_run())
     }
+}
+
+#[cold]
+#[inline(never)]
+fn not_run() -> ! {
+    panic!("`run_part` must run every part")
 }
 
 /// [`Part`] as a trait object, so that the code that splits work is compiled once.

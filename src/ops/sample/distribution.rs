@@ -2,6 +2,7 @@
 
 use super::{Draw, Left, LeftLogits, Sampled};
 use crate::cpu::elementwise;
+use crate::cpu::sample::candidates::Candidate;
 use crate::error::Result;
 use crate::math::sum::units;
 use crate::sampler::{Controller, distance};
@@ -112,16 +113,18 @@ impl Distribution {
     /// The list is shorter if fewer tokens were kept. If the [`SamplerConfig`](crate::SamplerConfig) has no filters and
     /// temperature 1, these are the log-probabilities of the unchanged logits.
     pub fn top_logprobs(&self, n: usize) -> Vec<(u32, f64)> {
-        let mut order: Vec<usize> = (0..self.tokens.len()).collect();
-        // Adds 0.0 because -0.0 equals 0.0, but `total_cmp` distinguishes them.
-        let logit = |i: usize| self.logits[i] + 0.0;
-        let by_logit = |&a: &usize, &b: &usize| logit(b).total_cmp(&logit(a)).then(a.cmp(&b));
-        if n < order.len() {
-            order.select_nth_unstable_by(n, by_logit);
-            order.truncate(n);
-        }
-        order.sort_unstable_by(by_logit);
-        in_default(|| order.into_iter().map(|i| (self.tokens[i], self.logprob(i))).collect())
+        // Indices of tokens are u32, so the positions of the kept tokens fit in u32 too.
+        let candidate = |(i, &logit): (usize, &f64)| Candidate { logit, token: i as u32 };
+        let mut order: Vec<Candidate> = self.logits.iter().enumerate().map(candidate).collect();
+        in_default(|| {
+            if n < order.len() {
+                order.select_nth_unstable_by(n, Candidate::order);
+                order.truncate(n);
+            }
+            order.sort_unstable_by(Candidate::order);
+            let positions = order.iter().map(|candidate| candidate.token as usize);
+            positions.map(|i| (self.tokens[i], self.logprob(i))).collect()
+        })
     }
 
     /// Draws a token.
