@@ -1,4 +1,4 @@
-//! Validated jobs. All names are checked against the op table and the input file IN before an op runs.
+//! Validated jobs. Before an op runs, all names are looked up in the op table and in the input file.
 
 use crate::answer::Failure;
 use crate::jobs::{Job, Members};

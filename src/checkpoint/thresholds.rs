@@ -73,8 +73,8 @@ thresholds! {
     norm_rms: 8.0,
     /// Largest allowed rms of an embedding's rows; a larger rms gives a warning. 8 by default.
     embedding_rms: 8.0,
-    /// If an embedding's rms differs from 1/sqrt(hidden) by at most this factor, the embedding's note says that the
-    /// norm of its rows is near 1. 1.5 by default.
+    /// If an embedding's rms differs from 1/sqrt(hidden) by at most this factor, the embedding's note says that its
+    /// rows have a norm near 1. The default is 1.5.
     embedding_near: 1.5,
     /// Minimum number of elements for which a constant tensor is reported. A matrix of zeros gets a warning, and any
     /// other constant tensor gets a note. 2 by default.

@@ -45,7 +45,8 @@ impl Norm for RmsNorm<'_> {
         }
     }
 
-    /// Returns 1 for f32 weights. Rows are grouped to share the conversion of weights, and f32 weights need none.
+    /// Returns the number of rows in a group. A group shares the conversion of the weights, which weights in f32 do not
+    /// need.
     fn together<E: Element>(&self) -> usize {
         if let Some(Floats::F32(_)) = self.weight { 1 } else { TOGETHER }
     }

@@ -1,7 +1,7 @@
 //! Ranks that are MPI processes.
 
-// Exchanges call MPI's unsafe functions, so that the buffers of a pending exchange can be leaked after a timeout. The
-// safe requests of the crate `mpi` would abort the process instead.
+// This module calls MPI's unsafe functions. After a timeout, the buffers of a pending exchange must stay allocated, so
+// they are leaked. The safe requests of the crate `mpi` would abort the process instead.
 #![allow(unsafe_code)]
 
 use super::collective::Collective;

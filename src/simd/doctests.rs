@@ -2,8 +2,8 @@
 //!
 //! Each example compiles `output.rs` in another crate. The code in `main` is outside of `simd`, like kernels, so it can
 //! use the same items as kernels. Each example that must not compile comes after one that compiles. The two differ in
-//! one expression. rustdoc compiles most examples of a crate together. `standalone_crate` excludes the examples of this
-//! file, because `output.rs` names items of `crate`. Without the exclusion, no examples could be compiled together.
+//! one expression. rustdoc compiles the examples of a crate together, which these examples would prevent, because
+//! `output.rs` names items of `crate`. `standalone_crate` compiles each of them alone.
 
 macro_rules! outside_of_simd {
     ($name:ident, $attributes:literal, $code:literal) => {

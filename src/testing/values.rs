@@ -20,7 +20,8 @@ pub trait Bits: Element {
         if self.bits() & sign == 0 { magnitude } else { -magnitude }
     }
 
-    /// Returns the value at a position. Beyond the position of an infinity, returns that infinity.
+    /// Returns the value at a position in the ordered list of all values of the type. Returns an infinity for positions
+    /// beyond it.
     fn at_place(place: i64) -> Self {
         let magnitude = place.unsigned_abs().min(Self::INFINITY.bits());
         Self::from_bits(if place < 0 { magnitude | 1 << (Self::WIDTH - 1) } else { magnitude })

@@ -2,7 +2,7 @@
 
 use crate::calls::{Add, COLS, ROWS, bits, numbers};
 
-/// Adds a call that inspects a checkpoint on the threads of a pool, and lists the findings on this thread.
+/// Adds a call. It inspects a checkpoint on the threads of a pool, and then lists the findings on this thread.
 pub fn checkpoint(add: &mut Add<'_>) {
     use evenkeel::checkpoint::{Checkpoint, Thresholds};
     let small = numbers::<f32>(ROWS * COLS, 1e-42);

@@ -250,7 +250,7 @@ fn losses_with_one_defect_each() {
     });
     assert!(
         indexed.has(Defect::Panics),
-        "a loss that panics for a wrong target must have the defect Panics, got {indexed}"
+        "the suite must report the defect Panics for a loss that panics if a target is wrong, got {indexed}"
     );
     let narrow = suite(|x, cols, targets| {
         let mean = loss(x, cols, targets, log_right)?;

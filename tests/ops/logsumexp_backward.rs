@@ -18,7 +18,7 @@ use std::mem::MaybeUninit;
 
 for_each_dtype!(hostile, every_length, options_and_masks, outcomes, forms, axes);
 
-/// Gradient of log-sum-exp for the tests that all softmax gradients share. All elements of a row share one `dy`.
+/// Gradient of log-sum-exp, for the common tests of the softmax gradients. A row has a single `dy`.
 struct OfLogSumExp;
 
 impl Specified for OfLogSumExp {

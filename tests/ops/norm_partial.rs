@@ -70,7 +70,7 @@ impl<E: Bits> Dealt<E> {
     }
 }
 
-/// Checks rms_norm and layer_norm. Returns for each norm how many times all parts were merged.
+/// Checks rms_norm and layer_norm. Returns, for each norm, in how many cases all parts were merged.
 #[track_caller]
 fn same<E: Bits>(
     what: &str,

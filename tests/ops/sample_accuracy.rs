@@ -97,8 +97,8 @@ fn distribution_of_draws<E: Element>() {
         let got = total_variation::<E>(z, counts, temperature);
         assert!(
             got <= bound,
-            "sample: the total variation distance from the exact distribution must be at most {bound:e}, got {got:e} \
-             for {counts:?} tokens with the logits {z:?}, temperature {temperature}"
+            "sample: the total variation distance from the exact distribution must be at most {bound:e}, got {got:e}; \
+             the numbers of tokens are {counts:?}, their logits {z:?}, and the temperature is {temperature}"
         );
     }
 }

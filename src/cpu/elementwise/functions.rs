@@ -14,9 +14,9 @@ use crate::math::{
 use crate::simd::{Float, Isa, Select};
 use std::marker::PhantomData;
 
-/// Declares functions without parameters. Each line has the f64 computation and, optionally, the computation in pairs
-/// of f32 with its test for valid inputs. The computation in single f32s may follow, with its test for valid inputs and
-/// its [`Function::SHORT_ULPS`].
+/// Declares functions without parameters. Each line begins with the computation in f64. Two faster computations are
+/// optional: in pairs of f32, and then, after `=>`, in single f32s. Each of the two is followed by a test for the inputs
+/// that it accepts, and the last one also by its [`Function::SHORT_ULPS`].
 macro_rules! functions {
     ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident| $value:expr $(, $pair:path, $serves:path)? $(=> $short:path, $short_serves:path, $ulps:literal)?;)*) => {$(
         $(#[doc = $doc])*

@@ -6,7 +6,7 @@
 // Computes the normal distribution function plus x times the density.
 DEVICE Wide gelu_derivative(double x) {
     const Sum DENSITY = {0x1.9884533d43651p-2, -0x1.cbc0d30ebfd15p-56};
-    // The square root of 2 `FAR`, rounded as on the CPU.
+    // The limit is sqrt(2 * `FAR`), rounded as on the CPU.
     x = within(x, 0x1.87eb1990b697ap+4);
     const double a = fabs(x);
     const TailFactors tail = normal_tail(a);

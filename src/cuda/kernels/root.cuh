@@ -10,6 +10,6 @@ DEVICE Sum rsqrt_wide(double x) {
     const double of_root = fma(-root, root, x);
     const double of_quotient = fma(-hi, root, 1.0);
     const double lo = hi * (of_quotient - of_root * 0.5 * hi * hi);
-    // If x is zero or infinite, `lo` is NaN. 0 then replaces `lo`, because the result is exact.
+    // If x is zero or infinite, `hi` is exact and `lo` is NaN, so 0 replaces `lo`.
     return {hi, lo != lo ? 0.0 : lo};
 }

@@ -70,7 +70,8 @@ impl<const N: usize> Group<N> {
     }
 }
 
-/// Adds the partial sums of up to sixteen tiles pairwise, until each tile's sum is one lane of a single block.
+/// Adds the partial sums of each tile pairwise, for up to sixteen tiles, until each tile has one sum. These sums are the
+/// lanes of one block.
 struct FoldTiles<'a, const N: usize>(&'a mut [[[f64; BLOCK]; N]]);
 
 impl<const N: usize> Kernel for FoldTiles<'_, N> {
@@ -167,8 +168,8 @@ pub(crate) fn sum_of_tiles(tiles: &[f64]) -> f64 {
     fold_lanes(&mut lanes, tiles.len())
 }
 
-/// Adds the 64 lanes pairwise, six times, and then adds +0. Lanes without a tile hold +0, which does not change a sum.
-/// Therefore only the first `tiles` lanes are added.
+/// Returns the sum of the 64 lanes. It is defined as six rounds of pairwise additions, followed by an addition of +0.
+/// Lanes without a tile hold +0, which does not change a sum, so only the first `tiles` lanes are added here.
 fn fold_lanes(lanes: &mut [f64; SUM_LANES], tiles: usize) -> f64 {
     let mut width = tiles.min(SUM_LANES);
     while width > 1 {
