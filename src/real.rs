@@ -71,8 +71,8 @@ pub trait Real:
     }
 }
 
-/// Sine and cosine are Evenkeel's own. All other functions are those of the standard library, whose relative error is at
-/// most 2^-51 on the platforms that tests run on.
+/// Sine and cosine are Evenkeel's own. All other functions are those of the standard library, whose relative error is
+/// at most 2^-51 on the platforms that tests run on.
 impl Real for f64 {
     fn to_f64(self) -> f64 {
         self

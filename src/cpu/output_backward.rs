@@ -1,8 +1,8 @@
 //! Code shared by the gradients of softmax and log_softmax that start from the result `y` of the forward call.
 //!
 //! The first pass over a lane adds the formula's terms by the tiled sum. The second pass computes the gradients, in f64
-//! for f32 and f64, and in f32 for f16 and bf16. If intermediate values of a lane of f16 or bf16 could leave the range of
-//! f32, the lane is computed in f64 like a lane of f32.
+//! for f32 and f64, and in f32 for f16 and bf16. If intermediate values of a lane of f16 or bf16 could leave the range
+//! of f32, the lane is computed in f64 like a lane of f32.
 //!
 //! Neither pass looks for masked positions. If the sum is not finite, the upstream gradients at masked positions are
 //! replaced by 0, and the lane is computed again. If the sum is still not finite, the lane holds a NaN or an infinity.

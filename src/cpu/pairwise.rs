@@ -18,8 +18,8 @@ const CHUNK: usize = 512;
 /// A function of two numbers. The type may also be an enum of several functions.
 pub trait Pairwise: Copy + Send + Sync {
     /// Applies the function to each value and the number at the same index in `other`, and overwrites the value with
-    /// the result. The caller then rounds the result to `E`, which is f64 for f64 tensors and f32 for all others. Must be
-    /// `#[inline(always)]`; the functions that it calls are outlined.
+    /// the result. The caller then rounds the result to `E`, which is f64 for f64 tensors and f32 for all others. Must
+    /// be `#[inline(always)]`; the functions that it calls are outlined.
     fn run<I: Isa, E: Element>(self, isa: I, other: &[f64], values: &mut [f64]);
 }
 

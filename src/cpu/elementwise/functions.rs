@@ -15,8 +15,8 @@ use crate::simd::{Float, Isa, Select};
 use std::marker::PhantomData;
 
 /// Declares functions without parameters. Each line begins with the computation in f64. Two faster computations are
-/// optional: in pairs of f32, and then, after `=>`, in single f32s. Each of the two is followed by a test for the inputs
-/// that it accepts, and the last one also by its [`Function::SHORT_ULPS`].
+/// optional: in pairs of f32, and then, after `=>`, in single f32s. Each of the two is followed by a test for the
+/// inputs that it accepts, and the last one also by its [`Function::SHORT_ULPS`].
 macro_rules! functions {
     ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident| $value:expr $(, $pair:path, $serves:path)? $(=> $short:path, $short_serves:path, $ulps:literal)?;)*) => {$(
         $(#[doc = $doc])*

@@ -114,7 +114,8 @@ struct RowPieces {
     }
 };
 
-// Pieces of an operand, for rows of type S. The operand need not be aligned. Columns are counted from the column `head`.
+// Pieces of an operand, for rows of type S. The operand need not be aligned. Columns are counted from the column
+// `head`.
 template <class S>
 struct OperandPieces {
     const Operand& operand;

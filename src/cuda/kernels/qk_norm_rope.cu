@@ -69,8 +69,8 @@ struct HeadRow {
         });
     }
 
-    // Computes the tiled sum of squares. Every thread of the row gets the result. If each access moves only one element,
-    // all threads process one tile after the other. Otherwise, each tile has its own group of threads.
+    // Computes the tiled sum of squares. Every thread of the row gets the result. If each access moves only one
+    // element, all threads process one tile after the other. Otherwise, each tile has its own group of threads.
     DEVICE double sum_of_squares(u32 lanes) const {
         double sum = 0.0;
         for (u32 tile = 0; tile < TILES; tile++) {

@@ -70,8 +70,8 @@ impl<const N: usize> Group<N> {
     }
 }
 
-/// Adds the partial sums of each tile pairwise, for up to sixteen tiles, until each tile has one sum. These sums are the
-/// lanes of one block.
+/// Adds the partial sums of each tile pairwise, for up to sixteen tiles, until each tile has one sum. These sums are
+/// the lanes of one block.
 struct FoldTiles<'a, const N: usize>(&'a mut [[[f64; BLOCK]; N]]);
 
 impl<const N: usize> Kernel for FoldTiles<'_, N> {

@@ -63,8 +63,8 @@ impl Histogram {
     }
 }
 
-/// Returns the smallest magnitude with this exponent field. The exponent field of subnormal numbers is 0. For the exponent field of
-/// infinity, returns the largest finite number instead.
+/// Returns the smallest magnitude with this exponent field. The exponent field of subnormal numbers is 0. For the
+/// exponent field of infinity, returns the largest finite number instead.
 fn end(exponent: usize) -> f64 {
     f64::from_bits(((exponent as u64) << 52).min(f64::MAX.to_bits()))
 }

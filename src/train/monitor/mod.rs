@@ -102,8 +102,8 @@ impl Monitor {
     /// Records a step: adds warnings to its record, writes the record to every sink, and returns the record.
     ///
     /// # Errors
-    /// [`Error::Diverged`] for a non-finite loss or norm if [`Monitor::raise_on_nan`] is set; the sinks get the record in
-    /// this case too. Otherwise, [`Error::Sink`] if a write to a sink failed; all other sinks are still written to.
+    /// [`Error::Diverged`] for a non-finite loss or norm if [`Monitor::raise_on_nan`] is set; the sinks get the record
+    /// in this case too. Otherwise, [`Error::Sink`] if a write to a sink failed; all other sinks are still written to.
     pub fn record(&mut self, step: Step, layers: Vec<Layer>) -> Result<Record> {
         let warnings = in_default(|| self.limits.warnings(&step, &layers, self.summary.last_loss));
         let record = Record { step, layers, warnings };

@@ -63,8 +63,8 @@ fn each_failure_is_played_beside_its_remedy() {
         added.len() == 6 && added.iter().all(|v| (0.1..1.0).contains(v)),
         "the line `Evenkeel, fused` must have 6 values from 0.1 to 1.0, got {added:?}"
     );
-    // In each of four heads and three layers, padding rows have no unmasked key. One prompt has 6 such rows, and another
-    // has 3: (6 + 3) * 4 * 3 = 108 rows.
+    // In each of four heads and three layers, padding rows have no unmasked key. One prompt has 6 such rows, and
+    // another has 3: (6 + 3) * 4 * 3 = 108 rows.
     assert_eq!(line("5      attention")[4..], ["108", "0", "0"]);
     assert_eq!(line("1      sample")[4..], ["1", "1", "0"]);
 }
