@@ -51,7 +51,7 @@ fn a_folder_without_an_index() {
     assert_eq!(names(folder(&two()).path()), ["x", "y", "z"]);
     let gguf = Gguf::new(vec![(tensor("w"), 0)]).bytes();
     assert_eq!(names(folder(&[("one.gguf", gguf.clone())]).path()), ["w"]);
-    refused(folder(&[("one.gguf", gguf.clone()), ("two.gguf", gguf)]).path(), &["2 .gguf files", "name one"]);
+    refused(folder(&[("one.gguf", gguf.clone()), ("two.gguf", gguf)]).path(), &["2 .gguf files", "open one"]);
     refused(folder(&[("readme.md", vec![])]).path(), &["no .safetensors and no .gguf file"]);
 }
 
