@@ -210,7 +210,7 @@ DEVICE void sum_row(u32 cols, RowSums<N>& shared, double (&sums)[N], Add add) {
             }
         }
         __syncthreads();
-        // For each lane, one thread adds the sums of all tiles, in the order of the tiles.
+        // One thread adds the sums of all tiles of a lane, in the order of the tiles.
         for (u32 lane = threadIdx.x; lane < 64; lane += blockDim.x) {
             for (u32 n = 0; n < N; n++) {
                 double sum = start == 0 ? 0.0 : shared.lanes[n][lane];
