@@ -1,4 +1,4 @@
-// Gradient of softmax of rows, as `src/ops/softmax_backward.rs` defines it: y * (dy - mean), where the mean of dy is
+// Gradient of softmax of rows, as `src/ops/softmax_backward.rs` defines it: (dy - mean) * y, where the mean of dy is
 // weighted by y.
 #include "softmax_backward_any.cuh"
 
