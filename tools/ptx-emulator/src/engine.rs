@@ -95,8 +95,9 @@ pub unsafe extern "C" fn engine_kernel(module: *const c_void, name: *const c_cha
 
 /// Runs a kernel. Returns 0 if it ran to its end without a fault.
 ///
-/// # Safety The kernel is a result of [`engine_kernel`], the arguments have its parameter's type, and all memory that
-/// was passed to [`engine_allocated`], but not to [`engine_freed`], is still allocated.
+/// # Safety
+/// The kernel is a result of [`engine_kernel`], the arguments have its parameter's type, and all memory that was passed
+/// to [`engine_allocated`], but not to [`engine_freed`], is still allocated.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn engine_launch(
     kernel: *const c_void,
