@@ -118,7 +118,7 @@ def executed(blocks, text, counts):
 
 
 def wanted_of(measured):
-    """Returns one timing for each op and type: that of a shape with `COLUMNS` columns, or else the first one."""
+    """Returns one timing for each op and type. Prefers a shape with `COLUMNS` columns, and else takes the first one."""
     wanted = {}
     for timing in measured["timings"]:
         key = timing["op"], timing["dtype"]

@@ -124,8 +124,7 @@ fn file(description: &Description, decoder: &Decoder<'_>) -> Result<Vec<u8>> {
     }
     let views =
         weights.iter().map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::BF16, shape.clone(), bytes)?)));
-    // The file has a single metadata entry. The order of several entries would be that of a hash map, which varies from
-    // run to run.
+    // The metadata must have a single entry. A hash map would order several entries differently in each run.
     let metadata = HashMap::from([(KEY.to_string(), serde_json::to_string(description)?)]);
     Ok(serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata))?)
 }

@@ -33,8 +33,7 @@ pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 ///    and the logit of the target if the target is in the shard. The sum is two 64-bit integers, or three for f64
 ///    logits and for rows of more than 262,144 columns. For f64 logits, `CrossEntropySums` also hold the sum of all
 ///    exponentials but the largest. For label smoothing, they also hold the weighted sum of the logits' distances from
-///    the maximum. These two sums are [binned sums](crate::math::sum), each of which consists of four numbers and their
-///    exponent.
+///    the maximum. These two sums are [binned sums](crate::math::sum). A binned sum has four numbers and an exponent.
 ///
 /// After the second exchange, each machine computes the loss, and the gradient of its own columns. Loss and gradient
 /// have the same bits as [`cross_entropy`](crate::cross_entropy()) and

@@ -283,7 +283,7 @@ struct SampleRow {
             has_outside = false;
             lowest = search(needed, reached, at_end, amount);
         }
-        // Of the tokens with the lowest kept logit, drops those that are not needed to reach the sum.
+        // Several tokens may have the lowest kept logit. Keeps only as many of them as the sum needs.
         const u64 each_of_them = amount_of(lowest, amount);
         const u64 count = (needed - reached + each_of_them - 1) / each_of_them;
         const u64 equals = at_end / each_of_them;

@@ -50,8 +50,8 @@ pub fn root_eps(op: &'static str, eps: f64) -> Result<f32> {
 /// each row.
 pub fn normalise(g: &mut Graph, x: Value, root_eps: Value, cols: usize) -> Value {
     let largest = largest(g, x);
-    // The same factor scales the row and `root_eps`. It is chosen for the larger of `largest` and `root_eps`, so no
-    // square overflows. If the other of the two is much smaller, its squares may underflow, but are then negligible.
+    // One factor scales the row and `root_eps`. The larger of `largest` and `root_eps` determines the factor, so no
+    // square overflows. The squares of the smaller one may underflow, but only where they are negligible.
     let larger = g.maximum(largest, root_eps);
     let factor = factors(g, larger);
     let y = g.multiply(x, factor);
