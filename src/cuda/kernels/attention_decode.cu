@@ -210,8 +210,8 @@ struct Decode {
         }
     }
 
-    // Adds the chains of a warp's products in order, for `SUMMED` rows, beginning with `row`. Stores the products of the
-    // warp's keys, beginning with the key `base`.
+    // Adds the chains of a warp's products in order, for `SUMMED` rows, beginning with `row`. Stores the products of
+    // the warp's keys, beginning with the key `base`.
     template <u32 TILE>
     DEVICE void add_products(u32 row, u32 base, const float (*sums)[TILE]) const {
         const u32 thread = seldom_thread(), lane = thread % WARP, lanes = lanes_of(a), groups = WARP / lanes;
