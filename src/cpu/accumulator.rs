@@ -46,7 +46,7 @@ impl Work for Add<'_> {
         for (i, sums) in self.sums.chunks_mut(CHUNK).enumerate() {
             let first = self.start + i * CHUNK;
             let numbers = self.numbers.wide(isa, first..first + sums.len(), &mut wide[..sums.len()]);
-            Span::in_place(sums).map_unrolled_with(
+            Span::in_place(sums).map_with(
                 isa,
                 [numbers],
                 #[inline(always)]

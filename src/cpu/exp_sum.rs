@@ -296,7 +296,7 @@ impl Kernel for RestOf<'_> {
         let mut buffer = [0.0f32; RUN];
         let mut sum = RowSum::new(row_len);
         for run in exps.chunks(RUN) {
-            let scaled = Span::in_place(&mut buffer[..run.len()]).reading(run).map_unrolled(
+            let scaled = Span::in_place(&mut buffer[..run.len()]).reading(run).map(
                 isa,
                 #[inline(always)]
                 |_, e: I::F32| NotNan(I::F32::select(e.eq(one), zero, e * factor)),

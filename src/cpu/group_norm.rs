@@ -99,7 +99,7 @@ impl GroupNorm<'_> {
                 match factors {
                     Some([a, b, c]) => {
                         let factors = [isa.f32(a), isa.f32(b), isa.f32(c)];
-                        run.map_unrolled_with(
+                        run.map_with(
                             isa,
                             beside,
                             #[inline(always)]
@@ -110,7 +110,7 @@ impl GroupNorm<'_> {
                             },
                         )
                     }
-                    None => run.map_unrolled_with(
+                    None => run.map_with(
                         isa,
                         beside,
                         #[inline(always)]

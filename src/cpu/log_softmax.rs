@@ -96,7 +96,7 @@ fn write<'a, I: Isa, S: Storage, E: Element>(isa: I, max: f64, log_sum: f64, spa
             |_, z: I::F64| (z - max) - log_sum,
         );
     }
-    span.map_unrolled(
+    span.map(
         isa,
         #[inline(always)]
         |_, z: I::F64| NotNan(isa.narrow((z - max) - log_sum)),

@@ -160,7 +160,7 @@ fn narrow<'d, I: Isa, E: Element>(
     let [along, mean] = means(norm, &moments, sums, guards);
     let (along, mean, scale) = (isa.f64(along), isa.f64(mean), isa.f64(moments.scale()));
     let (next, next_x) = (span.next(1), PrefetchRow::of(x, 1));
-    span.map_unrolled_with(
+    span.map_with(
         isa,
         ([x], [weights]),
         #[inline(always)]

@@ -147,7 +147,7 @@ impl<S: Element, P: Element> Work for Step<'_, S, P> {
 /// Replaces a master weight that does not round to the stored weight.
 #[inline(always)]
 fn adopt<I: Isa, S: Element, P: Element>(isa: I, weights: &mut [S], rounded: &[P]) {
-    Span::in_place(weights).map_unrolled_with(
+    Span::in_place(weights).map_with(
         isa,
         [rounded],
         #[inline(always)]
@@ -203,13 +203,13 @@ impl<S: Element> Kernel for Update<'_, AdamW, S> {
         let (beta1, rest1) = (isa.f64(rule.beta1), isa.f64(1.0 - rule.beta1));
         let (beta2, rest2) = (isa.f64(rule.beta2), isa.f64(1.0 - rule.beta2));
         let (keep, rate, eps) = (isa.f64(rule.keep), isa.f64(rule.rate), isa.f64(rule.eps));
-        Span::in_place(&mut *mean).map_unrolled_with(
+        Span::in_place(&mut *mean).map_with(
             isa,
             [gradient],
             #[inline(always)]
             |_, m: I::F64, [g]| m * beta1 + isa.load_f64(g) * rest1,
         );
-        Span::in_place(&mut *root).map_unrolled_with(
+        Span::in_place(&mut *root).map_with(
             isa,
             [gradient],
             #[inline(always)]
@@ -218,7 +218,7 @@ impl<S: Element> Kernel for Update<'_, AdamW, S> {
                 (u * u * beta2 + g * g * rest2).sqrt() * back
             },
         );
-        Span::in_place(weights).map_unrolled_with(
+        Span::in_place(weights).map_with(
             isa,
             [&*mean, &*root],
             #[inline(always)]
@@ -260,7 +260,7 @@ impl<S: Element> Kernel for Update<'_, Descent, S> {
     fn run<I: Isa>(self, isa: I) {
         let Update { rule, weights, gradient, .. } = self;
         let (lr, decay) = (isa.f64(rule.lr), isa.f64(rule.weight_decay));
-        Span::in_place(weights).map_unrolled_with(
+        Span::in_place(weights).map_with(
             isa,
             [gradient],
             #[inline(always)]
@@ -287,13 +287,13 @@ impl<S: Element> Kernel for Update<'_, Momentum, S> {
         let Update { rule, weights, kept: [kept, _], gradient } = self;
         let (lr, decay) = (isa.f64(rule.descent.lr), isa.f64(rule.descent.weight_decay));
         let (momentum, fresh) = (isa.f64(rule.momentum), isa.f64(rule.fresh));
-        Span::in_place(&mut *kept).map_unrolled_with(
+        Span::in_place(&mut *kept).map_with(
             isa,
             ([gradient], [&*weights]),
             #[inline(always)]
             |_, b: I::F64, ([g], [w])| b * momentum + (isa.load_f64(g) + S::load_wide(isa, w) * decay) * fresh,
         );
-        Span::in_place(weights).map_unrolled_with(
+        Span::in_place(weights).map_with(
             isa,
             ([gradient], [&*kept]),
             #[inline(always)]

@@ -222,7 +222,7 @@ fn narrow<'d, I: Isa, E: Element, F: Formula>(
             |i, dy: I::F32, [y]| f(i, E::load(isa, y), dy),
         );
     }
-    span.map_unrolled_with(
+    span.map_with(
         isa,
         [y],
         #[inline(always)]

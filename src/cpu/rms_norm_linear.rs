@@ -192,7 +192,7 @@ fn unrounded<I: Isa, E: Element>(
     let moments = isa.outline(OfRow { x: row, eps: norm.eps, centred: false });
     moments.count(&mut guards.counts);
     let before = norm.rounding == Rounding::BeforeWeight;
-    Span::in_place(to).reading(row).map_unrolled_with(
+    Span::in_place(to).reading(row).map_with(
         isa,
         [&weight.values[..]],
         #[inline(always)]

@@ -133,7 +133,7 @@ fn plain<'d, F: Formula, I: Isa, E: Element>(
     }
     let next = span.next(1);
     let scale = isa.f64(scale);
-    span.map_unrolled_with(
+    span.map_with(
         isa,
         [values],
         #[inline(always)]

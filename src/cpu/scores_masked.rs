@@ -443,7 +443,7 @@ impl Masked<'_> {
         // If the next row's bias need not be prefetched, the current block is prefetched, which has no effect. With a
         // branch instead, the loop would be compiled twice.
         let ahead = if self.far { self.columns.len() } else { 0 };
-        run.map_unrolled_with(
+        run.map_with(
             isa,
             beside,
             #[inline(always)]

@@ -62,7 +62,7 @@ impl<'w, E: Element> Work for Flat<'_, 'w, E> {
                 &copy[..up.len()]
             });
             let to = if E::IS_F64 {
-                chunk.reading(gate).map_unrolled_with(
+                chunk.reading(gate).map_with(
                     isa,
                     [up],
                     #[inline(always)]
@@ -87,7 +87,7 @@ fn by_narrow<'a, I: Isa, E: Element>(
     chunk: Span<'_, 'a, E, E>,
 ) -> &'a mut [E] {
     let mut all = isa.f32(0.0).eq(isa.f32(0.0));
-    let to = chunk.reading(gate).map_unrolled_with(
+    let to = chunk.reading(gate).map_with(
         isa,
         [up],
         #[inline(always)]
@@ -117,7 +117,7 @@ impl<E: Element> Kernel for Again<'_, E> {
     fn run<I: Isa>(self, isa: I) {
         let narrow = Narrow::new(isa);
         let (zero, one) = (isa.f32(0.0), isa.f32(1.0));
-        Span::in_place(self.to).reading(self.gate).map_unrolled_with(
+        Span::in_place(self.to).reading(self.gate).map_with(
             isa,
             [self.up],
             #[inline(always)]

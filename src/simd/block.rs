@@ -68,8 +68,6 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     type M64: MaskBits;
     /// Number of vector registers of the instruction set.
     const REGISTERS: usize;
-    /// Whether the loops in short kernels process two blocks per iteration.
-    const UNROLLS: bool = true;
     /// Whether the instruction set has masked loads and stores of AVX-512, for partial blocks.
     const HAS_MASKED_MEMORY: bool = false;
     /// Table of eight floats for [`Isa::lookup`].

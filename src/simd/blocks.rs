@@ -3,6 +3,7 @@
 use super::array_vec::map_array;
 use super::block::{Isa, Storage};
 use super::tail::{self, BLOCK, NoPadding};
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 /// Further slices that a map over a [`Span`](super::Span) reads, each as long as the span. They are an array of slices,
@@ -21,14 +22,14 @@ pub trait Slices {
     /// `len` elements.
     fn pad<'l>(self, last: &'l mut Self::Last, len: usize) -> Self::Padded<'l>;
 
-    /// Returns block `index` of each slice; a partial last block is padded.
-    fn block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b>;
+    /// Makes [`Slices::block`] return the padded last blocks for this index, and only for this index.
+    fn turn_to_last(padded: &mut Self::Padded<'_>, index: usize);
 
     /// Returns block `index` of each slice.
     ///
     /// # Safety
-    /// The block must be full.
-    unsafe fn full_block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b>;
+    /// The block must be full. After a call of [`Slices::turn_to_last`], the index must be the argument of that call.
+    unsafe fn block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b>;
 }
 
 impl Slices for () {
@@ -40,9 +41,9 @@ impl Slices for () {
     #[inline(always)]
     fn pad(self, (): &mut (), _: usize) {}
     #[inline(always)]
-    fn block((): &(), _: usize) {}
+    fn turn_to_last((): &mut (), _: usize) {}
     #[inline(always)]
-    unsafe fn full_block((): &(), _: usize) {}
+    unsafe fn block((): &(), _: usize) {}
 }
 
 impl<'v, T: Storage, const N: usize> Slices for [&'v [T]; N] {
@@ -61,28 +62,26 @@ impl<'v, T: Storage, const N: usize> Slices for [&'v [T]; N] {
                 last[n] = padded(rest, *filler);
             }
         }
-        PaddedSlices { values: self, last, whole }
+        let values = map_array(self, <[T]>::as_ptr);
+        PaddedSlices { values, last, borrowed: PhantomData }
     }
 
     #[inline(always)]
-    fn block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b> {
-        if index < padded.whole {
-            // SAFETY: the block is full.
-            unsafe { Self::full_block(padded, index) }
-        } else {
-            padded.last.each_ref()
+    fn turn_to_last(padded: &mut Self::Padded<'_>, index: usize) {
+        for n in 0..N {
+            padded.values[n] = padded.last[n].as_ptr().wrapping_sub(BLOCK * index);
         }
     }
 
     #[inline(always)]
-    unsafe fn full_block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b> {
-        debug_assert!(index < padded.whole);
+    unsafe fn block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b> {
         map_array(
             padded.values,
             #[inline(always)]
             |values| {
-                // SAFETY: the caller guarantees that the sixteen elements from 16 * index on are inside every slice.
-                unsafe { &*values.as_ptr().add(BLOCK * index).cast() }
+                // SAFETY: the caller guarantees that the sixteen elements from 16 * index on are inside every slice, or
+                // are the padded last blocks.
+                unsafe { &*values.wrapping_add(BLOCK * index).cast() }
             },
         )
     }
@@ -100,23 +99,24 @@ impl<A: Slices, B: Slices> Slices for (A, B) {
     }
 
     #[inline(always)]
-    fn block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b> {
-        (A::block(&padded.0, index), B::block(&padded.1, index))
+    fn turn_to_last(padded: &mut Self::Padded<'_>, index: usize) {
+        A::turn_to_last(&mut padded.0, index);
+        B::turn_to_last(&mut padded.1, index);
     }
 
     #[inline(always)]
-    unsafe fn full_block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b> {
-        // SAFETY: the caller guarantees that the block is full.
-        unsafe { (A::full_block(&padded.0, index), B::full_block(&padded.1, index)) }
+    unsafe fn block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b> {
+        // SAFETY: the caller guarantees the same for both.
+        unsafe { (A::block(&padded.0, index), B::block(&padded.1, index)) }
     }
 }
 
 /// Slices of equal length with their padded last blocks.
 pub struct PaddedSlices<'v, 'l, T, const N: usize> {
-    values: [&'v [T]; N],
+    /// Start of each slice.
+    values: [*const T; N],
     last: &'l [[T; BLOCK]; N],
-    /// Number of full blocks of a slice.
-    whole: usize,
+    borrowed: PhantomData<[&'v [T]; N]>,
 }
 
 /// Folds over the blocks of `source`, the last one padded with `pad`. `f` gets the block's index.
@@ -145,17 +145,24 @@ pub fn fold_with<S: NoPadding, T: Storage, A, const N: usize>(
     f: impl Fn(A, &[S; BLOCK], [&[T; BLOCK]; N]) -> A,
 ) -> A {
     let mut last = <[&[T]; N]>::FILLERS;
-    let beside = beside.pad(&mut last, source.len());
-    let (blocks, rest) = source.as_chunks::<BLOCK>();
-    let mut acc = init;
-    for (i, block) in blocks.iter().enumerate() {
-        // SAFETY: the slices have the length of `source`, whose block `i` is full.
-        acc = f(acc, block, unsafe { <[&[T]; N]>::full_block(&beside, i) });
+    let mut beside = beside.pad(&mut last, source.len());
+    let (mut blocks, rest) = source.as_chunks::<BLOCK>();
+    let last_of_source = padded(rest, pad);
+    let whole = blocks.len();
+    let (mut acc, mut i) = (init, 0);
+    loop {
+        for block in blocks {
+            // SAFETY: block `i` of `source` is full, and the slices have the length of `source`. For the last block,
+            // the index is the argument of `turn_to_last`.
+            acc = f(acc, block, unsafe { <[&[T]; N]>::block(&beside, i) });
+            i += 1;
+        }
+        if rest.is_empty() || i > whole {
+            return acc;
+        }
+        blocks = std::slice::from_ref(&last_of_source);
+        <[&[T]; N]>::turn_to_last(&mut beside, whole);
     }
-    if rest.is_empty() {
-        return acc;
-    }
-    f(acc, &padded(rest, pad), beside.last.each_ref())
 }
 
 /// Calls `f` with block `index`. Positions after the last element hold `filler`.

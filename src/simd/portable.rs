@@ -266,7 +266,6 @@ unsafe impl Isa for Portable {
     type Table = [f32; 8];
     type LongTable = [f32; 16];
     const REGISTERS: usize = 16;
-    const UNROLLS: bool = !cfg!(target_arch = "x86_64");
 
     #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {

@@ -105,7 +105,7 @@ impl<S: Storage> Kernel for Merge<'_, S> {
         if is_larger {
             state.sum = state.sum.mul_add(factor, end.sum);
             state.max = end.max;
-            Span::in_place(out).map_unrolled_with(
+            Span::in_place(out).map_with(
                 isa,
                 [values],
                 #[inline(always)]
@@ -113,7 +113,7 @@ impl<S: Storage> Kernel for Merge<'_, S> {
             );
         } else {
             state.sum = end.sum.mul_add(factor, state.sum);
-            Span::in_place(out).map_unrolled_with(
+            Span::in_place(out).map_with(
                 isa,
                 [values],
                 #[inline(always)]

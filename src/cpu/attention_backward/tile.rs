@@ -255,7 +255,7 @@ impl Untyped<'_> {
         exp_f64(isa, logits, max, weights);
         let (zero, masked) = (isa.f64(0.0), isa.f64(f64::NEG_INFINITY));
         let (share, mean) = (isa.f64(share), isa.f64(mean));
-        Span::in_place(&mut *grads).map_unrolled_with(
+        Span::in_place(&mut *grads).map_with(
             isa,
             [&*weights, logits],
             #[inline(always)]
@@ -265,7 +265,7 @@ impl Untyped<'_> {
             },
         );
         if let Some(derivatives) = derivatives(isa, of, 1.0, &scores[columns], &mut beside.f64s) {
-            Span::in_place(grads).map_unrolled_with(
+            Span::in_place(grads).map_with(
                 isa,
                 [derivatives, logits],
                 #[inline(always)]
@@ -278,7 +278,7 @@ impl Untyped<'_> {
             );
         }
         let share = if whole { share } else { isa.f64(f64::NAN) };
-        Span::in_place(weights).map_unrolled_with(
+        Span::in_place(weights).map_with(
             isa,
             [logits],
             #[inline(always)]

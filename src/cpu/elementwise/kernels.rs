@@ -75,7 +75,7 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
         let is_short = F::SHORT_ULPS > 0 && !E::IS_F32;
         let certain = certain.0.as_flattened_mut();
         let mut all = isa.f32(0.0).eq(isa.f32(0.0));
-        let to = to.reading(x).map_unrolled(
+        let to = to.reading(x).map(
             isa,
             #[inline(always)]
             |i, x: I::F32| {

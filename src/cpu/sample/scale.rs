@@ -146,7 +146,7 @@ impl<S: Element> Kernel for Weigh<'_, S> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let exp = WeightExp::new(isa);
-        Span::in_place(self.weights).reading(self.logits).map_unrolled(
+        Span::in_place(self.weights).reading(self.logits).map(
             isa,
             #[inline(always)]
             |_, z: I::F64| NotNan(exp.exp(self.scale.distances(isa, z))),

@@ -281,7 +281,7 @@ fn exp_run<'d, I: Isa, S: Storage, D: Storage>(
             },
         )
     } else {
-        run.map_unrolled(
+        run.map(
             isa,
             #[inline(always)]
             |_, x: I::F32| NotNan(exp.any(x)),

@@ -28,14 +28,15 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         self,
         isa: I,
         others: O,
-        mut f: impl FnMut(usize, V, O::Blocks<'_>) -> R,
+        f: impl FnMut(usize, V, O::Blocks<'_>) -> R,
     ) -> &'d mut [D] {
         let mut last = O::FILLERS;
         let others = others.pad(&mut last, self.len);
-        self.each_block::<I, O, V, R>(isa, 0, &others, &mut f)
+        self.each_block::<I, O, V, R>(isa, 0, others, f)
     }
 
-    /// Works like [`Span::map`] with two blocks per iteration, which keeps the loop overhead low for short kernels.
+    /// Works like [`Span::map`] with two blocks per iteration. `f` is compiled three times, so this method is only for
+    /// kernels that it makes faster: a few instructions per block.
     #[inline(always)]
     pub fn map_unrolled<I: Isa, V: Load<I>, R: Store<I>>(
         self,
@@ -60,8 +61,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
     ) -> &'d mut [D] {
         let mut last = O::FILLERS;
         let others = others.pad(&mut last, self.len);
-        let all = Span { ..self };
-        let in_pairs = if I::UNROLLS { self.len / (2 * BLOCK) * 2 } else { 0 };
+        let in_pairs = self.len / (2 * BLOCK) * 2;
         let mut i = 0;
         while i < in_pairs {
             // SAFETY: the 32 elements from 16 * i on are inside source and destination.
@@ -69,20 +69,17 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
             // SAFETY: `from` points to 32 readable values.
             let from: &[[S; BLOCK]; 2] = unsafe { &*from.cast() };
             // SAFETY: the block is full.
-            let a = f(i, V::load(isa, &from[0]), unsafe { O::full_block(&others, i) });
+            let a = f(i, V::load(isa, &from[0]), unsafe { O::block(&others, i) });
             // SAFETY: the block is full.
-            let b = f(i + 1, V::load(isa, &from[1]), unsafe { O::full_block(&others, i + 1) });
+            let b = f(i + 1, V::load(isa, &from[1]), unsafe { O::block(&others, i + 1) });
             // SAFETY: `to` points to space for 32 values, and the reference to the source is no longer used.
             let to: &mut [[MaybeUninit<D>; BLOCK]; 2] = unsafe { &mut *to.cast() };
             a.store(isa, &mut to[0]);
             b.store(isa, &mut to[1]);
             i += 2;
         }
-        let rest = self.split_at(BLOCK * in_pairs).1;
-        // Hides the length from the compiler, which would unroll a loop that it knows to have at most two iterations.
-        let rest = Span { len: opaque(rest.len), ..rest };
-        rest.each_block::<I, O, V, R>(isa, in_pairs, &others, &mut f);
-        all.written()
+        // Hides the index from the compiler, which would unroll a loop that it knows to have at most two iterations.
+        self.each_block::<I, O, V, R>(isa, opaque(in_pairs), others, f)
     }
 
     /// Maps two spans of equal length together. `f` computes a block of each destination. Its arguments are the blocks
@@ -95,7 +92,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         mut f: impl FnMut(usize, [V; 2], O::Blocks<'_>) -> [R; 2],
     ) -> [&'d mut [D]; 2] {
         let mut last = O::FILLERS;
-        let others = others.pad(&mut last, spans[0].len);
+        let mut others = others.pad(&mut last, spans[0].len);
         let [a, b] = &spans;
         assert_eq!(a.len, b.len);
         let (whole, rest) = (a.len / BLOCK, a.len % BLOCK);
@@ -108,25 +105,34 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
                 tail::pad(values, values[0], buffer);
             }
         }
-        for i in 0..whole + usize::from(rest > 0) {
-            let at = if i < whole {
-                // SAFETY: the sixteen elements from 16 * i on are inside source and destination of both spans.
-                unsafe {
-                    [(a.source.add(BLOCK * i), a.to.add(BLOCK * i)), (b.source.add(BLOCK * i), b.to.add(BLOCK * i))]
-                }
-            } else {
-                let [from_a, from_b] = &from_buffers;
-                let [to_a, to_b] = &mut to_buffers;
-                [(from_a.as_ptr().cast(), to_a.as_mut_ptr().cast()), (from_b.as_ptr().cast(), to_b.as_mut_ptr().cast())]
-            };
-            let of_others = O::block(&others, i);
-            // SAFETY: sixteen values are readable, in the sources or in the buffers just filled.
-            let (x, y) = unsafe { (&*at[0].0.cast(), &*at[1].0.cast()) };
-            let [x, y] = f(i, [V::load::<S>(isa, x), V::load::<S>(isa, y)], of_others);
-            // SAFETY: the destination has space for sixteen values, and no reference to the sources is left.
-            x.store::<D>(isa, unsafe { &mut *at[0].1.cast() });
-            // SAFETY: the destination has space for sixteen values, and the spans do not overlap.
-            y.store::<D>(isa, unsafe { &mut *at[1].1.cast() });
+        let (mut from, mut to) = ([a.source, b.source], [a.to, b.to]);
+        let (mut i, mut end, mut left) = (0, whole, opaque(rest));
+        // The loops are those of `each_block`.
+        loop {
+            while i < end {
+                let [from_a, from_b] = [from[0].wrapping_add(BLOCK * i), from[1].wrapping_add(BLOCK * i)];
+                let [to_a, to_b] = [to[0].wrapping_add(BLOCK * i), to[1].wrapping_add(BLOCK * i)];
+                // SAFETY: block `i` is inside the slices, or is the padded last block.
+                let blocks = unsafe { O::block(&others, i) };
+                // SAFETY: sixteen values are readable, in the sources or in the buffers just filled.
+                let (x, y) = unsafe { (&*from_a.cast(), &*from_b.cast()) };
+                let [x, y] = f(i, [V::load::<S>(isa, x), V::load::<S>(isa, y)], blocks);
+                // SAFETY: there is space for sixteen values, and no reference to the sources is left.
+                x.store::<D>(isa, unsafe { &mut *to_a.cast() });
+                // SAFETY: there is space for sixteen values, and the spans do not overlap.
+                y.store::<D>(isa, unsafe { &mut *to_b.cast() });
+                i += 1;
+            }
+            if left == 0 {
+                break;
+            }
+            left = 0;
+            for n in 0..2 {
+                from[n] = from_buffers[n].as_ptr().cast::<S>().wrapping_sub(BLOCK * whole);
+                to[n] = to_buffers[n].as_mut_ptr().cast::<MaybeUninit<D>>().wrapping_sub(BLOCK * whole);
+            }
+            O::turn_to_last(&mut others, whole);
+            end = whole + 1;
         }
         if rest > 0 {
             for (span, buffer) in spans.iter().zip(&to_buffers) {
@@ -151,15 +157,18 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         all.written()
     }
 
-    /// Loads, computes and stores block by block. Block indices begin at `first`, because the span may be the rest of a
-    /// longer one. A partial last block is copied to a buffer and padded with one of its values.
+    /// Loads, computes and stores block by block, from block `first` on. A partial last block is copied to a buffer and padded with one of its
+    /// values.
+    ///
+    /// The outer loop runs once for the full blocks and once for the buffer, so that `f` is compiled once and the inner
+    /// loop has no branch between the two.
     #[inline(always)]
     fn each_block<I: Isa, O: Slices, V: Load<I>, R: Store<I>>(
         self,
         isa: I,
         first: usize,
-        others: &O::Padded<'_>,
-        f: &mut impl FnMut(usize, V, O::Blocks<'_>) -> R,
+        mut others: O::Padded<'_>,
+        mut f: impl FnMut(usize, V, O::Blocks<'_>) -> R,
     ) -> &'d mut [D] {
         let whole = self.len / BLOCK;
         let rest = self.len % BLOCK;
@@ -169,22 +178,30 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
             // SAFETY: the source has `rest` elements behind the first 16 * whole.
             unsafe { read_tail(isa, self.source.add(BLOCK * whole), rest, &mut from_buffer) };
         }
-        let blocks = whole + usize::from(rest > 0);
-        // A `while` loop, because every kernel contains this code, and a `for` loop takes longer to compile.
-        let mut i = 0;
-        while i < blocks {
-            let (from, to) = if i < whole {
-                // SAFETY: the sixteen elements from 16 * i on are inside source and destination.
-                unsafe { (self.source.add(BLOCK * i), self.to.add(BLOCK * i)) }
-            } else {
-                (from_buffer.as_ptr().cast(), to_buffer.as_mut_ptr().cast())
-            };
-            let of_others = O::block(others, first + i);
-            // SAFETY: sixteen values are readable, in the source or in the buffer just filled.
-            let value = (*f)(first + i, V::load::<S>(isa, unsafe { &*from.cast() }), of_others);
-            // SAFETY: `to` points to space for sixteen values, and the reference to the source is no longer used.
-            value.store::<D>(isa, unsafe { &mut *to.cast() });
-            i += 1;
+        let (mut from, mut to) = (self.source, self.to);
+        let (mut i, mut end, mut left) = (first, whole, opaque(rest));
+        loop {
+            // A `while` loop, because every kernel contains this code, and a `for` loop takes longer to compile.
+            while i < end {
+                // SAFETY: block `i` is inside the slices, or is the padded last block.
+                let blocks = unsafe { O::block(&others, i) };
+                // SAFETY: sixteen values are readable, in the source or in the buffer just filled.
+                let block = unsafe { &*from.wrapping_add(BLOCK * i).cast() };
+                let value = f(i, V::load::<S>(isa, block), blocks);
+                // SAFETY: the destination or the buffer has space for sixteen values, and the reference to the source
+                // is no longer used.
+                value.store::<D>(isa, unsafe { &mut *to.wrapping_add(BLOCK * i).cast() });
+                i += 1;
+            }
+            if left == 0 {
+                break;
+            }
+            left = 0;
+            // Block `whole` of these pointers is the buffer.
+            from = from_buffer.as_ptr().cast::<S>().wrapping_sub(BLOCK * whole);
+            to = to_buffer.as_mut_ptr().cast::<MaybeUninit<D>>().wrapping_sub(BLOCK * whole);
+            O::turn_to_last(&mut others, whole);
+            end = whole + 1;
         }
         if rest > 0 {
             // SAFETY: the buffer was filled, and the `rest` elements from 16 * whole on are inside the destination.
