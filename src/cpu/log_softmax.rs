@@ -82,7 +82,7 @@ pub fn write_live<'d, I: Isa, E: Element>(
 fn write<'a, I: Isa, S: Storage, E: Element>(isa: I, max: f64, log_sum: f64, span: Span<'_, 'a, S, E>) -> &'a mut [E] {
     if !E::IS_F64 && !E::IS_F32 {
         let (max, log_sum) = (isa.f32(max as f32), isa.f32(log_sum as f32));
-        return span.map_unrolled(
+        return span.map(
             isa,
             #[inline(always)]
             |_, z: I::F32| NotNan((z - max) - log_sum),

@@ -223,7 +223,7 @@ fn divide<'d, I: Isa, S: Storage, E: Element>(
                 e.mul_add(high, e * low)
             },
         ),
-        None => span.map_unrolled(
+        None => span.map(
             isa,
             #[inline(always)]
             |i, e: I::F32| {

@@ -2,7 +2,8 @@
 
 use super::array_vec::map_array;
 use super::block::{Isa, Storage};
-use super::tail::{self, BLOCK, NoPadding};
+use super::slice::opaque;
+use super::tail::{self, Aligned, BLOCK, NoPadding};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
@@ -47,10 +48,10 @@ impl Slices for () {
 }
 
 impl<'v, T: Storage, const N: usize> Slices for [&'v [T]; N] {
-    type Last = [[T; BLOCK]; N];
+    type Last = [Aligned<[T; BLOCK]>; N];
     type Padded<'l> = PaddedSlices<'v, 'l, T, N>;
     type Blocks<'b> = [&'b [T; BLOCK]; N];
-    const FILLERS: Self::Last = [[T::FILLER; BLOCK]; N];
+    const FILLERS: Self::Last = [Aligned([T::FILLER; BLOCK]); N];
 
     #[inline(always)]
     fn pad<'l>(self, last: &'l mut Self::Last, len: usize) -> Self::Padded<'l> {
@@ -59,7 +60,7 @@ impl<'v, T: Storage, const N: usize> Slices for [&'v [T]; N] {
             assert_eq!(self[n].len(), len);
             let rest = &self[n][BLOCK * whole..];
             if let Some(filler) = rest.first() {
-                last[n] = padded(rest, *filler);
+                last[n].0 = padded(rest, *filler);
             }
         }
         let values = map_array(self, <[T]>::as_ptr);
@@ -69,7 +70,7 @@ impl<'v, T: Storage, const N: usize> Slices for [&'v [T]; N] {
     #[inline(always)]
     fn turn_to_last(padded: &mut Self::Padded<'_>, index: usize) {
         for n in 0..N {
-            padded.values[n] = padded.last[n].as_ptr().wrapping_sub(BLOCK * index);
+            padded.values[n] = padded.last[n].0.as_ptr().wrapping_sub(BLOCK * index);
         }
     }
 
@@ -115,23 +116,30 @@ impl<A: Slices, B: Slices> Slices for (A, B) {
 pub struct PaddedSlices<'v, 'l, T, const N: usize> {
     /// Start of each slice.
     values: [*const T; N],
-    last: &'l [[T; BLOCK]; N],
+    last: &'l [Aligned<[T; BLOCK]>; N],
     borrowed: PhantomData<[&'v [T]; N]>,
 }
 
 /// Folds over the blocks of `source`, the last one padded with `pad`. `f` gets the block's index.
 #[inline(always)]
 pub fn fold<S: NoPadding, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize, &[S; BLOCK]) -> A) -> A {
-    let (blocks, rest) = source.as_chunks::<BLOCK>();
-    let mut buffer = [pad; BLOCK];
+    let (mut blocks, rest) = source.as_chunks::<BLOCK>();
+    let mut buffer = Aligned([pad; BLOCK]);
     if !rest.is_empty() {
-        buffer = padded(rest, pad);
+        buffer.0 = padded(rest, pad);
     }
-    let mut acc = init;
-    for i in 0..blocks.len() + usize::from(!rest.is_empty()) {
-        acc = f(acc, i, blocks.get(i).unwrap_or(&buffer));
+    let (mut acc, mut i, mut left) = (init, 0, opaque(rest.len()));
+    // The outer loop runs once for the full blocks and once for the buffer, so that `f` is compiled once.
+    loop {
+        for block in blocks {
+            acc = f(acc, i, block);
+            i += 1;
+        }
+        if left == 0 {
+            return acc;
+        }
+        (blocks, left) = (std::slice::from_ref(&buffer.0), 0);
     }
-    acc
 }
 
 /// Folds over the blocks of `source`, padded as in [`fold`], together with the blocks of the slices `beside`, which
@@ -147,9 +155,11 @@ pub fn fold_with<S: NoPadding, T: Storage, A, const N: usize>(
     let mut last = <[&[T]; N]>::FILLERS;
     let mut beside = beside.pad(&mut last, source.len());
     let (mut blocks, rest) = source.as_chunks::<BLOCK>();
-    let last_of_source = padded(rest, pad);
-    let whole = blocks.len();
-    let (mut acc, mut i) = (init, 0);
+    let mut buffer = Aligned([pad; BLOCK]);
+    if !rest.is_empty() {
+        buffer.0 = padded(rest, pad);
+    }
+    let (mut acc, mut i, mut left) = (init, 0, opaque(rest.len()));
     loop {
         for block in blocks {
             // SAFETY: block `i` of `source` is full, and the slices have the length of `source`. For the last block,
@@ -157,11 +167,11 @@ pub fn fold_with<S: NoPadding, T: Storage, A, const N: usize>(
             acc = f(acc, block, unsafe { <[&[T]; N]>::block(&beside, i) });
             i += 1;
         }
-        if rest.is_empty() || i > whole {
+        if left == 0 {
             return acc;
         }
-        blocks = std::slice::from_ref(&last_of_source);
-        <[&[T]; N]>::turn_to_last(&mut beside, whole);
+        (blocks, left) = (std::slice::from_ref(&buffer.0), 0);
+        <[&[T]; N]>::turn_to_last(&mut beside, i);
     }
 }
 

@@ -10,6 +10,12 @@ use std::mem::MaybeUninit;
 /// Number of lanes in a block.
 pub const BLOCK: usize = 16;
 
+/// Buffer for a block, inside one cache line if the block is no longer than that. A load that crosses two cache lines
+/// waits longer for a recent store.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub struct Aligned<B>(pub B);
+
 /// Number without padding bytes, so that it can be copied as bits.
 ///
 /// # Safety

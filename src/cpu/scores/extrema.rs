@@ -66,7 +66,7 @@ impl<I: Isa> Extremes<I> {
     /// Updates the maximum and the minimum of chain number `chain` with a block. Callers alternate between even and odd
     /// numbers, because a call with an odd number looks for NaN in its own block and in the block of the previous call.
     #[inline(always)]
-    pub fn update(&mut self, chain: usize, v: I::F32) {
+    fn update(&mut self, chain: usize, v: I::F32) {
         self.max[chain] = v.max(self.max[chain]);
         self.min[chain] = v.min(self.min[chain]);
         if chain.is_multiple_of(2) {
@@ -77,7 +77,7 @@ impl<I: Isa> Extremes<I> {
     }
 
     #[inline(always)]
-    fn update_alone(&mut self, v: I::F32) {
+    pub fn update_alone(&mut self, v: I::F32) {
         self.max[0] = v.max(self.max[0]);
         self.min[0] = v.min(self.min[0]);
         self.nan = self.nan | v.is_nan();
@@ -119,12 +119,12 @@ impl Plain {
         f: impl Fn(usize, I::F32) -> I::F32,
     ) -> &'a mut [D] {
         let mut extremes = Extremes::new(isa);
-        let written = span.map_unrolled_with(
+        let written = span.map_with(
             isa,
             [next],
             #[inline(always)]
             |i, v: I::F32, [next]| {
-                extremes.update(i % 2, E::load(isa, next));
+                extremes.update_alone(E::load(isa, next));
                 NotNan(f(i, v))
             },
         );

@@ -94,12 +94,12 @@ impl<E: Element> Kernel for Widen<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Extrema {
         let Widen { x, next, to } = self;
         let mut extremes = Extremes::new(isa);
-        Span::in_place(to).reading(x).map_unrolled(
+        Span::in_place(to).reading(x).map(
             isa,
             #[inline(always)]
             |i, x: I::F32| {
                 next.block(i);
-                extremes.update(i % 2, x);
+                extremes.update_alone(x);
                 // If x is NaN after all, its bits are stored unchanged. No result depends on them.
                 NotNan(x)
             },

@@ -7,7 +7,7 @@ use super::{Span, opaque};
 use crate::simd::block::Isa;
 use crate::simd::block::{Load, Storage, Store};
 use crate::simd::blocks::Slices;
-use crate::simd::tail::{self, BLOCK};
+use crate::simd::tail::{self, Aligned, BLOCK};
 use std::mem::MaybeUninit;
 
 impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
@@ -35,8 +35,9 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         self.each_block::<I, O, V, R>(isa, 0, others, f)
     }
 
-    /// Works like [`Span::map`] with two blocks per iteration. `f` is compiled three times, so this method is only for
-    /// kernels that it makes faster: a few instructions per block.
+    /// Works like [`Span::map`] with two blocks per iteration if the destination has the type f32. `f` is then compiled
+    /// three times, so this method is only for kernels that it makes faster: a few instructions per block. Other types
+    /// gain nothing from it.
     #[inline(always)]
     pub fn map_unrolled<I: Isa, V: Load<I>, R: Store<I>>(
         self,
@@ -61,7 +62,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
     ) -> &'d mut [D] {
         let mut last = O::FILLERS;
         let others = others.pad(&mut last, self.len);
-        let in_pairs = self.len / (2 * BLOCK) * 2;
+        let in_pairs = if D::IS_F32 { self.len / (2 * BLOCK) * 2 } else { 0 };
         let mut i = 0;
         while i < in_pairs {
             // SAFETY: the 32 elements from 16 * i on are inside source and destination.
@@ -96,13 +97,13 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         let [a, b] = &spans;
         assert_eq!(a.len, b.len);
         let (whole, rest) = (a.len / BLOCK, a.len % BLOCK);
-        let mut from_buffers = [MaybeUninit::<[S; BLOCK]>::uninit(); 2];
-        let mut to_buffers = [MaybeUninit::<[D; BLOCK]>::uninit(); 2];
+        let mut from_buffers = [Aligned(MaybeUninit::<[S; BLOCK]>::uninit()); 2];
+        let mut to_buffers = [Aligned(MaybeUninit::<[D; BLOCK]>::uninit()); 2];
         if rest > 0 {
             for (span, buffer) in spans.iter().zip(&mut from_buffers) {
                 // SAFETY: the source has `rest` elements behind the first 16 * whole.
                 let values = unsafe { std::slice::from_raw_parts(span.source.add(BLOCK * whole), rest) };
-                tail::pad(values, values[0], buffer);
+                tail::pad(values, values[0], &mut buffer.0);
             }
         }
         let (mut from, mut to) = ([a.source, b.source], [a.to, b.to]);
@@ -128,8 +129,8 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
             }
             left = 0;
             for n in 0..2 {
-                from[n] = from_buffers[n].as_ptr().cast::<S>().wrapping_sub(BLOCK * whole);
-                to[n] = to_buffers[n].as_mut_ptr().cast::<MaybeUninit<D>>().wrapping_sub(BLOCK * whole);
+                from[n] = from_buffers[n].0.as_ptr().cast::<S>().wrapping_sub(BLOCK * whole);
+                to[n] = to_buffers[n].0.as_mut_ptr().cast::<MaybeUninit<D>>().wrapping_sub(BLOCK * whole);
             }
             O::turn_to_last(&mut others, whole);
             end = whole + 1;
@@ -137,7 +138,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         if rest > 0 {
             for (span, buffer) in spans.iter().zip(&to_buffers) {
                 // SAFETY: the buffer was filled, and the `rest` elements from 16 * whole on are inside the destination.
-                unsafe { tail::copy_part(buffer.assume_init_ref(), span.to.add(BLOCK * whole).cast(), rest) };
+                unsafe { tail::copy_part(buffer.0.assume_init_ref(), span.to.add(BLOCK * whole).cast(), rest) };
             }
         }
         spans.map(Span::written)
@@ -172,11 +173,11 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
     ) -> &'d mut [D] {
         let whole = self.len / BLOCK;
         let rest = self.len % BLOCK;
-        let mut from_buffer = MaybeUninit::<[S; BLOCK]>::uninit();
-        let mut to_buffer = MaybeUninit::<[D; BLOCK]>::uninit();
+        let mut from_buffer = Aligned(MaybeUninit::<[S; BLOCK]>::uninit());
+        let mut to_buffer = Aligned(MaybeUninit::<[D; BLOCK]>::uninit());
         if rest > 0 {
             // SAFETY: the source has `rest` elements behind the first 16 * whole.
-            unsafe { read_tail(isa, self.source.add(BLOCK * whole), rest, &mut from_buffer) };
+            unsafe { read_tail(isa, self.source.add(BLOCK * whole), rest, &mut from_buffer.0) };
         }
         let (mut from, mut to) = (self.source, self.to);
         let (mut i, mut end, mut left) = (first, whole, opaque(rest));
@@ -198,14 +199,14 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
             }
             left = 0;
             // Block `whole` of these pointers is the buffer.
-            from = from_buffer.as_ptr().cast::<S>().wrapping_sub(BLOCK * whole);
-            to = to_buffer.as_mut_ptr().cast::<MaybeUninit<D>>().wrapping_sub(BLOCK * whole);
+            from = from_buffer.0.as_ptr().cast::<S>().wrapping_sub(BLOCK * whole);
+            to = to_buffer.0.as_mut_ptr().cast::<MaybeUninit<D>>().wrapping_sub(BLOCK * whole);
             O::turn_to_last(&mut others, whole);
             end = whole + 1;
         }
         if rest > 0 {
             // SAFETY: the buffer was filled, and the `rest` elements from 16 * whole on are inside the destination.
-            unsafe { write_tail(isa, &to_buffer, self.to.add(BLOCK * whole), rest) };
+            unsafe { write_tail(isa, &to_buffer.0, self.to.add(BLOCK * whole), rest) };
         }
         self.written()
     }
