@@ -108,7 +108,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         }
         let (mut from, mut to) = ([a.source, b.source], [a.to, b.to]);
         let (mut i, mut end, mut left) = (0, whole, opaque(rest));
-        // The loops are those of `each_block`.
+        // These loops work like the loops of `each_block`.
         loop {
             while i < end {
                 let [from_a, from_b] = [from[0].wrapping_add(BLOCK * i), from[1].wrapping_add(BLOCK * i)];
@@ -158,8 +158,8 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         all.written()
     }
 
-    /// Loads, computes and stores block by block, from block `first` on. A partial last block is copied to a buffer and padded with one of its
-    /// values.
+    /// Loads, computes and stores block by block, from block `first` on. A partial last block is copied to a buffer and
+    /// padded with one of its values.
     ///
     /// The outer loop runs once for the full blocks and once for the buffer, so that `f` is compiled once and the inner
     /// loop has no branch between the two.
