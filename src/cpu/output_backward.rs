@@ -303,7 +303,7 @@ fn largest<I: Isa, E: Element>(isa: I, y: &[E], dy: &[E], masked: f64) -> f64 {
         [y],
         zero,
         #[inline(always)]
-        |largest, dy, [y]| {
+        |largest, _, dy, [y]| {
             let masked = E::load_wide(isa, y).eq(isa.f64(masked));
             I::F64::select(masked, zero, E::load_wide(isa, dy)).abs().max(largest)
         },

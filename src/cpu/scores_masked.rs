@@ -298,7 +298,7 @@ fn max_of_sums<I: Isa, E: Element, const N: usize>(
         beside,
         (least, (least, least)),
         #[inline(always)]
-        |(large, max), x, beside| {
+        |(large, max), _, x, beside| {
             let x = E::load(isa, x);
             let product = bounded_product(isa, x, scale_high);
             let z = sum(isa, product, beside);
@@ -347,7 +347,7 @@ fn max<I: Isa, E: Element, const N: usize>(
         bias,
         ([least; 2], least.lt(least)),
         #[inline(always)]
-        |(max, nan), x, bias| {
+        |(max, nan), _, x, bias| {
             let z = f(E::load(isa, x), bias);
             // Two maxima alternate, which hides the latency of a comparison.
             ([z.max(max[1]), max[0]], nan | z.is_nan())

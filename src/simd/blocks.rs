@@ -123,23 +123,14 @@ pub struct PaddedSlices<'v, 'l, T, const N: usize> {
 /// Folds over the blocks of `source`, the last one padded with `pad`. `f` gets the block's index.
 #[inline(always)]
 pub fn fold<S: NoPadding, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize, &[S; BLOCK]) -> A) -> A {
-    let (mut blocks, rest) = source.as_chunks::<BLOCK>();
-    let mut buffer = Aligned([pad; BLOCK]);
-    if !rest.is_empty() {
-        buffer.0 = padded(rest, pad);
-    }
-    let (mut acc, mut i, mut left) = (init, 0, opaque(rest.len()));
-    // The outer loop runs once for the full blocks and once for the buffer, so that `f` is compiled once.
-    loop {
-        for block in blocks {
-            acc = f(acc, i, block);
-            i += 1;
-        }
-        if left == 0 {
-            return acc;
-        }
-        (blocks, left) = (std::slice::from_ref(&buffer.0), 0);
-    }
+    fold_with::<S, f32, A, 0>(
+        source,
+        pad,
+        [],
+        init,
+        #[inline(always)]
+        |acc, i, block, []| f(acc, i, block),
+    )
 }
 
 /// Folds over the blocks of `source`, padded as in [`fold`], together with the blocks of the slices `beside`, which
@@ -150,7 +141,7 @@ pub fn fold_with<S: NoPadding, T: Storage, A, const N: usize>(
     pad: S,
     beside: [&[T]; N],
     init: A,
-    f: impl Fn(A, &[S; BLOCK], [&[T; BLOCK]; N]) -> A,
+    f: impl Fn(A, usize, &[S; BLOCK], [&[T; BLOCK]; N]) -> A,
 ) -> A {
     let mut last = <[&[T]; N]>::FILLERS;
     let mut beside = beside.pad(&mut last, source.len());
@@ -160,11 +151,12 @@ pub fn fold_with<S: NoPadding, T: Storage, A, const N: usize>(
         buffer.0 = padded(rest, pad);
     }
     let (mut acc, mut i, mut left) = (init, 0, opaque(rest.len()));
+    // The outer loop runs once for the full blocks and once for the buffer, so that `f` is compiled once.
     loop {
         for block in blocks {
             // SAFETY: block `i` of `source` is full, and the slices have the length of `source`. For the last block,
             // the index is the argument of `turn_to_last`.
-            acc = f(acc, block, unsafe { <[&[T]; N]>::block(&beside, i) });
+            acc = f(acc, i, block, unsafe { <[&[T]; N]>::block(&beside, i) });
             i += 1;
         }
         if left == 0 {
