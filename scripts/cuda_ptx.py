@@ -2,6 +2,8 @@
 
 import re
 
+import pypi
+
 ENTRY = ".visible .entry "
 REGISTER = re.compile(r"%(rs|rd|r|fd|f|p)(\d*)\b(?![.<])")
 
@@ -87,11 +89,15 @@ def from_age():
     return number
 
 
-def pack(texts):
-    # The package zstandard is installed together with the compiler.
+def zstandard():
+    pypi.install("zstandard", ["zstandard==0.25.0"])
     import zstandard
 
-    compressor = zstandard.ZstdCompressor(level=22)
+    return zstandard
+
+
+def pack(texts):
+    compressor = zstandard().ZstdCompressor(level=22)
     frames = {}
     for name, text in texts.items():
         frames[name] = compressor.compress(of_kernels(text, as_age).encode())
@@ -100,13 +106,12 @@ def pack(texts):
 
 
 def unpack(archive):
-    import zstandard
-
     index, frames = archive.split(b"\n\n", 1)
     texts = {}
+    decompressor = zstandard().ZstdDecompressor()
     for line in index.decode().splitlines():
         name, length = line.split(" ")
-        text = zstandard.ZstdDecompressor().decompress(frames[: int(length)])
+        text = decompressor.decompress(frames[: int(length)])
         texts[name] = of_kernels(text.decode(), from_age)
         frames = frames[int(length) :]
     return texts

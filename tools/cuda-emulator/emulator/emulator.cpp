@@ -17,62 +17,83 @@ const Entry* Entry::first = nullptr;
 
 namespace {
 
-enum State { READY, AT_BARRIER, AT_EXCHANGE, ENDED };
+enum State : unsigned char { READY, AT_BARRIER, AT_EXCHANGE, ENDED };
+
+const unsigned WARP = 32;
+// Stack of a fiber. The size is not a power of two, so that the frames of a warp's fibers are in different cache sets.
+const size_t STACK = (64 << 10) + 5 * 64;
+// Limit on the scheduling rounds of a block. Threads that exceed it are in an endless loop.
+const unsigned MOST_MEETINGS = 1 << 22;
+
+struct Warp {
+    State states[WARP];
+    // Bits that each lane passed to the exchange that it waits for.
+    unsigned long long brought[WARP];
+    // Bits that each lane passed to the last exchange of the warp.
+    unsigned long long published[WARP];
+
+    bool all(State state) const {
+        bool all = true;
+        for (State other : states) {
+            all &= other == state;
+        }
+        return all;
+    }
+    void set_all(State state) {
+        for (State& other : states) {
+            other = state;
+        }
+    }
+};
 
 struct Fiber {
     // Point at which the fiber resumes. A long jump makes no system call for the signal mask, unlike a context switch.
     jmp_buf at;
     bool started;
-    State state;
-    unsigned long long brought;
-    // Value that lane `from` passed to the exchange. It is set once all lanes of the warp have arrived.
-    unsigned long long published;
-    unsigned from;
 };
 
-const size_t STACK = 64 << 10;
-// Limit on the scheduling rounds of a block. Threads that exceed it are in an endless loop.
-const unsigned MOST_MEETINGS = 1 << 22;
-const unsigned WARP = 32;
-
 // Each host thread has its own emulated device.
-thread_local jmp_buf scheduler;
-thread_local std::vector<Fiber> fibers;
-thread_local std::vector<char> stacks;
-thread_local unsigned running;
-thread_local const Entry* entry;
-thread_local const void* given;
+struct Device {
+    jmp_buf scheduler;
+    // The vectors only grow. A block uses their first elements.
+    std::vector<Warp> warps;
+    std::vector<Fiber> fibers;
+    std::vector<char> stacks;
+    unsigned running;
+    const Entry* entry;
+    const void* given;
+};
+thread_local Device device;
 
-void yield(State state) {
-    Fiber& fiber = fibers[running];
-    fiber.state = state;
-    if (_setjmp(fiber.at) == 0) {
-        _longjmp(scheduler, 1);
+__attribute__((noinline)) void yield(Device& on, State state) {
+    on.warps[on.running / WARP].states[on.running % WARP] = state;
+    if (_setjmp(on.fibers[on.running].at) == 0) {
+        _longjmp(on.scheduler, 1);
     }
 }
 
 // Body of a fiber: runs the kernel as one thread of each block, one block after another.
 void body() {
     for (;;) {
-        entry->call(entry->kernel, given);
-        yield(ENDED);
+        device.entry->call(device.entry->kernel, device.given);
+        yield(device, ENDED);
     }
 }
 
 // Runs a fiber until it yields.
-__attribute__((noinline)) void resume(unsigned index) {
-    running = index;
-    if (_setjmp(scheduler) != 0) {
+__attribute__((noinline)) void resume(Device& on, unsigned index) {
+    on.running = index;
+    if (_setjmp(on.scheduler) != 0) {
         return;
     }
-    Fiber& fiber = fibers[index];
+    Fiber& fiber = on.fibers[index];
     if (fiber.started) {
         _longjmp(fiber.at, 1);
     }
     fiber.started = true;
     ucontext_t context;
     getcontext(&context);
-    context.uc_stack.ss_sp = &stacks[index * STACK];
+    context.uc_stack.ss_sp = &on.stacks[index * STACK];
     context.uc_stack.ss_size = STACK;
     context.uc_link = nullptr;
     makecontext(&context, body, 0);
@@ -81,42 +102,28 @@ __attribute__((noinline)) void resume(unsigned index) {
 
 // Completes an exchange once all lanes of a warp have reached it. Returns whether the exchange was completed. A lane
 // that ended never arrives, so its warp stays blocked.
-bool release_exchange(unsigned first) {
-    for (unsigned lane = 0; lane < WARP; lane++) {
-        if (fibers[first + lane].state != AT_EXCHANGE) {
+bool release_exchange(Warp& warp) {
+    if (!warp.all(AT_EXCHANGE)) {
+        return false;
+    }
+    memcpy(warp.published, warp.brought, sizeof(warp.published));
+    warp.set_all(READY);
+    return true;
+}
+
+bool all(unsigned warps, State state) {
+    for (unsigned i = 0; i < warps; i++) {
+        if (!device.warps[i].all(state)) {
             return false;
         }
-    }
-    for (unsigned lane = 0; lane < WARP; lane++) {
-        Fiber& fiber = fibers[first + lane];
-        fiber.published = fibers[first + fiber.from].brought;
-    }
-    for (unsigned lane = 0; lane < WARP; lane++) {
-        fibers[first + lane].state = READY;
     }
     return true;
 }
 
-// Releases a barrier once all threads of the block have reached it. Returns whether the barrier was released.
-bool release_barrier() {
-    for (const Fiber& fiber : fibers) {
-        if (fiber.state != AT_BARRIER) {
-            return false;
-        }
+void set_all(unsigned warps, State state) {
+    for (unsigned i = 0; i < warps; i++) {
+        device.warps[i].set_all(state);
     }
-    for (Fiber& fiber : fibers) {
-        fiber.state = READY;
-    }
-    return true;
-}
-
-bool have_ended() {
-    for (const Fiber& fiber : fibers) {
-        if (fiber.state != ENDED) {
-            return false;
-        }
-    }
-    return true;
 }
 
 // Returns the i-th of the indices from 0 to n - 1 in the given order; n is a power of two. Order 0 is forward, order 1
@@ -132,13 +139,14 @@ unsigned in_order(unsigned order, uint64_t random, unsigned i, unsigned n) {
 }
 
 // Runs the lanes of a warp that are ready, and returns whether any was ready.
-bool run_warp(unsigned first, unsigned order, uint64_t random) {
+bool run_warp(unsigned warp, unsigned order, uint64_t random) {
+    Device& on = device;
     bool ran = false;
     for (unsigned i = 0; i < WARP; i++) {
-        const unsigned index = first + in_order(order, random, i, WARP);
-        if (fibers[index].state == READY) {
-            threadIdx = {index, 0, 0};
-            resume(index);
+        const unsigned lane = in_order(order, random, i, WARP);
+        if (on.warps[warp].states[lane] == READY) {
+            threadIdx = {WARP * warp + lane, 0, 0};
+            resume(on, WARP * warp + lane);
             ran = true;
         }
     }
@@ -146,29 +154,29 @@ bool run_warp(unsigned first, unsigned order, uint64_t random) {
 }
 
 // Runs a block. Returns false if some threads never end, or wait for threads that never arrive.
-bool run_block(unsigned order, uint64_t& random) {
-    unsigned n = (unsigned)fibers.size();
-    for (Fiber& fiber : fibers) {
-        fiber.state = READY;
-    }
-    const unsigned warps = n / WARP;
+bool run_block(unsigned warps, unsigned order, uint64_t& random) {
+    set_all(warps, READY);
     unsigned meetings = 0;
     while (meetings < MOST_MEETINGS) {
         random = random * 6364136223846793005u + 1442695040888963407u;
         bool ran = false;
         for (unsigned i = 0; i < warps; i++) {
-            const unsigned first = WARP * in_order(order, random, i, warps);
+            const unsigned warp = in_order(order, random, i, warps);
             // In forward order, all warps advance in step. In other orders, each warp runs ahead as far as it can.
             do {
-                ran |= run_warp(first, order, random);
+                ran |= run_warp(warp, order, random);
                 meetings++;
-            } while (release_exchange(first) && order != 0 && meetings < MOST_MEETINGS);
+            } while (release_exchange(device.warps[warp]) && order != 0 && meetings < MOST_MEETINGS);
         }
-        if (have_ended()) {
+        if (all(warps, ENDED)) {
             return true;
         }
-        if (!ran && !release_barrier()) {
-            return false;
+        if (!ran) {
+            // A barrier opens once all threads of the block have reached it.
+            if (!all(warps, AT_BARRIER)) {
+                return false;
+            }
+            set_all(warps, READY);
         }
     }
     return false;
@@ -176,14 +184,13 @@ bool run_block(unsigned order, uint64_t& random) {
 
 } // namespace
 
-void barrier() { yield(AT_BARRIER); }
+void barrier() { yield(device, AT_BARRIER); }
 
-unsigned long long exchange(unsigned long long bits, unsigned from) {
-    unsigned own = running;
-    fibers[own].brought = bits;
-    fibers[own].from = from;
-    yield(AT_EXCHANGE);
-    return fibers[own].published;
+const unsigned long long* exchange(unsigned long long bits) {
+    Warp& warp = device.warps[device.running / WARP];
+    warp.brought[device.running % WARP] = bits;
+    yield(device, AT_EXCHANGE);
+    return warp.published;
 }
 
 float widen_f16(unsigned bits) {
@@ -275,11 +282,13 @@ extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threa
     if (found->bytes != bytes) {
         return OTHER_ARGUMENTS;
     }
-    entry = found;
-    given = arguments;
-    if (fibers.size() != threads) {
-        fibers.assign(threads, Fiber());
-        stacks.resize(threads * STACK);
+    device.entry = found;
+    device.given = arguments;
+    if (device.fibers.size() < threads) {
+        device.warps.resize(threads / WARP);
+        device.stacks.resize(threads * STACK);
+        // Their stacks may have moved, so all fibers start anew.
+        device.fibers.assign(threads, Fiber());
     }
     // Memory that no thread wrote holds NaN.
     const uint4 nan = {~0u, ~0u, ~0u, ~0u};
@@ -291,9 +300,9 @@ extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threa
     uint64_t random = order;
     for (unsigned block = 0; block < blocks; block++) {
         blockIdx = {block, 0, 0};
-        if (!run_block(order, random)) {
+        if (!run_block(threads / WARP, order, random)) {
             // The fibers stopped inside the kernel and can't run another block.
-            fibers.clear();
+            device.fibers.clear();
             return STUCK;
         }
     }

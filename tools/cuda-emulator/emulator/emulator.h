@@ -50,8 +50,8 @@ struct Entry {
 
 // Waits for all threads of the block. If one of these threads has ended, the block is stuck.
 void barrier();
-// Waits for all lanes of the warp, and returns the bits that lane `from` passed.
-unsigned long long exchange(unsigned long long bits, unsigned from);
+// Waits for all lanes of the warp, and returns the bits that each lane passed. They are valid until the next exchange.
+const unsigned long long* exchange(unsigned long long bits);
 
 float widen_f16(unsigned bits);
 unsigned narrow_f16(float v);
@@ -72,30 +72,26 @@ float product_up(float a, float b);
 } // namespace emulator
 
 static inline void __syncthreads() { emulator::barrier(); }
-static inline void __syncwarp() { emulator::exchange(0, threadIdx.x % 32); }
-
-template <class T>
-static inline T __shfl_xor_sync(unsigned, T value, unsigned distance) {
-    unsigned long long bits = 0;
-    memcpy(&bits, &value, sizeof(T));
-    bits = emulator::exchange(bits, (threadIdx.x % 32) ^ distance);
-    memcpy(&value, &bits, sizeof(T));
-    return value;
-}
+static inline void __syncwarp() { emulator::exchange(0); }
 
 template <class T>
 static inline T __shfl_sync(unsigned, T value, unsigned from) {
     unsigned long long bits = 0;
     memcpy(&bits, &value, sizeof(T));
-    bits = emulator::exchange(bits, from % 32);
-    memcpy(&value, &bits, sizeof(T));
+    memcpy(&value, &emulator::exchange(bits)[from % 32], sizeof(T));
     return value;
+}
+template <class T>
+static inline T __shfl_xor_sync(unsigned mask, T value, unsigned distance) {
+    return __shfl_sync(mask, value, (threadIdx.x % 32) ^ distance);
 }
 
 template <class T, class F>
 static inline T reduce_over_warp(T value, F f) {
-    for (unsigned distance = 16; distance > 0; distance /= 2) {
-        value = f(value, __shfl_xor_sync(0xffffffffu, value, distance));
+    const unsigned long long* lanes = emulator::exchange((unsigned long long)value);
+    value = (T)lanes[0];
+    for (unsigned lane = 1; lane < 32; lane++) {
+        value = f(value, (T)lanes[lane]);
     }
     return value;
 }

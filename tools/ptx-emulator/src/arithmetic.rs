@@ -394,7 +394,7 @@ fn join(w: &mut Warp, i: &Inst, lanes: u32, part: u8) {
     }
     match wide {
         true => w.put_wides(i.r[0], &joined, lanes),
-        false => w.put_words(i.r[0], &joined.map(|value| value as u32), lanes),
+        false => w.put_words(i.r[0], &each_lane(|lane| joined[lane] as u32), lanes),
     }
 }
 
@@ -402,11 +402,14 @@ fn split(w: &mut Warp, i: &Inst, lanes: u32, part: u8) {
     let count = i.r[..4].iter().take_while(|&&r| r != crate::op::NONE).count();
     let from = match count * part as usize {
         8 => w.wides[i.r[4] as usize],
-        _ => w.words[i.r[4] as usize].map(u64::from),
+        _ => {
+            let words = &w.words[i.r[4] as usize];
+            each_lane(|lane| words[lane].into())
+        }
     };
     let of = if part == 2 { Type::B16 } else { Type::B32 };
     for k in 0..count {
-        let values = from.map(|bits| low(bits >> (8 * part as usize * k), of) as u32);
+        let values = each_lane(|lane| low(from[lane] >> (8 * part as usize * k), of) as u32);
         w.put_words(i.r[k], &values, lanes);
     }
 }

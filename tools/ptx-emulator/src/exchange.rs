@@ -38,9 +38,9 @@ pub fn meet(w: &Warp, masks: &Words, lanes: u32) -> OfLane<Met> {
 }
 
 pub fn shuffle(w: &mut Warp, i: &Inst, mode: Shuffle, lanes: u32) -> OfLane<()> {
-    let of = |k: usize| w.words[i.r[k] as usize];
+    let of = |k: usize| &w.words[i.r[k] as usize];
     let (a, b, c, masks) = (of(2), of(3), of(4), of(5));
-    let (mut values, mut received) = (a, 0);
+    let (mut values, mut received) = (*a, 0);
     for lane in lanes_of(lanes) {
         let own = lane as u32;
         let (segment, clamp) = (c[lane] >> 8 & 31, c[lane] & 31);

@@ -84,8 +84,9 @@ impl Shared {
         for i in at / self.grain..(at + bytes) / self.grain {
             let address = SHARED_START + (i * self.grain) as u64;
             let own = i * self.grain..(i + 1) * self.grain;
-            let is_same =
-                value.is_some_and(|value| self.bytes[own.clone()] == value.to_le_bytes()[own.start - at..own.end - at]);
+            let is_same = || {
+                value.is_some_and(|value| self.bytes[own.clone()] == value.to_le_bytes()[own.start - at..own.end - at])
+            };
             let cell = &mut self.cells[i];
             if kind != Kind::Write && cell.written_in < self.first {
                 return Err(Problem::Unwritten { address });
@@ -120,16 +121,16 @@ impl Shared {
 impl Cell {
     /// Records an access. If another thread's access races with this one, returns an error: the other thread, and
     /// whether it wrote. If the cell only knows the other thread's warp, the error holds the first thread of that warp.
-    /// If `is_same` is set, the access writes the bytes that the cell already holds. It then does not race with the
-    /// last write.
+    /// `is_same` returns whether the access writes the bytes that the cell already holds. Such an access does not race
+    /// with the last write.
     #[inline(always)]
-    fn access(&mut self, interval: u32, by: By, kind: Kind, is_same: bool) -> Result<(), (u32, bool)> {
+    fn access(&mut self, interval: u32, by: By, kind: Kind, is_same: impl Fn() -> bool) -> Result<(), (u32, bool)> {
         let warp = by.thread / 32;
         let write = kind != Kind::Read;
         let both_atomic = kind == Kind::Atomic && self.atomic;
-        if self.written_in == interval && self.writer != by.thread && !both_atomic && !is_same {
+        if self.written_in == interval && self.writer != by.thread && !both_atomic {
             let same_warp = self.writer / 32 == warp;
-            if !same_warp || self.written_in_warp == by.in_warp {
+            if (!same_warp || self.written_in_warp == by.in_warp) && !is_same() {
                 return Err((self.writer, true));
             }
         }
