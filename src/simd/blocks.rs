@@ -16,8 +16,8 @@ pub trait Slices {
     type Padded<'l>;
     /// Blocks of the slices at one index.
     type Blocks<'b>: Copy;
-    /// Initial contents of the blocks that [`Slices::pad`] overwrites.
-    const FILLERS: Self::Last;
+    /// Uninitialised blocks for [`Slices::pad`].
+    const UNINIT: Self::Last;
 
     /// Copies the partial block at the end of each slice to `last`, and pads the copy. Panics unless every slice has
     /// `len` elements.
@@ -29,7 +29,8 @@ pub trait Slices {
     /// Returns block `index` of each slice.
     ///
     /// # Safety
-    /// The block must be full. After a call of [`Slices::turn_to_last`], the index must be the argument of that call.
+    /// The block must be full. After a call of [`Slices::turn_to_last`], the index must instead be the argument of that
+    /// call, and the slices must have ended with a partial block.
     unsafe fn block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b>;
 }
 
@@ -37,7 +38,7 @@ impl Slices for () {
     type Last = ();
     type Padded<'l> = ();
     type Blocks<'b> = ();
-    const FILLERS: () = ();
+    const UNINIT: () = ();
 
     #[inline(always)]
     fn pad(self, (): &mut (), _: usize) {}
@@ -48,10 +49,10 @@ impl Slices for () {
 }
 
 impl<'v, T: Storage, const N: usize> Slices for [&'v [T]; N] {
-    type Last = [Aligned<[T; BLOCK]>; N];
+    type Last = [Aligned<MaybeUninit<[T; BLOCK]>>; N];
     type Padded<'l> = PaddedSlices<'v, 'l, T, N>;
     type Blocks<'b> = [&'b [T; BLOCK]; N];
-    const FILLERS: Self::Last = [Aligned([T::FILLER; BLOCK]); N];
+    const UNINIT: Self::Last = [Aligned(MaybeUninit::uninit()); N];
 
     #[inline(always)]
     fn pad<'l>(self, last: &'l mut Self::Last, len: usize) -> Self::Padded<'l> {
@@ -60,7 +61,7 @@ impl<'v, T: Storage, const N: usize> Slices for [&'v [T]; N] {
             assert_eq!(self[n].len(), len);
             let rest = &self[n][BLOCK * whole..];
             if let Some(filler) = rest.first() {
-                last[n].0 = padded(rest, *filler);
+                tail::pad(rest, *filler, &mut last[n].0);
             }
         }
         let values = map_array(self, <[T]>::as_ptr);
@@ -70,7 +71,7 @@ impl<'v, T: Storage, const N: usize> Slices for [&'v [T]; N] {
     #[inline(always)]
     fn turn_to_last(padded: &mut Self::Padded<'_>, index: usize) {
         for n in 0..N {
-            padded.values[n] = padded.last[n].0.as_ptr().wrapping_sub(BLOCK * index);
+            padded.values[n] = padded.last[n].0.as_ptr().cast::<T>().wrapping_sub(BLOCK * index);
         }
     }
 
@@ -92,7 +93,7 @@ impl<A: Slices, B: Slices> Slices for (A, B) {
     type Last = (A::Last, B::Last);
     type Padded<'l> = (A::Padded<'l>, B::Padded<'l>);
     type Blocks<'b> = (A::Blocks<'b>, B::Blocks<'b>);
-    const FILLERS: Self::Last = (A::FILLERS, B::FILLERS);
+    const UNINIT: Self::Last = (A::UNINIT, B::UNINIT);
 
     #[inline(always)]
     fn pad<'l>(self, last: &'l mut Self::Last, len: usize) -> Self::Padded<'l> {
@@ -116,7 +117,7 @@ impl<A: Slices, B: Slices> Slices for (A, B) {
 pub struct PaddedSlices<'v, 'l, T, const N: usize> {
     /// Start of each slice.
     values: [*const T; N],
-    last: &'l [Aligned<[T; BLOCK]>; N],
+    last: &'l [Aligned<MaybeUninit<[T; BLOCK]>>; N],
     borrowed: PhantomData<[&'v [T]; N]>,
 }
 
@@ -143,7 +144,7 @@ pub fn fold_with<S: NoPadding, T: Storage, A, const N: usize>(
     init: A,
     f: impl Fn(A, usize, &[S; BLOCK], [&[T; BLOCK]; N]) -> A,
 ) -> A {
-    let mut last = <[&[T]; N]>::FILLERS;
+    let mut last = <[&[T]; N]>::UNINIT;
     let mut beside = beside.pad(&mut last, source.len());
     let (mut blocks, rest) = source.as_chunks::<BLOCK>();
     let mut buffer = Aligned([pad; BLOCK]);

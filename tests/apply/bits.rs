@@ -1,6 +1,6 @@
 //! Tests that results have the same bits on every instruction set, whatever the number of threads.
 
-use crate::program::{Apply, FLOATS};
+use crate::program::Apply;
 use evenkeel::simd::Level;
 use safetensors::Dtype;
 use serde_json::{Value, json};
@@ -58,26 +58,44 @@ fn jobs() -> Vec<Value> {
     jobs
 }
 
-#[test]
-fn threads_and_instruction_sets_do_not_show() {
+/// Compares the bytes that `apply` writes with every instruction set and several numbers of threads.
+fn threads_and_instruction_sets_do_not_show(dtype: Dtype) {
     let values = values();
-    for (dtype, _) in FLOATS {
-        let alone = apply(dtype, &values).argument("--simd").argument("portable").argument("--threads").argument("1");
-        let alone = alone.run(&jobs()).all_ok().out;
-        for level in Level::ALL.iter().copied().filter(|level| level.is_available()) {
-            for threads in ["1", "2", "7"] {
-                let apply = apply(dtype, &values).argument("--simd").argument(level.name());
-                let out = apply.argument("--threads").argument(threads).run(&jobs()).all_ok().out;
-                assert!(
-                    out == alone,
-                    "{dtype}: `apply --simd {level} --threads {threads}` must write the same bytes as `--simd \
-                     portable --threads 1`"
-                );
-            }
+    let alone = apply(dtype, &values).argument("--simd").argument("portable").argument("--threads").argument("1");
+    let alone = alone.run(&jobs()).all_ok().out;
+    for level in Level::ALL.iter().copied().filter(|level| level.is_available()) {
+        for threads in ["1", "2", "7"] {
+            let apply = apply(dtype, &values).argument("--simd").argument(level.name());
+            let out = apply.argument("--threads").argument(threads).run(&jobs()).all_ok().out;
+            assert!(
+                out == alone,
+                "{dtype}: `apply --simd {level} --threads {threads}` must write the same bytes as `--simd portable \
+                 --threads 1`"
+            );
         }
-        assert!(
-            apply(dtype, &values).run(&jobs()).all_ok().out == alone,
-            "{dtype}: `apply` without options must write the same bytes as `apply --simd portable --threads 1`"
-        );
     }
+    assert!(
+        apply(dtype, &values).run(&jobs()).all_ok().out == alone,
+        "{dtype}: `apply` without options must write the same bytes as `apply --simd portable --threads 1`"
+    );
+}
+
+#[test]
+fn threads_and_instruction_sets_do_not_show_in_f64() {
+    threads_and_instruction_sets_do_not_show(Dtype::F64);
+}
+
+#[test]
+fn threads_and_instruction_sets_do_not_show_in_f32() {
+    threads_and_instruction_sets_do_not_show(Dtype::F32);
+}
+
+#[test]
+fn threads_and_instruction_sets_do_not_show_in_f16() {
+    threads_and_instruction_sets_do_not_show(Dtype::F16);
+}
+
+#[test]
+fn threads_and_instruction_sets_do_not_show_in_bf16() {
+    threads_and_instruction_sets_do_not_show(Dtype::BF16);
 }

@@ -284,10 +284,23 @@ fn pick(tokens: &[u32], probs: &[f64], seed: u64) -> u32 {
     tokens[index.unwrap_or(tokens.len() - 1)]
 }
 
+fn suite(run: fn(&[f32], &SamplerConfig, u64) -> Result<u32>) -> Report {
+    conformance::sampler(Filter::ALL, run)
+}
+
 #[test]
-fn samplers_with_one_defect_each() {
-    let suite = |run: fn(&[f32], &SamplerConfig, u64) -> Result<u32>| conformance::sampler(Filter::ALL, run);
+fn samplers_without_defects() {
     assert_finds(&suite(draw), &[]);
+    // The list of supported filters is empty, so the suite must not use any filter.
+    let plain = conformance::sampler(&[], |logits: &[f32], settings, seed| {
+        assert_eq!((settings.top_k, settings.top_p, settings.min_p), (None, None, None));
+        draw(logits, settings, seed)
+    });
+    assert_finds(&plain, &[]);
+}
+
+#[test]
+fn samplers_with_one_wrong_filter_each() {
     // Applies top-p to the probabilities of all tokens. A correct sampler applies top-k first, and divides the kept
     // probabilities by their sum. It then applies top-p.
     let unrenormalised = suite(|logits, settings, seed| {
@@ -316,6 +329,10 @@ fn samplers_with_one_defect_each() {
         hotter.has(Defect::WrongDistribution),
         "a sampler that multiplies the temperature by 1.2 must have the defect WrongDistribution, got {hotter}"
     );
+}
+
+#[test]
+fn samplers_that_draw_masked_tokens() {
     let masked = suite(|logits, settings, seed| match logits {
         [first, ..] if *first == f32::NEG_INFINITY && logits.len() == 4 && seed == 40 => Ok(0),
         _ => draw(logits, settings, seed),
@@ -326,6 +343,10 @@ fn samplers_with_one_defect_each() {
         _ => draw(logits, settings, seed),
     });
     assert_finds(&beyond, &[Defect::DrawsMasked]);
+}
+
+#[test]
+fn samplers_with_another_defect_each() {
     let blind = suite(|logits, settings, seed| draw(logits, settings, seed).or(Ok(0)));
     assert_finds(&blind, &[Defect::AcceptsNan, Defect::AcceptsNothing]);
     let skips = suite(|logits, settings, seed| {
@@ -348,12 +369,6 @@ fn samplers_with_one_defect_each() {
         draw(logits, settings, calls)
     });
     assert_finds(&unseeded, &[Defect::NotRepeatable]);
-    // The list of supported filters is empty, so the suite must not use any filter.
-    let plain = conformance::sampler(&[], |logits: &[f32], settings, seed| {
-        assert_eq!((settings.top_k, settings.top_p, settings.min_p), (None, None, None));
-        draw(logits, settings, seed)
-    });
-    assert_finds(&plain, &[]);
 }
 
 #[test]

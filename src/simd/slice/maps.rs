@@ -30,7 +30,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         others: O,
         f: impl FnMut(usize, V, O::Blocks<'_>) -> R,
     ) -> &'d mut [D] {
-        let mut last = O::FILLERS;
+        let mut last = O::UNINIT;
         let others = others.pad(&mut last, self.len);
         self.each_block::<I, O, V, R>(isa, 0, others, f)
     }
@@ -60,7 +60,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         others: O,
         mut f: impl FnMut(usize, V, O::Blocks<'_>) -> R,
     ) -> &'d mut [D] {
-        let mut last = O::FILLERS;
+        let mut last = O::UNINIT;
         let others = others.pad(&mut last, self.len);
         let in_pairs = if D::IS_F32 { self.len / (2 * BLOCK) * 2 } else { 0 };
         let mut i = 0;
@@ -92,7 +92,7 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         others: O,
         mut f: impl FnMut(usize, [V; 2], O::Blocks<'_>) -> [R; 2],
     ) -> [&'d mut [D]; 2] {
-        let mut last = O::FILLERS;
+        let mut last = O::UNINIT;
         let mut others = others.pad(&mut last, spans[0].len);
         let [a, b] = &spans;
         assert_eq!(a.len, b.len);
