@@ -36,8 +36,8 @@ pub fn odd<I: Isa, const N: usize>(isa: I, x: I::F64, near: &Polynomial<N>) -> (
     product(isa, (x, isa.f64(0.0)), p)
 }
 
-/// Tail function `e^(-share * a^2) * P(1 / (a + pole) - centre) / (a + pole)` of a, where P is the polynomial `far`.
-/// `share` must be a power of two.
+/// Function of `a` in the tail: `e^(-share * a^2) * P(1 / (a + pole) - centre) / (a + pole)`. P is the polynomial
+/// `far`. `share` must be a power of two.
 pub struct Tail<const N: usize> {
     pub share: f64,
     pub pole: f64,

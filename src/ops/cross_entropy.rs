@@ -244,9 +244,9 @@ const OP: &str = "cross_entropy";
 /// rows, the weights of their targets and the weights of all classes. The errors of these tiled sums are not part of
 /// the bound. The number of rows is exact for every type of logits.
 ///
-/// In f64, label smoothing with class weights adds 15 ULP of the sum of the weights' magnitudes, and one more ULP for
-/// each 16,384 classes. Let n be the number of classes. If ln(sum) is below n 2^-126, the error of ln(sum) may be
-/// larger by n 2^-150. For f64 logits, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.
+/// For f64 logits, label smoothing with class weights increases the bound. The increase is 15 ULP of the sum of the
+/// weights' magnitudes, and 1 ULP for each 16,384 classes. If ln(sum) is below V 2^-126, the error of ln(sum) may be
+/// larger by V 2^-150. For f64 logits, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if an operand has the wrong number of elements; [`Error::InvalidArgument`] if an option is

@@ -156,7 +156,7 @@ fn where_the_first_is<E: Bits>() {
             let found = finite(&clean).unwrap();
             assert!(
                 found.is_finite() && found.count == len,
-                "finite of {len} finite elements: expected the count {len} and no NaN or inf, got {found:?} ({level})"
+                "`finite` must count {len} finite elements and no NaN or inf, got {found:?} ({level})"
             );
             for at in [0, len / 2, len - 1] {
                 for (value, nan) in [(E::NAN, 1), (E::INFINITY, 0), (E::NEG_INFINITY, 0)] {

@@ -289,8 +289,8 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
                     write::<F, I, E>(isa, &exps, &sums, derivatives, flags, span)
                 } else {
                     if self.part.of == SoftmaxOp::LogSumExp {
-                        // Counts `sum`, the row's only upstream gradient. The source of the span holds scores here
-                        // instead of upstream gradients.
+                        // Updates the counts of NaN and infinite upstream gradients. The row has one, `sum`. The source
+                        // of the span holds scores here instead of upstream gradients.
                         guards.counts.nan += u64::from(sum.0.is_nan());
                         guards.counts.infinite += u64::from(sum.0.is_infinite());
                     } else {

@@ -81,8 +81,8 @@ DEVICE Interval near_logistic_derivative(float t, float scale) {
 DEVICE Interval near_sigmoid_derivative(float x) { return near_logistic_derivative(fabsf(x) * -LOG2_E, 1.0f); }
 DEVICE Interval near_tanh_derivative(float x) { return near_logistic_derivative(fabsf(x) * (-2.0f * LOG2_E), 4.0f); }
 
-// Returns an interval around the logistic function of x. The factor that multiplies the interval may be large, so the
-// interval contains the value even if an instruction flushed the value to zero. `further` u are added to the margin.
+// Returns an interval around the logistic function of x. The interval contains the value even if an instruction flushed
+// the value to zero, because callers may multiply the interval by a large factor. `further` u are added to the margin.
 DEVICE Interval near_share(float x, float further) {
     const float t = max_or_nan(x, -200.0f) * -LOG2_E;
     const float v = fast_reciprocal_ftz(1.0f + fast_exp2_ftz(t));

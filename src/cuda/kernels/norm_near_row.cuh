@@ -14,12 +14,13 @@
 //   the mean of ((x - m) a)^2 is at most 1. So the tiled sum differs from the exact one by less than 20 u L.
 // - The sums of h * x and of h differ from the exact ones by 16 u L R and 16 u L. Combining them takes three roundings
 //   of numbers below 2.1 L R. Since |m| is at most R, the result differs from the exact one by less than 40 u L a R.
-// - The two means of h differ by less than 33 u L, and roundings of the gradient in f64 by less than
-//   7 u (2 L + 1.1 |n| L).
+// - The gradient also depends on the mean of h. The means of this pass and the tiled sums differ by less than 33 u L.
+// - Rounding in f64 while computing the gradient adds less than 7 u (2 L + 1.1 |n| L) to the difference.
 //
-// Together, the two gradients differ by less than a u L (48 + |n| (30 + 40 a R)). Without centring, a R is at most 1. A
-// centred row whose m^2 exceeds 1024 variances is not computed here, so a R is at most 33. The bound is a u L (1 + |n|)
-// times 2^7, or times 2^11 for centred rows. |n| is at most 129, since the sum of n^2 is at most the number of columns.
+// So the gradient of this pass and the gradient of the tiled sums differ by less than a u L (48 + |n| (30 + 40 a R)).
+// Without centring, a R is at most 1. A centred row whose m^2 exceeds 1024 variances is not computed here, so a R is at
+// most 33. The bound is a u L (1 + |n|) times 2^7, or times 2^11 for centred rows. |n| is at most 129, since the sum of
+// n^2 is at most the number of columns.
 #pragma once
 #include "norm_near.cuh"
 
@@ -39,9 +40,8 @@ struct NormBackwardShared {
     u64 uncertain_row;
 };
 
-// Computes the gradients of a row. The weight must have the rows' type or be absent, without an offset. Returns whether
-// the gradients are correct. If not, the row must be computed again. `turn` is the index of the set of `shared_sums` to
-// use.
+// Computes the gradients of a row. The weight must be absent, or have the rows' type and no offset. Returns whether the
+// gradients are correct. If not, the row must be computed again. `turn` is the index of the set in `shared_sums`.
 template <class S, bool IS_CENTRED, u32 N>
 DEVICE bool near_row(const NormBackwardArguments& a, NormBackwardShared<S>& shared,
                      TileSums<S, N, NORM_BACKWARD_THREADS>& shared_sums, const Operand& weight, u64 index, u32& turn) {

@@ -82,7 +82,8 @@ struct Bins {
     }
 };
 
-// Results that the kernels for parts of a row prepare for the block that completes the row.
+// Intermediate results of a row. The kernels that read parts of the row compute them, and the block that completes the
+// row uses them.
 enum PlanKind { NOTHING_PLANNED, SUMS_OF_RUNS, LIST_FROM_BINS };
 
 // Plan for the kernels that read parts of a row. These kernels prepare the results that `kind` names, for the tokens
