@@ -55,7 +55,7 @@ struct Fiber {
 // Each host thread has its own emulated device.
 struct Device {
     jmp_buf scheduler;
-    // The vectors only grow. A block uses their first elements.
+    // A block uses the first elements of these vectors.
     std::vector<Warp> warps;
     std::vector<Fiber> fibers;
     std::vector<char> stacks;
@@ -276,7 +276,7 @@ extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threa
     if (!found) {
         return UNKNOWN_KERNEL;
     }
-    if (threads < found->least_threads || threads > found->most_threads) {
+    if (threads < found->least_threads || threads > found->most_threads || threads % WARP != 0) {
         return OTHER_THREADS;
     }
     if (found->bytes != bytes) {
