@@ -80,22 +80,19 @@ fn threads_and_instruction_sets_do_not_show(dtype: Dtype) {
     );
 }
 
-#[test]
-fn threads_and_instruction_sets_do_not_show_in_f64() {
-    threads_and_instruction_sets_do_not_show(Dtype::F64);
+/// Defines a test for each type, so that the tests of several types run in parallel.
+macro_rules! tests_of_dtypes {
+    ($($test:ident: $dtype:ident),*) => {$(
+        #[test]
+        fn $test() {
+            threads_and_instruction_sets_do_not_show(Dtype::$dtype);
+        }
+    )*};
 }
 
-#[test]
-fn threads_and_instruction_sets_do_not_show_in_f32() {
-    threads_and_instruction_sets_do_not_show(Dtype::F32);
-}
-
-#[test]
-fn threads_and_instruction_sets_do_not_show_in_f16() {
-    threads_and_instruction_sets_do_not_show(Dtype::F16);
-}
-
-#[test]
-fn threads_and_instruction_sets_do_not_show_in_bf16() {
-    threads_and_instruction_sets_do_not_show(Dtype::BF16);
-}
+tests_of_dtypes!(
+    threads_and_instruction_sets_do_not_show_in_f64: F64,
+    threads_and_instruction_sets_do_not_show_in_f32: F32,
+    threads_and_instruction_sets_do_not_show_in_f16: F16,
+    threads_and_instruction_sets_do_not_show_in_bf16: BF16
+);
