@@ -3,8 +3,12 @@
 use crate::hostile::numbers;
 use crate::table::columns;
 use crate::{Arguments, Failure, Rank};
-use evenkeel::sharded::{Collective, GradShard, Sharded, clip_grad_norm};
+use evenkeel::sharded::{Collective, GradShard, Mpi, Sharded, clip_grad_norm};
 use evenkeel::{ClipGradNorm, Error, Result, Rows, Softmax};
+use mpi::collective::SystemOperation;
+use mpi::environment::Universe;
+use mpi::request::StaticScope;
+use mpi::traits::CommunicatorCollectives;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -72,6 +76,27 @@ pub fn gone(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u8> {
     // Waits until all ranks have printed, because mpirun terminates all processes when the first one exits.
     std::thread::sleep((2 * rank.timeout).saturating_sub(start.elapsed()));
     Ok(if matches!(outcome, Err(Error::Collective { .. })) && in_time { FOUND } else { MISSED })
+}
+
+/// Lets the last rank send a longer message than the others expect. The first rank must get MPI's error, although MPI's
+/// default handler would end the process.
+pub fn message(rank: &Rank, universe: &Universe) -> anyhow::Result<u8> {
+    let start = Instant::now();
+    let comm = Mpi::new(universe.world()).timeout(rank.timeout);
+    if rank.rank + 1 == rank.size {
+        let (longer, received) = (Box::leak(Box::new([0u64; 3])), Box::leak(Box::new([0u64; 3])));
+        // The library's exchanges always fit, so the message is sent without it. Its request is never completed.
+        let sum = SystemOperation::sum();
+        std::mem::forget(universe.world().immediate_all_reduce_into(StaticScope, &*longer, received, sum));
+        std::thread::sleep(2 * rank.timeout);
+        return Ok(FOUND);
+    }
+    let outcome = comm.sum(&mut [0]);
+    say(rank, start, &outcome);
+    // Waits until all ranks have printed, because mpirun terminates all processes when the first one exits.
+    std::thread::sleep((2 * rank.timeout).saturating_sub(start.elapsed()));
+    let found = matches!(&outcome, Err(Error::Collective { reason, .. }) if reason.contains("TRUNCATE"));
+    Ok(if found { FOUND } else { MISSED })
 }
 
 fn say(rank: &Rank, start: Instant, outcome: &Result<()>) {

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Exit status: 0 if everything agrees, 1 if a rank has different bits or an unexpected error. With `--fail`, the
-//! status is 2 if every rank got the expected error. With `--fail gone`, mpirun always reports 1, because no process
-//! can finalize MPI.
+//! status is 2 if every rank got the expected error. With `--fail gone` and `--fail message`, no process can finalize
+//! MPI, and mpirun may report 1.
 
 #![forbid(unsafe_code)]
 
@@ -67,6 +67,8 @@ pub enum Failure {
     Words,
     /// The last rank does not take part.
     Gone,
+    /// The last rank sends a longer message than the others expect, which MPI reports as an error.
+    Message,
 }
 
 type Comm = Counted<Mpi<SimpleCommunicator>>;
@@ -104,6 +106,11 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(Failure::Gone) => {
             let status = failures::gone(&rank, &arguments)?;
             // Returning would finalize MPI, which waits for the missing rank and for pending requests.
+            std::process::exit(status.into());
+        }
+        Some(Failure::Message) => {
+            let status = failures::message(&rank, &universe)?;
+            // After an error of MPI, finalizing it may wait forever.
             std::process::exit(status.into());
         }
         Some(failure) => failures::run(&rank, failure, &arguments),

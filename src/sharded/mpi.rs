@@ -174,21 +174,3 @@ impl<C: Communicator> Collective for Mpi<C> {
         })
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use mpi::raw::AsRaw;
-
-    /// Raises an error of MPI on the communicator. MPI's default handler would end this process.
-    #[test]
-    fn errors_of_mpi_are_returned() {
-        let universe = mpi::initialize().expect("MPI must not be initialized yet");
-        let comm = Mpi::new(universe.world().duplicate());
-        let error = ffi::MPI_ERR_TRUNCATE as i32;
-        // SAFETY: the communicator is valid.
-        unsafe { ffi::MPI_Comm_call_errhandler(comm.comm.as_raw(), error) };
-        assert!(text(error).contains("TRUNCATE"), "{}", text(error));
-        assert_eq!(comm.gather(&[3]), Ok(vec![3]));
-    }
-}
