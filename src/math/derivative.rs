@@ -146,30 +146,37 @@ pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 
 /// narrower, storing the result rounds it to `E`. If the derivative is 0, the sign of the result depends on `E`.
 #[inline(always)]
 pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, derivative: Wide<I>) -> I::F64 {
-    let n = match derivative.exponent {
-        Some(n) => n,
-        None => isa.i64(0),
-    };
-    if !E::IS_F64 {
-        return (derivative.hi + derivative.lo) * power_of_two(isa, n) * dy;
-    }
-    // A very large or very small gradient is scaled towards 1. The derivative's exponent compensates for this scaling.
-    let abs = dy.abs();
-    let tiny = abs.lt(isa.f64(f64::from_bits((1023 - 400) << 52)));
-    let huge = isa.f64(f64::from_bits((1023 + 400) << 52)).lt(abs);
-    const UP: f64 = f64::from_bits((1023 + 600) << 52);
-    const DOWN: f64 = f64::from_bits((1023 - 600) << 52);
-    let dy = dy * I::F64::select(tiny, isa.f64(UP), I::F64::select(huge, isa.f64(DOWN), isa.f64(1.0)));
-    let hi = dy * derivative.hi;
-    let lo = dy.mul_add(derivative.hi, isa.f64(-0.0) - hi) + dy * derivative.lo;
-    // For an infinite product, the computed error is infinity - infinity, which is NaN, so it is set to 0.
-    let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
-    // The product is between 2^-540 and 2^540 in magnitude. An exponent beyond 1700 in magnitude therefore gives 0 or
-    // infinity.
-    let shifter = isa.f64(SHIFTER);
-    let n = I::F64::from_bits(n + shifter.to_bits()) - shifter;
-    let moved = I::F64::select(tiny, isa.f64(-600.0), I::F64::select(huge, isa.f64(600.0), isa.f64(0.0)));
-    let n = within(isa, n + moved, 1700.0);
-    let exponent = (n + shifter).to_bits() - shifter.to_bits();
-    Wide { hi, lo, exponent: Some(exponent) }.round::<f64>(isa)
+    isa.call(
+        (dy, derivative),
+        #[inline(always)]
+        |isa, (dy, derivative)| {
+            let n = match derivative.exponent {
+                Some(n) => n,
+                None => isa.i64(0),
+            };
+            if !E::IS_F64 {
+                return (derivative.hi + derivative.lo) * power_of_two(isa, n) * dy;
+            }
+            // A very large or very small gradient is scaled towards 1. The derivative's exponent compensates for this
+            // scaling.
+            let abs = dy.abs();
+            let tiny = abs.lt(isa.f64(f64::from_bits((1023 - 400) << 52)));
+            let huge = isa.f64(f64::from_bits((1023 + 400) << 52)).lt(abs);
+            const UP: f64 = f64::from_bits((1023 + 600) << 52);
+            const DOWN: f64 = f64::from_bits((1023 - 600) << 52);
+            let dy = dy * I::F64::select(tiny, isa.f64(UP), I::F64::select(huge, isa.f64(DOWN), isa.f64(1.0)));
+            let hi = dy * derivative.hi;
+            let lo = dy.mul_add(derivative.hi, isa.f64(-0.0) - hi) + dy * derivative.lo;
+            // For an infinite product, the computed error is infinity - infinity, which is NaN, so it is set to 0.
+            let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
+            // The product is between 2^-540 and 2^540 in magnitude. An exponent beyond 1700 in magnitude therefore
+            // gives 0 or infinity.
+            let shifter = isa.f64(SHIFTER);
+            let n = I::F64::from_bits(n + shifter.to_bits()) - shifter;
+            let moved = I::F64::select(tiny, isa.f64(-600.0), I::F64::select(huge, isa.f64(600.0), isa.f64(0.0)));
+            let n = within(isa, n + moved, 1700.0);
+            let exponent = (n + shifter).to_bits() - shifter.to_bits();
+            Wide { hi, lo, exponent: Some(exponent) }.round::<f64>(isa)
+        },
+    )
 }

@@ -62,19 +62,31 @@ fn reduce<I: Isa>(isa: I, x: I::F64) -> Reduced<I> {
 /// Computes e^(x + low), with the power of two as a separate exponent. |x| must be at most about 2^20.
 #[inline(always)]
 pub fn exp_parts<I: Isa>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
-    let Reduced { high, low: rest, n } = reduce(isa, x);
-    let (hi, error) = fast_two_sum(isa.f64(1.0), high);
-    // The factor e^low is approximated by 1 + low.
-    Wide { hi, lo: low.mul_add(hi + rest, error + rest), exponent: Some(n) }
+    isa.call(
+        (x, low),
+        #[inline(always)]
+        |isa, (x, low)| {
+            let Reduced { high, low: rest, n } = reduce(isa, x);
+            let (hi, error) = fast_two_sum(isa.f64(1.0), high);
+            // The factor e^low is approximated by 1 + low.
+            Wide { hi, lo: low.mul_add(hi + rest, error + rest), exponent: Some(n) }
+        },
+    )
 }
 
 /// Computes e^x for x <= 0, for use as a term of a sum. The error is about 1 ULP. For x below -700 the result is 0.
 #[inline(always)]
 pub fn term<I: Isa>(isa: I, x: I::F64) -> I::F64 {
-    let counts = isa.f64(-700.0).le(x);
-    let (r, _, n) = split(isa, x.max(isa.f64(-700.0)));
-    let power = (r * r).mul_add(horner_halves(isa, r, &POLY), r) + isa.f64(1.0);
-    I::F64::select(counts, I::F64::from_bits(power.to_bits() + n.shl::<52>()), isa.f64(0.0))
+    isa.call(
+        x,
+        #[inline(always)]
+        |isa, x| {
+            let counts = isa.f64(-700.0).le(x);
+            let (r, _, n) = split(isa, x.max(isa.f64(-700.0)));
+            let power = (r * r).mul_add(horner_halves(isa, r, &POLY), r) + isa.f64(1.0);
+            I::F64::select(counts, I::F64::from_bits(power.to_bits() + n.shl::<52>()), isa.f64(0.0))
+        },
+    )
 }
 
 /// Clamps `x` to the range from `exp_min - 1` to `exp_max + 1` of `E`. The exponential is 0 at the lower end and

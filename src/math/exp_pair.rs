@@ -131,14 +131,20 @@ fn reduce<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::F32) {
 /// Computes e^(r + r_low) times 2^(n/16). The low bits of `j` hold n.
 #[inline(always)]
 pub fn of_reduced<I: Isa>(isa: I, r: I::F32, r_low: I::F32, j: I::F32) -> Pair<I> {
-    let low = isa.long_lookup(isa.long_table(&TABLE_LOW), j.to_bits());
-    let w = low.mul_add(r, low + r_low);
-    let q = isa.f32(POLY[2]).mul_add(r, isa.f32(POLY[1])).mul_add(r, isa.f32(POLY[0]));
-    let v = (r * r).mul_add(q, w);
-    let power = isa.long_lookup(isa.long_table(&TABLE), j.to_bits());
-    let s = I::F32::from_bits(power.to_bits() + j.to_bits().shl::<19>());
-    let hi = s.mul_add(r, s);
-    Pair { hi, lo: s.mul_add(v, s.mul_add(r, s - hi)), power: s }
+    isa.call(
+        (r, r_low, j),
+        #[inline(always)]
+        |isa, (r, r_low, j)| {
+            let low = isa.long_lookup(isa.long_table(&TABLE_LOW), j.to_bits());
+            let w = low.mul_add(r, low + r_low);
+            let q = isa.f32(POLY[2]).mul_add(r, isa.f32(POLY[1])).mul_add(r, isa.f32(POLY[0]));
+            let v = (r * r).mul_add(q, w);
+            let power = isa.long_lookup(isa.long_table(&TABLE), j.to_bits());
+            let s = I::F32::from_bits(power.to_bits() + j.to_bits().shl::<19>());
+            let hi = s.mul_add(r, s);
+            Pair { hi, lo: s.mul_add(v, s.mul_add(r, s - hi)), power: s }
+        },
+    )
 }
 
 /// Returns an upper and a lower estimate of e^x, each rounded to f32. x must be accepted by [`serves`]. If the two

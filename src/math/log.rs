@@ -68,21 +68,27 @@ pub fn exponent_and_fraction<I: Isa>(isa: I, bits: I::I64) -> (I::I64, I::F64) {
 /// Computes ln(1 + f + low) + k ln2 for f in [sqrt(1/2) - 1, sqrt(2) - 1).
 #[inline(always)]
 pub fn parts<I: Isa>(isa: I, f: I::F64, low: Option<I::F64>, k: I::F64) -> (I::F64, I::F64) {
-    let two = isa.f64(2.0);
-    let d = f + two;
-    let s = f / d;
-    // Remainder of the division f / (2 + f). The reciprocal of 2 + f is (1 - s) / 2.
-    let rest = (isa.f64(0.0) - s).mul_add(d, f) - s * (f - (d - two));
-    let rest = match low {
-        None => rest,
-        Some(low) => rest + (low - s * low),
-    };
-    let s_low = rest * s.mul_add(isa.f64(-0.5), isa.f64(0.5));
-    let z = s * s;
-    let r = horner(isa, z, &POLY);
-    let (sum, error) = fast_two_sum(k * isa.f64(LN2_HI), s * two);
-    let small = (s * z).mul_add(r, s_low.mul_add(two, k * isa.f64(LN2_LO)));
-    fast_two_sum(sum, error + small)
+    isa.call(
+        (f, low, k),
+        #[inline(always)]
+        |isa, (f, low, k)| {
+            let two = isa.f64(2.0);
+            let d = f + two;
+            let s = f / d;
+            // Remainder of the division f / (2 + f). The reciprocal of 2 + f is (1 - s) / 2.
+            let rest = (isa.f64(0.0) - s).mul_add(d, f) - s * (f - (d - two));
+            let rest = match low {
+                None => rest,
+                Some(low) => rest + (low - s * low),
+            };
+            let s_low = rest * s.mul_add(isa.f64(-0.5), isa.f64(0.5));
+            let z = s * s;
+            let r = horner(isa, z, &POLY);
+            let (sum, error) = fast_two_sum(k * isa.f64(LN2_HI), s * two);
+            let small = (s * z).mul_add(r, s_low.mul_add(two, k * isa.f64(LN2_LO)));
+            fast_two_sum(sum, error + small)
+        },
+    )
 }
 
 /// Computes ln(1 + x) of one number x >= 0, rounded to f64, within 0.7 ULP. The largest error found is 0.66 ULP.

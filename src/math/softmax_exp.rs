@@ -299,10 +299,16 @@ fn finish<I: Isa>(isa: I, table: I::Table, r: I::F32, n: I::F32, j: I::F32, low:
 /// Returns t and s such that the exponential is s + t s. `r` is the remainder, and the bits of `j` select the power s.
 #[inline(always)]
 fn parts_of<I: Isa>(isa: I, table: I::Table, j: I::F32, r: I::F32, poly: &[f32; 3]) -> (I::F32, I::F32) {
-    let q = isa.f32(poly[2]).mul_add(r, isa.f32(poly[1])).mul_add(r, isa.f32(poly[0]));
-    let t = (r * r).mul_add(q, r);
-    let s = I::F32::from_bits(isa.lookup(table, j.to_bits()).to_bits() + j.to_bits().shl::<20>());
-    (t, s)
+    isa.call(
+        (table, j, r, poly),
+        #[inline(always)]
+        |isa, (table, j, r, poly)| {
+            let q = isa.f32(poly[2]).mul_add(r, isa.f32(poly[1])).mul_add(r, isa.f32(poly[0]));
+            let t = (r * r).mul_add(q, r);
+            let s = I::F32::from_bits(isa.lookup(table, j.to_bits()).to_bits() + j.to_bits().shl::<20>());
+            (t, s)
+        },
+    )
 }
 
 #[cfg(test)]

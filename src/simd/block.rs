@@ -79,6 +79,13 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     /// much longer than a call.
     fn outline<K: Kernel>(self, kernel: K) -> K::Out;
 
+    /// Calls `f` with `args`, for long functions that many kernels use. The portable instruction set compiles `f` once
+    /// and calls it, because its code for the sixteen lanes is long. The other instruction sets inline `f`.
+    #[inline(always)]
+    fn call<A, R>(self, args: A, f: impl Fn(Self, A) -> R) -> R {
+        f(self, args)
+    }
+
     /// Returns this instruction set as a value, for functions that are not generic over it.
     fn token(self) -> Token;
 

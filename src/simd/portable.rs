@@ -271,6 +271,10 @@ unsafe impl Isa for Portable {
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
         kernel.run_portable(self)
     }
+    #[inline(never)]
+    fn call<A, R>(self, args: A, f: impl Fn(Self, A) -> R) -> R {
+        f(self, args)
+    }
     #[inline(always)]
     fn token(self) -> Token {
         Token::Portable(self)
