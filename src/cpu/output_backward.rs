@@ -24,8 +24,8 @@ pub trait Formula: Copy + Send + Sync {
     const MASKED: f64;
     /// Whether the second pass has a long loop body, so that one block per iteration is enough.
     const LONG: bool;
-    /// Whether the exponentials of f32 lanes are rounded to f32. The exception is a lane for which the product of sum
-    /// and scale is very large. Its exponentials are f64, because rounding errors could make a finite result infinite.
+    /// Whether the exponentials of f32 lanes are rounded to f32. Even if this is true, a lane for which the product of
+    /// sum and scale is very large has f64 exponentials, because rounding errors could make a finite result infinite.
     const ROUNDED_EXP: bool;
     /// Exponential function for the second pass, prepared once for each lane.
     type Exp<I: Isa>: Copy;

@@ -15,7 +15,7 @@ use std::marker::PhantomData;
 /// Number of elements widened at a time.
 const CHUNK: usize = 512;
 
-/// A function of two numbers. The type may also be an enum of several functions.
+/// A function of two numbers. A type that implements this trait may also be an enum of several such functions.
 pub trait Pairwise: Copy + Send + Sync {
     /// Applies the function to each value and the number at the same index in `other`, and overwrites the value with
     /// the result. The caller then rounds the result to `E`, which is f64 for f64 tensors and f32 for all others. Must

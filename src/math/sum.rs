@@ -156,7 +156,7 @@ fn binned(terms: &[f64]) -> f64 {
     high + (low + (sums[2] + sums[3])) + 0.0
 }
 
-/// Number of tiles whose lanes are added pairwise in the same operations.
+/// Number of tiles whose partial sums are added up together. The tiles' sums are the lanes of one block.
 pub(crate) const GROUP: usize = 16;
 
 /// Computes the tiled sum of a row of `len` terms, block by block. `block(i)` returns terms 16 i to 16 i + 15 of the

@@ -89,7 +89,8 @@ fn with_exponent<I: Isa>(isa: I, wide: Wide<I>, moved: I::I64) -> Wide<I> {
     Wide { exponent: Some(n + moved), ..wide }
 }
 
-/// Kernel that computes [`swiglu`] without f64: f32 results in pairs of f32, and 16-bit results in single f32 numbers.
+/// Kernel that computes [`swiglu`] without f64. It computes f32 results with pairs of f32, and 16-bit results with
+/// single f32 numbers.
 #[derive(Clone, Copy)]
 pub struct Narrow<I: Isa> {
     isa: I,

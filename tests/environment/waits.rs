@@ -129,7 +129,7 @@ fn check(environment: Option<Environment>, panics: bool) {
     assert_eq!(
         report.op("softmax").infinite,
         1,
-        "the report must count the row with an infinity that softmax reads after the wait, got: {report}"
+        "after the wait, softmax reads a row with an infinity; the report must count this row, got: {report}"
     );
     assert_eq!(
         report.op("sample").rows,

@@ -218,7 +218,7 @@ fn heads_at_the_ends() {
     assert_eq!(attention_backward(q, k, k, q, &Attention::default()).map(|gradients| gradients.dq), Ok(vec![]));
     let none = Heads::<f32>::new(&[], [1 << 33, 1, 0, 2]).unwrap();
     assert_eq!(attention_backward(none, none, none, none, &Attention::default()).map(|grads| grads.dq), Ok(vec![]));
-    // Without features, queries and keys need no memory, so the op limits the number of query-key pairs itself.
+    // Queries and keys that have no features need no memory, so the op itself limits the number of query-key pairs.
     let many = Heads::<f32>::new(&[], [1, 1, 1 << 21, 0]).unwrap();
     refused(
         attention(many, many, many, &Attention::default()),

@@ -244,7 +244,8 @@ struct Decode {
         }
     }
 
-    // Computes the weighted sums of the block's values, and stores them in the slot of the block of keys.
+    // Computes the weighted sum of the values that belong to this block of keys, and stores it in the slot of that
+    // block.
     DEVICE void weighted_sums(u32 slot) const {
         const u32 count = this->count();
         const u32 warp = seldom_thread() / WARP, lane = seldom_thread() % WARP, chains = (count + CHAIN - 1) / CHAIN;

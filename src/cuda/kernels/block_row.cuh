@@ -201,8 +201,9 @@ struct BlockRow {
     }
 
     // Reads the pieces of the row that are not held in registers, and calls `f` with each. All lanes of a warp call `f`
-    // together, as often as the lane with the most pieces. `f` gets the piece's offset, whether this thread has such a
-    // piece, and the piece's words. If the thread has none, all words are `fill`. `await_rest` must have been called.
+    // together, once for each piece of the lane that has the most pieces. `f` gets the piece's offset, whether this
+    // thread has such a piece, and the piece's words. If the thread has none, all words are `fill`. `await_rest` must
+    // have been called.
     template <class F>
     DEVICE void each_behind(u32 fill, F f) const {
         if (behind >= end_of_warp) {

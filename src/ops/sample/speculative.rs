@@ -181,7 +181,8 @@ mod tests {
                 assert_eq!(
                     comes_out,
                     [a > 0, false, false],
-                    "probability {of} / {out_of}: numbers below {first_rejected} must be accepted, all others rejected"
+                    "probability {of} / {out_of}: random numbers below {first_rejected} must be accepted, and all \
+                     others rejected"
                 );
             }
         }

@@ -178,7 +178,7 @@ impl<'f, E: Element> Suite<'f, E> {
         }
     }
 
-    /// Checks that the results for a row have the same bits alone and at any position in a batch.
+    /// Checks that a row computed alone has the same bits as at any position in a batch.
     pub fn batches(&mut self) {
         for cols in [64, 1000, 4099] {
             let name = format!("a row of {cols}");

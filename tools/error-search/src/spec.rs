@@ -202,7 +202,7 @@ fn table_point(rng: &mut SmallRng) -> f64 {
     -steps * std::f64::consts::LN_2 / 8.0
 }
 
-/// Returns a number of any magnitude of the type.
+/// Returns a random number, of any magnitude that the type can hold.
 fn any_number(dtype: DType, rng: &mut SmallRng) -> f64 {
     let limits = dtype.limits();
     let sign = if rng.random_bool(0.5) { 1.0 } else { -1.0 };

@@ -26,7 +26,8 @@ pub struct Tally {
     pub misrounded: u64,
     /// Number of inputs whose expected result MPFR had to decide.
     pub by_mpfr: u64,
-    /// Largest error in ULP. If no result is misrounded, it is 0.5, the bound of correctly rounded results.
+    /// Largest error of a misrounded result in ULP. If no result is misrounded, the field is 0.5, the bound of
+    /// correctly rounded results.
     pub largest_error: f64,
     /// First misrounded inputs, in the order of their bits.
     pub examples: Vec<Example>,
