@@ -63,7 +63,7 @@ pub fn run(rank: &Rank, failure: Failure, arguments: &Arguments) -> anyhow::Resu
 pub fn gone(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u8> {
     let start = Instant::now();
     if rank.rank + 1 == rank.size {
-        std::thread::sleep(2 * rank.timeout);
+        await_prints(rank, start);
         return Ok(FOUND);
     }
     let (rows, all) = (ROWS, arguments.columns);
@@ -73,8 +73,7 @@ pub fn gone(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u8> {
     let outcome = shard.softmax(Rows::new(&x, rows, own.len())?, &Softmax::default()).map(drop);
     let in_time = start.elapsed() < rank.timeout.mul_f64(1.5);
     say(rank, start, &outcome);
-    // Waits until all ranks have printed, because mpirun terminates all processes when the first one exits.
-    std::thread::sleep((2 * rank.timeout).saturating_sub(start.elapsed()));
+    await_prints(rank, start);
     Ok(if matches!(outcome, Err(Error::Collective { .. })) && in_time { FOUND } else { MISSED })
 }
 
@@ -85,18 +84,23 @@ pub fn message(rank: &Rank, universe: &Universe) -> anyhow::Result<u8> {
     let comm = Mpi::new(universe.world()).timeout(rank.timeout);
     if rank.rank + 1 == rank.size {
         let (longer, received) = (Box::leak(Box::new([0u64; 3])), Box::leak(Box::new([0u64; 3])));
-        // The library's exchanges always fit, so the message is sent without it. Its request is never completed.
+        // Messages of the library always have the expected length, so this one is sent by calling MPI directly. The
+        // request is never completed.
         let sum = SystemOperation::sum();
         std::mem::forget(universe.world().immediate_all_reduce_into(StaticScope, &*longer, received, sum));
-        std::thread::sleep(2 * rank.timeout);
+        await_prints(rank, start);
         return Ok(FOUND);
     }
     let outcome = comm.sum(&mut [0]);
     say(rank, start, &outcome);
-    // Waits until all ranks have printed, because mpirun terminates all processes when the first one exits.
-    std::thread::sleep((2 * rank.timeout).saturating_sub(start.elapsed()));
+    await_prints(rank, start);
     let found = matches!(&outcome, Err(Error::Collective { reason, .. }) if reason.contains("TRUNCATE"));
     Ok(if found { FOUND } else { MISSED })
+}
+
+/// Waits until all ranks have printed, because mpirun terminates all processes when the first one exits.
+fn await_prints(rank: &Rank, start: Instant) {
+    std::thread::sleep((2 * rank.timeout).saturating_sub(start.elapsed()));
 }
 
 fn say(rank: &Rank, start: Instant, outcome: &Result<()>) {

@@ -114,7 +114,7 @@ impl ExpSum {
         (first - 1.0) + second < row_len as f64 / (1u64 << 34) as f64
     }
 
-    /// Returns this sum minus 1, for sums of f64 exponentials that were computed with this `row_len`.
+    /// Returns this sum minus 1. The sum must be of f64 exponentials, and computed with the same `row_len`.
     pub fn above_one(&self, row_len: usize) -> f64 {
         if self.is_max_dominated(row_len) { self.bins.value().0 } else { self.without_ones(1.0).0 }
     }

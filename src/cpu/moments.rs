@@ -15,9 +15,8 @@
 //!   becomes the low part. After a second pass, the mean has an error of at most `2 * (c + 2) * u` times the standard
 //!   deviation.
 //! - f64: a provisional mean, plus the average deviation from it. The error of this average is at most `(c + 1) * u`
-//!   times the mean magnitude of the deviations. Both parts of the mean come from
-//!   the exact sum of the provisional mean and this average: the high part is the rounded sum, and the low part is its
-//!   rounding error.
+//!   times the mean magnitude of the deviations. Both parts of the mean come from the exact sum of the provisional mean
+//!   and this average: the high part is the rounded sum, and the low part is its rounding error.
 //!
 //! One pass gives the variance with a relative error of `3280 * c * u`, which is 2^-37 for 16,384 columns: the sum of
 //! squares has a relative error of `c * u`, and the square of the mean is at most 1024 times the variance. Two passes

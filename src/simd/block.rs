@@ -79,8 +79,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     /// much longer than a call.
     fn outline<K: Kernel>(self, kernel: K) -> K::Out;
 
-    /// Calls `f` with `args`, for long functions that many kernels use. The portable instruction set compiles `f` once
-    /// and calls it, because its code for the sixteen lanes is long. The other instruction sets inline `f`.
+    /// Calls `f` with `args`, for long functions that many kernels use. For the portable instruction set, `f` is
+    /// compiled once and called, because its code for sixteen lanes is long. For the others, `f` is inlined.
     #[inline(always)]
     fn call<A, R>(self, args: A, f: impl Fn(Self, A) -> R) -> R {
         f(self, args)
