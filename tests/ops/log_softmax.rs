@@ -31,6 +31,9 @@ impl rows::Function for Function {
     fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
         vec![0.0; row.len()]
     }
+    fn underflow<E: Element>(columns: usize, exact: f64) -> f64 {
+        rows::underflow_of_log_sum::<E>(columns, exact)
+    }
 }
 
 row_tests!(Function; peaked_rows, outcomes, forms, axes);

@@ -32,6 +32,9 @@ impl rows::Function for Function {
         let log_sum = exact[0] - E::Exact::from(max);
         vec![max.abs().max(log_sum.to_f64())]
     }
+    fn underflow<E: Element>(columns: usize, exact: f64) -> f64 {
+        rows::underflow_of_log_sum::<E>(columns, exact)
+    }
 }
 
 row_tests!(Function; two_terms, outcomes, forms, axes);

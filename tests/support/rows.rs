@@ -3,7 +3,9 @@
 use super::compare::{Checker, within_terms};
 use super::generate::{self, Bits, Hostile};
 use super::implementations::each_level;
-use evenkeel::Element;
+use evenkeel::reference::Real;
+use evenkeel::testing::ulp;
+use evenkeel::{DType, Element};
 use proptest::prelude::*;
 
 /// Function of one row with its default options, its reference and the naive formula.
@@ -18,6 +20,19 @@ pub trait Function {
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>>;
     /// Largest of the terms that may cancel, for each result; 0 if no terms cancel.
     fn terms<E: Element>(row: &[E], exact: &[E::Exact]) -> Vec<f64>;
+    /// Absolute error that is allowed in addition to the bound, for one result of a row of `columns` elements.
+    fn underflow<E: Element>(_columns: usize, _exact: f64) -> f64 {
+        0.0
+    }
+}
+
+/// Returns the absolute error that underflow adds to the logarithm of a sum of exponentials. The pages of `log_softmax`
+/// and `logsumexp` state it: if the logarithm is below `n` times the smallest normal number, then each of the `n`
+/// exponentials has an error of up to half the smallest subnormal number. Exponentials of 16-bit logits are f32.
+pub fn underflow_of_log_sum<E: Element>(columns: usize, exact: f64) -> f64 {
+    let limits = if E::DTYPE == DType::F64 { f64::LIMITS } else { f32::LIMITS };
+    let n = columns as f64;
+    if exact.abs() < n * limits.min_normal { 0.5 * n * limits.min_subnormal } else { 0.0 }
 }
 
 /// Generates the accuracy tests of an op, and the tests of the additional functions listed after it.
@@ -58,18 +73,33 @@ struct Tested<E: Bits> {
     naive: fn(&[E]) -> Vec<E>,
     hostile: fn(usize) -> Vec<Hostile<E>>,
     terms: fn(&[E], &[E::Exact]) -> Vec<f64>,
+    underflow: fn(usize, f64) -> f64,
 }
 
 impl<E: Bits> Tested<E> {
     fn of<F: Function>() -> Self {
-        Tested { name: F::NAME, run: F::run, exact: F::exact, naive: F::naive, hostile: F::hostile, terms: F::terms }
+        Tested {
+            name: F::NAME,
+            run: F::run,
+            exact: F::exact,
+            naive: F::naive,
+            hostile: F::hostile,
+            terms: F::terms,
+            underflow: F::underflow::<E>,
+        }
     }
 
     fn check(&self, checker: &Checker, what: &str, row: &[E]) {
         let exact = (self.exact)(row);
         let terms = (self.terms)(row, &exact);
         each_level(|level| {
-            checker.check_terms(&format!("{what}, {level}"), row, &(self.run)(row), &exact, &|i| terms[i]);
+            let got = (self.run)(row);
+            checker.check_errors(&format!("{what}, {level}"), row, &got, &exact, &|i| {
+                let result = ulp::toward_zero(exact[i]);
+                let at = if result.is_finite() { terms[i].abs().max(result) } else { result };
+                let underflow = (self.underflow)(row.len(), exact[i].to_f64());
+                (ulp::error_at(got[i], exact[i], at) - underflow / ulp::size::<E>(at)).max(0.0)
+            });
         });
     }
 
