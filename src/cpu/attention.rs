@@ -111,8 +111,12 @@ impl<E: Element> Attention<'_, E> {
     #[inline(always)]
     fn blocks(&self, rows: Range<usize>) -> Range<usize> {
         let low = rows.clone().map(|row| self.bounds(row).start).min().unwrap_or(0);
-        let high = rows.map(|row| self.bounds(row).end).max().unwrap_or(0);
-        low / KEYS..high.div_ceil(KEYS)
+        low / KEYS..self.end_of_keys(rows).div_ceil(KEYS)
+    }
+
+    /// Returns the largest end of the rows' [`Attention::bounds`].
+    fn end_of_keys(&self, rows: Range<usize>) -> usize {
+        rows.map(|row| self.bounds(row).end).max().unwrap_or(0)
     }
 
     #[inline(always)]
@@ -422,10 +426,7 @@ fn finish<'d, I: Isa, E: Element>(
         guards.counts.fully_masked += 1;
         return match call.scores.fully_masked {
             FullyMasked::Zeros => to.fill(E::ZERO),
-            FullyMasked::Uniform => {
-                let mean: Vec<E> = (0..to.len()).map(|feature| E::from_wide(wide::mean(call, row, feature))).collect();
-                to.copy_from(&mean)
-            }
+            FullyMasked::Uniform => to.copy_from(&wide::means(call, row)),
             FullyMasked::Error => {
                 guards.first_refused = guards.first_refused.or(Some(row));
                 to.fill(E::ZERO)

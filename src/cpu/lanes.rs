@@ -258,9 +258,7 @@ impl<'w, E: Element> Work for (RowIo<'_, 'w, E>, &dyn AnyKernel<E>) {
             #[inline(always)]
             |scratch| match io.inner {
                 1 => kernel.run(isa.token(), &mut io, scratch, &mut guards),
-                _ => write_strided(&mut io, &mut |io| {
-                    kernel.run(isa.token(), io, scratch, &mut guards);
-                }),
+                _ => write_strided(isa.token(), &mut io, kernel, scratch, &mut guards),
             },
         );
         guards.counts.rows = (io.rows * io.inner) as u64;
@@ -276,8 +274,11 @@ const AT_A_TIME: usize = 16;
 /// This function is not generic over instruction sets, so it is compiled once for each type.
 #[inline(never)]
 fn write_strided<'w, E: Element>(
+    token: Token,
     io: &mut RowIo<'_, 'w, E>,
-    write: &mut dyn FnMut(&mut RowIo<'_, '_, E>),
+    kernel: &dyn AnyKernel<E>,
+    scratch: &mut Scratch,
+    guards: &mut GuardCounts,
 ) -> Written<'w> {
     let (len, inner) = (io.len, io.inner);
     let mut written = Written::default();
@@ -293,7 +294,8 @@ fn write_strided<'w, E: Element>(
             let data = &mut buffer[..len * rows];
             gather(&result, inner, start, len, data);
             let memory = Memory::InPlace { data, stride: len };
-            write(&mut RowIo { memory, first: group * inner + start, rows, len, inner: 1 });
+            let mut lanes = RowIo { memory, first: group * inner + start, rows, len, inner: 1 };
+            kernel.run(token, &mut lanes, scratch, guards);
             scatter(data, &mut result, inner, start, len);
         }
         written = written + block.copy_from(&result).into();

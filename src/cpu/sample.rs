@@ -358,7 +358,7 @@ impl<S: Element> Kernel for SurveyedRow<'_, '_, S> {
                 rest
             }
             [Filter::MinP(p), ..] if plan.min_keep == 1 && *p <= 1.0 => {
-                whole.at_least(isa, scale.logit_below(isa, *p), candidates);
+                whole.at_least(isa, scale.logit_below(isa, *p), maxima, candidates);
                 filters
             }
             _ => {

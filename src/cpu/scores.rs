@@ -157,7 +157,10 @@ impl LogitTransform<'_> {
         let Range { start: low, end: high } = self.bounds(lane, first..first + x.len());
         let columns = low - first..high - first;
         let x = &x[columns.clone()];
-        let keep = self.mask.as_ref().and_then(|mask| mask.keep(lane, low, high, grown(flags, high - low)));
+        let keep = match &self.mask {
+            Some(mask) => mask.keep(lane, low, high, grown(flags, high - low)),
+            None => None,
+        };
         if self.is_plain() && keep.is_none() {
             return classify(columns, Logits::Direct, extrema(isa, x));
         }

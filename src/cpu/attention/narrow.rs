@@ -103,14 +103,11 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
         let (k, v) = (call.k.positions(batch, head, start), call.v.positions(batch, head, start));
         let key = |i| k.row(i);
         let value = |i| v.row(i);
-        // Returns how many keys of the block must be processed for a chunk. No row of the chunk sees a later key.
-        let reach = |chunk: Range<usize>| {
-            let last = chunk.map(|i| call.bounds(rows.start + i).end).max().unwrap_or(0);
-            last.saturating_sub(first).min(count)
-        };
+        // Returns how many keys of the block must be processed if no row sees key `end` or a later one.
+        let reach = |end: usize| end.saturating_sub(first).min(count);
         let sight = call.sight();
         if rows.len() <= FEW {
-            let reach = reach(0..rows.len());
+            let reach = reach(call.end_of_keys(rows.clone()));
             let after = |i| (start + i < call.k.shape()[2]).then(|| key(i));
             decode::scores(isa, queries, (key, value), (reach, features), weights);
             for i in 0..rows.len() {
@@ -128,7 +125,7 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
         pack::values(isa, value, count, of_values, values, broken);
         for start in (0..rows.len()).step_by(CHUNK) {
             let chunk = start..(start + CHUNK).min(rows.len());
-            let reach = reach(chunk.clone());
+            let reach = reach(call.end_of_keys(rows.start + chunk.start..rows.start + chunk.end));
             let weights = &mut weights[..chunk.len() * BLOCKS];
             isa.outline(Product {
                 a: &queries[chunk.start * features..],

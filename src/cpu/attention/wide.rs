@@ -179,11 +179,12 @@ fn product<E: Element>(query: &[f64], key: &[E], scale: f64) -> f64 {
     sum
 }
 
-/// Returns the mean of a feature over all keys, masked or not. Each value is multiplied by the reciprocal of the number
-/// of keys. The products are added by the tiled sum ([`crate::math::sum`]).
-pub fn mean<E: Element>(call: &Attention<'_, E>, row: usize, feature: usize) -> f64 {
+/// Returns the mean of each feature over all keys, masked or not. Each value is multiplied by the reciprocal of the
+/// number of keys. The products are added by the tiled sum ([`crate::math::sum`]).
+pub fn means<E: Element>(call: &Attention<'_, E>, row: usize) -> Vec<E> {
     let [batch, head, _] = call.place(row);
     let (head, share) = (head / call.group(), 1.0 / call.keys().len() as f64);
-    let value = |key: usize| call.v.row(batch, head, key - call.first)[feature].widen();
-    tiled_sum(&call.keys().map(|key| value(key) * share).collect::<Vec<_>>())
+    let value = |key: usize, feature: usize| call.v.row(batch, head, key - call.first)[feature].widen();
+    let products = |feature| call.keys().map(|key| value(key, feature) * share).collect::<Vec<_>>();
+    (0..call.v.shape()[3]).map(|feature| E::from_wide(tiled_sum(&products(feature)))).collect()
 }

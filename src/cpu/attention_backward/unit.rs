@@ -42,6 +42,14 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Discards the results, and prepares for the rows of `unit`.
+    fn start<E: Element>(&mut self, unit: &Unit<'_, E>) {
+        self.states.clear();
+        self.states.extend(unit.rows.clone().map(|row| State::new(unit.forward().sink(row))));
+        self.means.clear();
+        self.means.resize(unit.rows.len(), 0.0);
+    }
+
     /// Returns the weighted mean of a row's products of dy and v.
     #[inline(always)]
     pub fn mean(&self, i: usize) -> f64 {
@@ -73,10 +81,7 @@ impl<E: Element> Kernel for AddUp<'_, '_, E> {
         let untyped = Untyped { scores: &forward.scores, start: unit.rows.start, features: (features, of_values) };
         let keys = forward.keys().end;
         sums.start([(unit.rows.len(), features), (keys, features), (keys, of_values)], forward.group());
-        rows.states.clear();
-        rows.states.extend(unit.rows.clone().map(|row| State::new(forward.sink(row))));
-        rows.means.clear();
-        rows.means.resize(unit.rows.len(), 0.0);
+        rows.start(unit);
         unit.each_tile(
             isa,
             powers,
@@ -168,6 +173,12 @@ impl<'a, E: Element> Unit<'a, E> {
         self.call.dy.row(batch, head, position)
     }
 
+    /// Returns the range of keys from the first to the last key that any of the rows sees.
+    fn seen(&self, rows: Range<usize>) -> Range<usize> {
+        let bounds = rows.map(|row| self.forward().bounds(row)).filter(|bounds| !bounds.is_empty());
+        bounds.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
+    }
+
     /// Goes through the blocks of visible keys. For each block, calls `f` once for each tile of queries that attends to
     /// the block. The tile's scores and its products of dy and v are computed before each call.
     #[inline(always)]
@@ -179,18 +190,13 @@ impl<'a, E: Element> Unit<'a, E> {
         scratch: &mut Scratch,
         mut f: impl FnMut(&Tile, &mut Made, &mut Scratch),
     ) {
-        let forward = self.forward();
-        let seen = |rows: Range<usize>| {
-            let bounds = rows.map(|row| forward.bounds(row)).filter(|bounds| !bounds.is_empty());
-            bounds.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
-        };
-        let all = seen(self.rows.clone());
+        let all = self.seen(self.rows.clone());
         for first in (all.start / KEYS * KEYS..all.end).step_by(KEYS) {
-            let count = KEYS.min(forward.keys().end - first);
+            let count = KEYS.min(self.forward().keys().end - first);
             isa.outline(TakeKeys { unit: self, first, count, powers, made });
             for start in (0..self.rows.len()).step_by(ROWS) {
                 let rows = start..(start + ROWS).min(self.rows.len());
-                let seen = seen(self.rows.start + rows.start..self.rows.start + rows.end);
+                let seen = self.seen(self.rows.start + rows.start..self.rows.start + rows.end);
                 if seen.start < first + count && seen.end > first {
                     let tile = Tile { rows, first, count, reach: (seen.end - first).min(count) };
                     isa.outline(TakeQueries { unit: self, tile: &tile, powers, made });

@@ -175,12 +175,23 @@ impl<S: Element> LogitSlice<'_, S> {
     /// Appends the tokens that are not masked.
     #[inline(always)]
     pub fn present<I: Isa>(&self, isa: I, to: &mut Candidates<f32>) {
-        self.at_least(isa, f32::MIN, to);
+        self.gather(isa, f32::MIN, to);
     }
 
-    /// Appends the tokens with at least this logit.
+    /// Appends the tokens with at least this logit. The `maxima` come from [`LogitSlice::survey`].
     #[inline(always)]
-    pub fn at_least<I: Isa>(&self, isa: I, bound: f32, to: &mut Candidates<f32>) {
+    pub fn at_least<I: Isa>(&self, isa: I, bound: f32, maxima: &[f32], to: &mut Candidates<f32>) {
+        let (of_tiles, _) = maxima.as_chunks::<BLOCK>();
+        for (tile, maxima) in self.tiles().zip(of_tiles) {
+            if isa.f32(bound).le(isa.load_f32(maxima)).any() {
+                tile.gather(isa, bound, to);
+            }
+        }
+    }
+
+    /// Appends the tokens with at least this logit, and reads all logits.
+    #[inline(always)]
+    fn gather<I: Isa>(&self, isa: I, bound: f32, to: &mut Candidates<f32>) {
         let bound = isa.f32(bound);
         let (blocks, rest) = self.z.as_chunks::<BLOCK>();
         let padding = padded(rest, S::NEG_INFINITY);
@@ -220,13 +231,7 @@ impl<S: Element> LogitSlice<'_, S> {
             Some(_) => *buffer.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1,
             None => f32::MIN,
         };
-        let bound = bound.max(f32::MIN);
-        let (of_tiles, _) = maxima.as_chunks::<BLOCK>();
-        for (tile, maxima) in self.tiles().zip(of_tiles) {
-            if isa.f32(bound).le(isa.load_f32(maxima)).any() {
-                tile.at_least(isa, bound, to);
-            }
-        }
+        self.at_least(isa, bound.max(f32::MIN), maxima, to);
         to.keep_first(k, keeps_equals);
     }
 }
