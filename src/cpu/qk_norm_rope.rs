@@ -48,6 +48,7 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
                                 isa,
                                 index,
                                 span,
+                                TOGETHER,
                                 logits,
                                 halves,
                                 #[inline(always)]

@@ -79,6 +79,7 @@ impl Rope<'_> {
             isa,
             index,
             span,
+            1,
             buffers,
             [[], []],
             #[inline(always)]
@@ -88,24 +89,34 @@ impl Rope<'_> {
 
     /// Rotates the row with this index. The elements at the same index of the row's two halves form a pair. Before the
     /// rotation, `of` converts each block of a half. The second argument of `of` holds the blocks at the same index of
-    /// `N` other slices: `others_a` for the first half, `others_b` for the second.
+    /// `N` other slices: `others_a` for the first half, `others_b` for the second. The row that comes `next` rows after
+    /// this one is prefetched.
     #[inline(always)]
     pub fn halves<'d, I: Isa, E: Element, V: Load<I>, const N: usize>(
         &self,
         isa: I,
         index: usize,
         span: Span<'_, 'd, E, E>,
+        next: usize,
         buffers: &mut Buffers,
         [others_a, others_b]: [[&[f32]; N]; 2],
         of: impl Fn(V, [&[f32; BLOCK]; N]) -> I::F64,
     ) -> &'d mut [E] {
         let half = span.len() / 2;
+        let next = span.next(next);
         let rotate = self.rotate(isa, index, scratch_slice(&mut buffers.f64s, 2 * half));
         span.map_halves(
             isa,
             ([rotate.cos, rotate.sin], (others_a, others_b)),
             #[inline(always)]
-            |_, [a, b]: [V; 2], (angles, (of_a, of_b))| rotate.block([of(a, of_a), of(b, of_b)], angles),
+            |i, [a, b]: [V; 2], (angles, (of_a, of_b))| {
+                // In f32, prefetching costs more time than it saves.
+                if size_of::<E>() == 2 {
+                    next.block(i);
+                    next.from(half).block(i);
+                }
+                rotate.block([of(a, of_a), of(b, of_b)], angles)
+            },
         )
     }
 
