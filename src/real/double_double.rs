@@ -9,6 +9,7 @@
 
 use super::Real;
 use std::cmp::Ordering;
+use std::num::FpCategory;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// A number with at least 100 significant bits and a wider range than f64.
@@ -88,7 +89,17 @@ impl DoubleDouble {
             return DoubleDouble { hi, lo: 0.0, exponent: 0 };
         }
         let (hi, lo) = fast_two_sum(hi, lo);
+        Self::scaled(hi, lo, exponent)
+    }
+
+    /// Returns `(hi + lo) * 2^exponent`, scaled as in [`Self::new`]. The argument `hi` must be normal, and `lo` at most
+    /// half an ULP of it.
+    #[inline]
+    fn scaled(hi: f64, lo: f64, exponent: i64) -> Self {
         let shift = (hi.to_bits() >> 52 & 0x7ff) as i64 - 1023;
+        if shift == 0 {
+            return DoubleDouble { hi, lo, exponent };
+        }
         // A shift of 1023 takes two steps, because 2^-1023 is not a normal number.
         let scaled = |v: f64| if shift < 1023 { v * power_of_two(-shift) } else { 0.5 * (v * power_of_two(-1022)) };
         DoubleDouble { hi: scaled(hi), lo: scaled(lo), exponent: exponent + shift }
@@ -119,9 +130,11 @@ impl DoubleDouble {
         }
         let sum = (1..=last).rev().map(ratio).fold((1.0, 0.0), |sum: (f64, f64), (n, d)| {
             let (high, error) = two_product(z.0, sum.0);
-            let product = fast_two_sum(high, error + (z.0 * sum.1 + z.1 * sum.0));
-            let (high, error) = two_product(product.0, n);
-            let product = fast_two_sum(high, error + product.1 * n);
+            let mut product = (high, error + (z.0 * sum.1 + z.1 * sum.0));
+            if n != 1.0 {
+                let (high, error) = two_product(product.0, n);
+                product = (high, error + product.1 * n);
+            }
             let quotient = product.0 / d;
             let (back, error) = two_product(quotient, d);
             let rest = ((product.0 - back) - error + product.1) / d;
@@ -214,21 +227,26 @@ impl DoubleDouble {
 
 impl From<f64> for DoubleDouble {
     fn from(value: f64) -> Self {
-        if value.is_subnormal() {
-            return DoubleDouble::new(value * power_of_two(60), 0.0, -60);
+        match value.classify() {
+            FpCategory::Normal => DoubleDouble::scaled(value, 0.0, 0),
+            FpCategory::Subnormal => DoubleDouble::scaled(value * power_of_two(60), 0.0, -60),
+            _ => DoubleDouble { hi: value, lo: 0.0, exponent: 0 },
         }
-        DoubleDouble::new(value, 0.0, 0)
     }
 }
 
 impl PartialOrd for DoubleDouble {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        // If a number is not finite, only the high parts are compared, because the difference of two infinities is NaN.
-        // The high part of a finite number is below 2 in magnitude, so it compares correctly with an infinity.
-        if !self.hi.is_finite() || !other.hi.is_finite() {
+        // The high parts suffice if the signs differ, and for zeros, infinities and NaN: the high part of any other
+        // number is below 2 in magnitude.
+        if !self.is_regular() || !other.is_regular() || (self.hi < 0.0) != (other.hi < 0.0) {
             return self.hi.partial_cmp(&other.hi);
         }
-        (*self - *other).hi.partial_cmp(&0.0)
+        let order = self.exponent.cmp(&other.exponent);
+        if order.is_ne() {
+            return Some(if self.hi < 0.0 { order.reverse() } else { order });
+        }
+        [self.hi, self.lo].partial_cmp(&[other.hi, other.lo])
     }
 }
 
@@ -261,7 +279,7 @@ impl Add for DoubleDouble {
         let (low, low_error) = two_sum(a.lo, b.lo * scale);
         let (high, rest) = fast_two_sum(high, high_error + low);
         let (high, rest) = fast_two_sum(high, low_error + rest);
-        DoubleDouble::new(high, rest, a.exponent)
+        if high == 0.0 { high.into() } else { DoubleDouble::scaled(high, rest, a.exponent) }
     }
 }
 
