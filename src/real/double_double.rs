@@ -92,8 +92,8 @@ impl DoubleDouble {
         Self::scaled(hi, lo, exponent)
     }
 
-    /// Returns `(hi + lo) * 2^exponent`, scaled as in [`Self::new`]. The argument `hi` must be normal, and `lo` at most
-    /// half an ULP of it.
+    /// Returns `(hi + lo) * 2^exponent`, scaled as in [`Self::new`]. The argument `hi` must be normal, and equal to
+    /// `hi + lo` rounded to f64.
     #[inline]
     fn scaled(hi: f64, lo: f64, exponent: i64) -> Self {
         let shift = (hi.to_bits() >> 52 & 0x7ff) as i64 - 1023;
@@ -279,7 +279,10 @@ impl Add for DoubleDouble {
         let (low, low_error) = two_sum(a.lo, b.lo * scale);
         let (high, rest) = fast_two_sum(high, high_error + low);
         let (high, rest) = fast_two_sum(high, low_error + rest);
-        if high == 0.0 { high.into() } else { DoubleDouble::scaled(high, rest, a.exponent) }
+        if high.abs() < f64::MIN_POSITIVE {
+            return DoubleDouble::new(high * power_of_two(60), rest * power_of_two(60), a.exponent - 60);
+        }
+        DoubleDouble::scaled(high, rest, a.exponent)
     }
 }
 

@@ -212,6 +212,23 @@ fn double_doubles_have_infinities_nan_and_signed_zeros() {
 }
 
 #[test]
+fn double_doubles_are_ordered_by_value() {
+    let power = power_of_two;
+    let (zero, one, two) = (DoubleDouble::from(0.0), DoubleDouble::from(1.0), DoubleDouble::from(2.0));
+    let mut rising = vec![power(-1100), power(-1099), power(-60), one - power(-90), one, one + power(-90)];
+    rising.extend([one + power(-53), one + power(-53) + power(-90), two - power(-60), two, DoubleDouble::from(1e300)]);
+    let all: Vec<_> = rising.iter().rev().map(|&x| -x).chain([zero]).chain(rising.iter().copied()).collect();
+    for (i, a) in all.iter().enumerate() {
+        for (j, b) in all.iter().enumerate() {
+            assert_eq!(a.partial_cmp(b), i.partial_cmp(&j), "the order of {a:?} and {b:?}");
+        }
+    }
+    // The difference is 2^-1050, which is subnormal in f64 before it is scaled.
+    let sum = [300, 300, 150].iter().fold(one + power(-300), |sum, &e| (one - power(-e)) + sum * power(-e));
+    assert!(sum - one < power(-1030), "2^-1050 must be less than 2^-1030, got {:?}", sum - one);
+}
+
+#[test]
 fn double_doubles_round_to_the_nearest_f64_among_the_subnormals_too() {
     let smallest = DoubleDouble::from(5e-324);
     let times = |factor: f64| smallest * DoubleDouble::from(factor);
