@@ -47,8 +47,7 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
                             self.rope.halves(
                                 isa,
                                 index,
-                                span,
-                                TOGETHER,
+                                (span, TOGETHER),
                                 logits,
                                 halves,
                                 #[inline(always)]

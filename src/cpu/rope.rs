@@ -78,8 +78,7 @@ impl Rope<'_> {
         self.halves(
             isa,
             index,
-            span,
-            1,
+            (span, 1),
             buffers,
             [[], []],
             #[inline(always)]
@@ -89,15 +88,14 @@ impl Rope<'_> {
 
     /// Rotates the row with this index. The elements at the same index of the row's two halves form a pair. Before the
     /// rotation, `of` converts each block of a half. The second argument of `of` holds the blocks at the same index of
-    /// `N` other slices: `others_a` for the first half, `others_b` for the second. The row that comes `next` rows after
-    /// this one is prefetched.
+    /// `N` other slices: `others_a` for the first half, `others_b` for the second. In 16-bit types, the row that comes
+    /// `next` rows after this one is prefetched, if rows are contiguous.
     #[inline(always)]
     pub fn halves<'d, I: Isa, E: Element, V: Load<I>, const N: usize>(
         &self,
         isa: I,
         index: usize,
-        span: Span<'_, 'd, E, E>,
-        next: usize,
+        (span, next): (Span<'_, 'd, E, E>, usize),
         buffers: &mut Buffers,
         [others_a, others_b]: [[&[f32]; N]; 2],
         of: impl Fn(V, [&[f32; BLOCK]; N]) -> I::F64,
@@ -110,7 +108,7 @@ impl Rope<'_> {
             ([rotate.cos, rotate.sin], (others_a, others_b)),
             #[inline(always)]
             |i, [a, b]: [V; 2], (angles, (of_a, of_b))| {
-                // In f32, prefetching costs more time than it saves.
+                // Prefetching saves time in 16-bit types, and costs time in f32.
                 if size_of::<E>() == 2 {
                     next.block(i);
                     next.from(half).block(i);

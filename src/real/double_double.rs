@@ -237,8 +237,8 @@ impl From<f64> for DoubleDouble {
 
 impl PartialOrd for DoubleDouble {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        // The high parts suffice if the signs differ, and for zeros, infinities and NaN: the high part of any other
-        // number is below 2 in magnitude.
+        // The high parts suffice if the signs differ, and for zeros, infinities and NaN. Any other high part has a
+        // magnitude from 1 to 2.
         if !self.is_regular() || !other.is_regular() || (self.hi < 0.0) != (other.hi < 0.0) {
             return self.hi.partial_cmp(&other.hi);
         }
@@ -279,6 +279,7 @@ impl Add for DoubleDouble {
         let (low, low_error) = two_sum(a.lo, b.lo * scale);
         let (high, rest) = fast_two_sum(high, high_error + low);
         let (high, rest) = fast_two_sum(high, low_error + rest);
+        // The terms may cancel to zero or to a subnormal number.
         if high.abs() < f64::MIN_POSITIVE {
             return DoubleDouble::new(high * power_of_two(60), rest * power_of_two(60), a.exponent - 60);
         }

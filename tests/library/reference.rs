@@ -223,7 +223,7 @@ fn double_doubles_are_ordered_by_value() {
             assert_eq!(a.partial_cmp(b), i.partial_cmp(&j), "the order of {a:?} and {b:?}");
         }
     }
-    // The difference is 2^-1050, which is subnormal in f64 before it is scaled.
+    // `sum - one` is 2^-1050, which is subnormal until `Add` scales it.
     let sum = [300, 300, 150].iter().fold(one + power(-300), |sum, &e| (one - power(-e)) + sum * power(-e));
     assert!(sum - one < power(-1030), "2^-1050 must be less than 2^-1030, got {:?}", sum - one);
 }

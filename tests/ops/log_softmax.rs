@@ -5,6 +5,7 @@ use crate::support::forms::{LaneOp, RowOp, assert_axes_agree, assert_forms_agree
 use crate::support::generate::{self, Bits, Hostile};
 use crate::support::implementations::each_level;
 use crate::support::{naive, rows};
+use evenkeel::reference::Real;
 use evenkeel::{
     Element, Error, FullyMasked, Lanes, LanesMut, Mask, Rows, RowsMut, Softmax, log_softmax, log_softmax_in_place,
     log_softmax_into, reference,
@@ -31,8 +32,9 @@ impl rows::Function for Function {
     fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
         vec![0.0; row.len()]
     }
-    fn underflow<E: Element>(columns: usize, exact: f64) -> f64 {
-        rows::underflow_of_log_sum::<E>(columns, exact)
+    /// The result for the largest score is minus the logarithm of the sum.
+    fn log_sum<E: Element>(_: &[E], exact: &[E::Exact]) -> Option<f64> {
+        exact.iter().map(|y| -y.to_f64()).reduce(f64::min)
     }
 }
 

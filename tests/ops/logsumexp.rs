@@ -29,11 +29,11 @@ impl rows::Function for Function {
     /// Returns the magnitude of the larger of two terms: the largest score and the logarithm of the sum.
     fn terms<E: Element>(row: &[E], exact: &[E::Exact]) -> Vec<f64> {
         let max = row.iter().map(|x| x.widen()).fold(f64::NEG_INFINITY, f64::max);
-        let log_sum = exact[0] - E::Exact::from(max);
-        vec![max.abs().max(log_sum.to_f64())]
+        vec![max.abs().max(Self::log_sum(row, exact).unwrap_or(0.0))]
     }
-    fn underflow<E: Element>(columns: usize, exact: f64) -> f64 {
-        rows::underflow_of_log_sum::<E>(columns, exact)
+    fn log_sum<E: Element>(row: &[E], exact: &[E::Exact]) -> Option<f64> {
+        let max = row.iter().map(|x| x.widen()).fold(f64::NEG_INFINITY, f64::max);
+        Some((exact[0] - E::Exact::from(max)).to_f64())
     }
 }
 

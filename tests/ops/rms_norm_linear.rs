@@ -279,7 +279,7 @@ fn refusals() {
     let other = refused(Rows::new(&matrix, 3, 4).unwrap(), &options);
     assert!(
         other.contains("matrix has 4 columns") && other.contains("3 columns"),
-        "a matrix of 4 columns for rows of 3: the error must name 4 and 3 columns, got {other}"
+        "a matrix with 4 columns for rows with 3 columns: the error must name both numbers, got {other}"
     );
     let bias = refused(of_matrix, &options.bias(&[0.0f32; 3]));
     assert!(

@@ -432,7 +432,7 @@ fn a_rank_that_gives_something_else() {
     assert_said(std::slice::from_ref(error), &["rank 1 sent an invalid partial result", "words"]);
 }
 
-/// Checks when the ranks repeat their exchange: only for f64 inputs, and only if a result is not finite.
+/// Checks that the ranks repeat their exchange exactly if the inputs are f64 and a result is not finite.
 #[test]
 fn a_second_time() {
     fn calls<E: Bits>(large: f64) -> u64 {

@@ -3,9 +3,8 @@
 use super::compare::{Checker, within_terms};
 use super::generate::{self, Bits, Hostile};
 use super::implementations::each_level;
-use evenkeel::reference::Real;
 use evenkeel::testing::ulp;
-use evenkeel::{DType, Element};
+use evenkeel::{DType, Element, Limits};
 use proptest::prelude::*;
 
 /// Function of one row with its default options, its reference and the naive formula.
@@ -20,19 +19,18 @@ pub trait Function {
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>>;
     /// Largest of the terms that may cancel, for each result; 0 if no terms cancel.
     fn terms<E: Element>(row: &[E], exact: &[E::Exact]) -> Vec<f64>;
-    /// Absolute error that is allowed in addition to the bound, for one result of a row of `columns` elements.
-    fn underflow<E: Element>(_columns: usize, _exact: f64) -> f64 {
-        0.0
+    /// Logarithm of the row's sum of exponentials, if the op computes it. It is accurate only to a multiple of the
+    /// smallest subnormal number.
+    fn log_sum<E: Element>(_row: &[E], _exact: &[E::Exact]) -> Option<f64> {
+        None
     }
 }
 
-/// Returns the absolute error that underflow adds to the logarithm of a sum of exponentials. The pages of `log_softmax`
-/// and `logsumexp` state it: if the logarithm is below `n` times the smallest normal number, then each of the `n`
-/// exponentials has an error of up to half the smallest subnormal number. Exponentials of 16-bit logits are f32.
-pub fn underflow_of_log_sum<E: Element>(columns: usize, exact: f64) -> f64 {
-    let limits = if E::DTYPE == DType::F64 { f64::LIMITS } else { f32::LIMITS };
-    let n = columns as f64;
-    if exact.abs() < n * limits.min_normal { 0.5 * n * limits.min_subnormal } else { 0.0 }
+/// Returns the error of a logarithm of a sum of `n` exponentials that underflow may cause, in multiples of the smallest
+/// subnormal number. The pages of `log_softmax` and `logsumexp` state it for a logarithm below `n` times the smallest
+/// normal number: each exponential has an error of up to half the smallest subnormal number.
+fn underflow(limits: &Limits, n: f64, log_sum: Option<f64>) -> f64 {
+    if log_sum.is_some_and(|log_sum| log_sum < n * limits.min_normal) { 0.5 * n } else { 0.0 }
 }
 
 /// Generates the accuracy tests of an op, and the tests of the additional functions listed after it.
@@ -73,7 +71,7 @@ struct Tested<E: Bits> {
     naive: fn(&[E]) -> Vec<E>,
     hostile: fn(usize) -> Vec<Hostile<E>>,
     terms: fn(&[E], &[E::Exact]) -> Vec<f64>,
-    underflow: fn(usize, f64) -> f64,
+    log_sum: fn(&[E], &[E::Exact]) -> Option<f64>,
 }
 
 impl<E: Bits> Tested<E> {
@@ -85,20 +83,24 @@ impl<E: Bits> Tested<E> {
             naive: F::naive,
             hostile: F::hostile,
             terms: F::terms,
-            underflow: F::underflow::<E>,
+            log_sum: F::log_sum,
         }
     }
 
     fn check(&self, checker: &Checker, what: &str, row: &[E]) {
         let exact = (self.exact)(row);
         let terms = (self.terms)(row, &exact);
+        // Exponentials of 16-bit scores are f32.
+        let limits = if E::DTYPE == DType::F64 { f64::LIMITS } else { f32::LIMITS };
+        let underflow = underflow(&limits, row.len() as f64, (self.log_sum)(row, &exact));
         each_level(|level| {
             let got = (self.run)(row);
             checker.check_errors(&format!("{what}, {level}"), row, &got, &exact, &|i| {
                 let result = ulp::toward_zero(exact[i]);
                 let at = if result.is_finite() { terms[i].abs().max(result) } else { result };
-                let underflow = (self.underflow)(row.len(), exact[i].to_f64());
-                (ulp::error_at(got[i], exact[i], at) - underflow / ulp::size::<E>(at)).max(0.0)
+                let error = ulp::error_at(got[i], exact[i], at);
+                let allowed = underflow * (limits.min_subnormal / ulp::size::<E>(at));
+                if underflow > 0.0 { (error - allowed).max(0.0) } else { error }
             });
         });
     }

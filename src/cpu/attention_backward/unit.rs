@@ -173,7 +173,7 @@ impl<'a, E: Element> Unit<'a, E> {
         self.call.dy.row(batch, head, position)
     }
 
-    /// Returns the range of keys from the first to the last key that any of the rows sees.
+    /// Returns a range that contains all keys that any of the rows sees.
     fn seen(&self, rows: Range<usize>) -> Range<usize> {
         let bounds = rows.map(|row| self.forward().bounds(row)).filter(|bounds| !bounds.is_empty());
         bounds.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)

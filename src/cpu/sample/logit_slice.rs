@@ -178,7 +178,8 @@ impl<S: Element> LogitSlice<'_, S> {
         self.gather(isa, f32::MIN, to);
     }
 
-    /// Appends the tokens with at least this logit. The `maxima` come from [`LogitSlice::survey`].
+    /// Appends the tokens with at least this logit. Skips the tiles whose `maxima`, which come from
+    /// [`LogitSlice::survey`], are all below it.
     #[inline(always)]
     pub fn at_least<I: Isa>(&self, isa: I, bound: f32, maxima: &[f32], to: &mut Candidates<f32>) {
         let (of_tiles, _) = maxima.as_chunks::<BLOCK>();
@@ -189,7 +190,7 @@ impl<S: Element> LogitSlice<'_, S> {
         }
     }
 
-    /// Appends the tokens with at least this logit, and reads all logits.
+    /// Appends the tokens with at least this logit. Reads all logits.
     #[inline(always)]
     fn gather<I: Isa>(&self, isa: I, bound: f32, to: &mut Candidates<f32>) {
         let bound = isa.f32(bound);

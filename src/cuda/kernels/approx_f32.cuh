@@ -191,8 +191,8 @@ DEVICE Interval near_gelu_tanh(float x) {
 }
 
 // Interval around gelu(x), which is x times the normal distribution function. P is the polynomial of `TAIL_NEAR`. The
-// margin of the tail is 5 u for the power of two, 9 u for the reciprocal (4 u, which P raises by at most a factor of
-// 2.2), 5 u for P, 2 u for products, and 3 u for the ends of the interval.
+// margin of the tail is 5 u for the power of two, 9 u for the reciprocal, 5 u for P, 2 u for products, and 3 u for the
+// ends of the interval. The error of the reciprocal itself is 4 u; P multiplies it by at most 2.2.
 template <class S>
 DEVICE Interval near_gelu(float x) {
     x = max_or_nan(x, -14.0f);

@@ -108,8 +108,8 @@ struct LogprobRow {
     // Returns a sort key of a token. More probable tokens have larger keys. The keys are unique.
     static DEVICE u64 order(u32 i, float z) { return (u64)key_of(z) << 32 | ~i; }
 
-    // Counts a token in `shared.bins` if the digits above the lowest `shift + DIGIT_BITS` bits of its sort key are
-    // `digits`.
+    // Counts a token in `shared.bins` if its sort key begins with `digits`. The lowest `shift + DIGIT_BITS` bits of the
+    // key are not compared.
     DEVICE void count(u32 i, float z, u32 shift, u64 digits) {
         const u64 place = order(i, z) >> shift;
         if (place >> DIGIT_BITS == digits) {

@@ -64,7 +64,7 @@ pub struct Timing {
     pub us: f64,
     pub fastest: f64,
     pub slowest: f64,
-    /// Duration of a copy that reads and writes the same number of bytes in total.
+    /// Duration of a copy whose reads and writes together move `bytes` bytes.
     #[serde(default)]
     pub copy_us: f64,
     /// Problem that makes the timing unreliable, or the op's error.

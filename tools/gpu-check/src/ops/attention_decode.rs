@@ -26,7 +26,7 @@ struct Way {
     sinks: bool,
     /// Whether the sequences have few keys.
     is_short: bool,
-    /// Whether a page of one sequence and the length of another are out of range.
+    /// Whether two sequences are invalid: one has a page out of range, the other a length out of range.
     is_beyond: bool,
 }
 
