@@ -19,8 +19,8 @@ pub trait Function {
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>>;
     /// Largest of the terms that may cancel, for each result; 0 if no terms cancel.
     fn terms<E: Element>(row: &[E], exact: &[E::Exact]) -> Vec<f64>;
-    /// Logarithm of the row's sum of exponentials, if the op computes it. It is accurate only to a multiple of the
-    /// smallest subnormal number.
+    /// Exact logarithm of the row's sum of exponentials, for ops whose result contains it. Its size decides whether
+    /// [`underflow`] adds to the error that is allowed.
     fn log_sum<E: Element>(_row: &[E], _exact: &[E::Exact]) -> Option<f64> {
         None
     }
