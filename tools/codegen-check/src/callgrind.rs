@@ -3,6 +3,7 @@
 use crate::cases::{Case, ELEMENTS, MARKER};
 use crate::error::{Error, Result};
 use evenkeel::simd::Level;
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -39,25 +40,46 @@ pub fn per_element(level: Level) -> Result<Vec<f64>> {
     parts.iter().map(count).collect()
 }
 
-/// Sums the instructions of all functions that are compiled for an instruction set, including their callees. A callee
-/// that is itself compiled for an instruction set is counted only once.
-fn instructions(text: &str) -> u64 {
-    let (mut counted, mut callee_counted, mut called, mut sum) = (false, false, false, 0);
+/// Call of one function by another, in callgrind's output.
+struct Arc<'t> {
+    caller: &'t str,
+    callee: &'t str,
+    /// Number of instructions of the callee and of all functions that it calls.
+    cost: u64,
+}
+
+fn arcs(text: &str) -> Vec<Arc<'_>> {
+    let (mut arcs, mut caller, mut callee, mut called) = (Vec::new(), "", "", false);
     for line in text.lines() {
         if let Some(function) = line.strip_prefix("fn=") {
-            counted = is_of_a_level(function);
-        } else if let Some(callee) = line.strip_prefix("cfn=") {
-            callee_counted = is_of_a_level(callee);
+            caller = function;
+        } else if let Some(function) = line.strip_prefix("cfn=") {
+            callee = function;
         } else if line.starts_with("calls=") {
             called = true;
-        } else if line.starts_with(|first: char| first.is_ascii_digit()) {
-            // The line after `calls=` holds the inclusive cost of the called function.
-            let taken: u64 = line.split(' ').next_back().and_then(|count| count.parse().ok()).unwrap_or(0);
-            sum += if counted && !(called && callee_counted) { taken } else { 0 };
+        } else if called {
+            // The line after `calls=` holds the cost of the call.
+            let cost = line.split(' ').next_back().and_then(|count| count.parse().ok()).unwrap_or(0);
+            arcs.push(Arc { caller, callee, cost });
             called = false;
         }
     }
-    sum
+    arcs
+}
+
+/// Sums the instructions of the functions that are compiled for an instruction set, including their callees. Such a
+/// function may call another one through a function that is compiled for every CPU. Only the outermost call counts.
+fn instructions(text: &str) -> u64 {
+    let arcs = arcs(text);
+    let mut inner: HashSet<&str> = HashSet::new();
+    let mut next: Vec<&str> = arcs.iter().map(|arc| arc.callee).filter(|callee| is_of_a_level(callee)).collect();
+    while let Some(function) = next.pop() {
+        if inner.insert(function) {
+            next.extend(arcs.iter().filter(|arc| arc.caller == function).map(|arc| arc.callee));
+        }
+    }
+    let outermost = arcs.iter().filter(|arc| is_of_a_level(arc.callee) && !inner.contains(arc.caller));
+    outermost.map(|arc| arc.cost).sum()
 }
 
 fn is_of_a_level(function: &str) -> bool {
@@ -72,12 +94,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_and_what_they_call_count() {
-        let text = "fn=codegen_check::call::run::<f32>\n10 1000\ncfn=kernel\ncalls=1 0\n10 70\n\
-                    fn=<evenkeel::cpu::Exp as evenkeel::simd::level::Kernel>::run_avx2\n11 7\n\
-                    cfn=fma\ncalls=5 0\n11 400\n12 8\n\
-                    cfn=<evenkeel::simd::avx2::F32 as core::ops::Add>::add\ncalls=5 0\n11 50\n\
-                    fn=<evenkeel::simd::avx2::F32 as core::ops::Add>::add\n9 50\nfn=fma\n0 400\n";
-        assert_eq!(instructions(text), 7 + 400 + 8 + 50);
+    fn outermost_kernels_count_with_what_they_call() {
+        const KERNEL: &str = "<evenkeel::cpu::Exp as evenkeel::simd::level::Kernel>::run_avx2";
+        let text = format!(
+            "fn=codegen_check::call::run::<f32>\n10 1000\ncfn=allocate\ncalls=1 0\n10 70\ncfn={KERNEL}\ncalls=1 0\n10 \
+             500\nfn={KERNEL}\n11 7\ncfn=fma\ncalls=5 0\n11 400\ncfn=rows\ncalls=1 0\n12 93\nfn=rows\n8 \
+             13\ncfn=<evenkeel::simd::avx2::F32 as core::ops::Add>::add\ncalls=5 0\n9 80\nfn=fma\n0 400\n"
+        );
+        assert_eq!(instructions(&text), 500);
     }
 }

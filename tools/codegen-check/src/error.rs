@@ -25,6 +25,12 @@ pub enum Error {
         "no kernel names found: build in the folder tools/codegen-check, whose configuration enables v0 name mangling"
     )]
     NoNames,
+    /// Incremental compilation is on.
+    #[error(
+        "CARGO_INCREMENTAL is 1: incremental builds inline less, so their counts are too high; unset the variable and \
+         run again"
+    )]
+    Incremental,
 }
 
 /// Result with this program's [`Error`].

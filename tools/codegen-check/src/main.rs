@@ -21,7 +21,7 @@ mod kernels;
 mod call;
 
 use clap::{Parser, Subcommand};
-use error::Result;
+use error::{Error, Result};
 use std::process::ExitCode;
 
 /// Finds kernels of Evenkeel whose parts the compiler no longer inlines.
@@ -62,6 +62,9 @@ fn main() -> ExitCode {
 
 /// Runs a command, and returns whether its check passed.
 fn run(command: &Command) -> Result<bool> {
+    if std::env::var_os("CARGO_INCREMENTAL").is_some_and(|value| value == "1") {
+        return Err(Error::Incremental);
+    }
     match command {
         Command::Counts { write: Some(ops) } => counts::write(ops).map(|()| true),
         Command::Counts { write: None } => counts::check(),
