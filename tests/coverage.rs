@@ -34,6 +34,7 @@ evenkeel::for_each_elementwise!(names);
 
 #[test]
 fn ops_are_in_every_room() {
+    let mut missing = Vec::new();
     for op in OPS {
         let name = op.name;
         // The gradient of an elementwise function is in the function's file. One file tests all such gradients.
@@ -43,25 +44,27 @@ fn ops_are_in_every_room() {
             Kind::ElementwiseBackward => [forward(name), "elementwise_backward", "elementwise", "elementwise_backward"],
             _ => [name; 4],
         };
-        for path in [
+        let paths = [
             format!("src/ops/{file}.rs"),
             format!("src/cpu/{kernel}.rs"),
             format!("src/reference/{reference}.rs"),
             format!("tests/ops/{test}.rs"),
             format!("docs/error/{name}.svg"),
-        ] {
-            assert!(
-                root().join(&path).is_file(),
-                "the op {name} must have the file {path}; CONTRIBUTING.md says how to write it"
-            );
-        }
+        ];
+        missing.extend(paths.into_iter().filter(|path| !root().join(path).is_file()));
     }
+    assert!(
+        missing.is_empty(),
+        "each op must have its files, but these are missing: {missing:#?}; CONTRIBUTING.md says how to write them, and \
+         `cargo run --release -p error-plots OP` draws the plot of an op"
+    );
 }
 
 #[test]
 fn ops_are_in_every_table() {
     let benches = read("benches/main.rs");
     let digest = read("tests/vectors/digest.tsv");
+    let counts = read("tools/codegen-check/counts.tsv");
     let pictures = read("docs/error/README.md");
     let devices = read("docs/gpu/README.md");
     let mut of_devices = vec![root().join("src/cuda/elementwise.rs")];
@@ -115,6 +118,11 @@ fn ops_are_in_every_table() {
                     digest.contains(&format!("\n{name} {dtype} ")),
                     "`tests/vectors/digest.tsv` must have cases of {name} in {dtype}; to add them, run \
                      `EVENKEEL_BLESS=1 cargo test --test digest --features testing`"
+                );
+                assert!(
+                    counts.contains(&format!("\n{name}\t{dtype}\t")),
+                    "`counts.tsv` must have the instructions of {name} in {dtype}; to write them, run `cargo run \
+                     --release -- counts --write {name}` in tools/codegen-check"
                 );
             }
         }

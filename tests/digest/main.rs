@@ -40,6 +40,12 @@ fn committed() -> BTreeMap<&'static str, &'static str> {
         .collect()
 }
 
+/// Returns whether this run writes the digests. The file is included in this program, so only the next build can
+/// compare with the new digests.
+fn is_blessing() -> bool {
+    std::env::var_os("EVENKEEL_BLESS").is_some()
+}
+
 fn bless(cases: &[Case]) {
     let mut text = String::from("# tests/digest: case, FNV-1a of its result's bits\n");
     let mut lines: Vec<_> = cases.iter().map(|case| format!("{}\t{}\n", case.name, digest(&case.whole()))).collect();
@@ -51,6 +57,9 @@ fn bless(cases: &[Case]) {
 /// Checks that a SIMD level, if available, gives the committed bits. If `of_16_bits` is true, only the cases in f16 and
 /// bf16 run. Otherwise all other cases run.
 fn assert_committed(level: Level, of_16_bits: bool) {
+    if is_blessing() {
+        return;
+    }
     let (cases, committed) = (&*CASES, committed());
     assert!(cases.len() >= 1000, "expected at least 1000 cases with digests, got {}", cases.len());
     assert_eq!(
@@ -96,7 +105,7 @@ fn assert_committed(level: Level, of_16_bits: bool) {
 
 #[test]
 fn portable_gives_the_committed_bits() {
-    if std::env::var_os("EVENKEEL_BLESS").is_some() {
+    if is_blessing() {
         return with_level(Level::Portable, || bless(&CASES)).unwrap();
     }
     assert_committed(Level::Portable, false);
@@ -133,6 +142,9 @@ fn avx512_gives_the_committed_bits_of_16_bit_types() {
 #[test]
 fn every_environment_gives_the_committed_bits() {
     use environment::Environment;
+    if is_blessing() {
+        return;
+    }
     let (cases, committed) = (&*CASES, committed());
     let every = if std::env::var("EVENKEEL_DIGEST").as_deref() == Ok("environments") { 1 } else { 16 };
     // Cases are chosen by the hash of their names, so that each op, type and shape is covered.
