@@ -78,7 +78,7 @@ pub const PROGRESS_WORDS: usize = 9;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Number of steps that changed the parameters, including those before [`Progress::new`].
+    /// Number of steps that changed the parameters, including the earlier steps passed to [`Progress::new`].
     pub taken: u64,
     /// Number of steps that changed nothing, because the norm was not finite.
     pub skipped: u64,

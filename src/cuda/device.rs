@@ -243,7 +243,7 @@ fn function(stream: &CudaStream, launch: &Launch) -> Result<CudaFunction> {
 }
 
 /// Returns the number of bytes of dynamic shared memory for a launch: the requested number, limited so that a
-/// multiprocessor runs as many blocks at a time as it does without dynamic shared memory. The number may be 0.
+/// multiprocessor runs as many blocks at a time as it does without dynamic shared memory. The result may be 0.
 fn shared(stream: &CudaStream, launch: &Launch, function: &CudaFunction) -> Result<u32> {
     if launch.shared == 0 {
         return Ok(0);

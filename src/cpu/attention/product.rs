@@ -133,7 +133,7 @@ fn chain<I: Isa, const R: usize, const C: usize>(
     sums
 }
 
-/// Adds one term to the sum of each row and column.
+/// Adds one term to each sum. There is one sum for each pair of a row and a column.
 #[inline(always)]
 fn step<'b, I: Isa, const R: usize, const C: usize>(
     isa: I,

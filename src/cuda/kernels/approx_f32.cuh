@@ -129,8 +129,9 @@ DEVICE Interval log_interval(float log2, float scale, float margin, bool is_one)
     return {fmaf(size, -by, v), fmaf(size, by, v)};
 }
 
-// Interval around ln x. `one` is the argument whose logarithm is exactly 0. The margin is 4 u ln2 for the base-2
-// logarithm, and 2.05 u ln2 for the product and the ends of the interval.
+// Interval around ln x. `margin` is in units of u. The default exceeds the sum of two bounds: 4 ln2 for the base-2
+// logarithm, and 2.05 ln2 for the product and the ends of the interval. If x equals `one`, both ends are 0. A caller
+// that clamps x passes 0 for `one` if the exact argument is never 1.
 DEVICE Interval near_log(float x, float margin = 4.5f, float one = 1.0f) {
     return log_interval(fast_log2(x), LN2_NEAR, margin, x == one);
 }
@@ -236,8 +237,8 @@ DEVICE Interval near_erf(float x) {
     const float tail = near_horner(reciprocal - ERFC_CENTRE, ERFC_NEAR) * (reciprocal * fast_exp2_ftz(t));
     const Factors by(20.25f, -0.875f, t);
     const bool is_small = a < 0.5f;
-    // If `small` is subnormal, its error may be half a unit. To contain the exact value, `low` is 0 then, and `high` is
-    // rounded up.
+    // If `small` is subnormal, its error may be half the smallest subnormal. `low` is 0 then, and `high` is rounded up,
+    // so that the interval contains the exact value.
     const float low = product_ftz(small, 1.0f - 6.0f * U), high = product_up(small, 1.0f + 6.0f * U);
     const float from = is_small ? low : fmaf(tail, -by.above, BELOW_ONE);
     const float to = is_small ? high : fmaf(tail, -by.below, ABOVE_ONE);

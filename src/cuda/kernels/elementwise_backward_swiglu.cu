@@ -99,8 +99,9 @@ DEVICE void swiglu_backward(const SwigluBackwardArguments& a) {
         gate.load(gates, left, is_whole);
         up.load(ups, left, is_whole);
         dy.load(dys, left, is_whole);
-        // Elements whose rounding is uncertain. The gradients replace the operands in registers.
+        // Bit mask of the elements whose rounding is uncertain.
         u32 mask = 0;
+        // The loop stores each gradient in the registers of its operand.
         for (u32 w = 0; w < Words::WORDS; w++) {
             if constexpr (IS_PAIR) {
                 const PairGradients found =

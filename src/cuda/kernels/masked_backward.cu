@@ -80,8 +80,8 @@ struct MaskedBackward {
         return true;
     }
 
-    // Writes 0 to masked columns and NaN to all others, and counts the row. Called for rows without a finite maximum,
-    // and for rows with a gradient that is not finite.
+    // Writes 0 to masked columns and NaN to all others, and adds the row to the guard counts. Called for rows without a
+    // finite maximum, and for rows with a gradient that is not finite.
     DEVICE void spoil(const RowMask<HAS_BIAS>& mask, const WideExtremes& found) {
         Row row(a.scores, softcap(), index, mask, 0, a.scores.cols);
         bool nan = found.nan;

@@ -72,8 +72,9 @@ struct SampleRow {
         return sum_of_block<WARPS>(own, shared.sums);
     }
 
-    // Copies the results that the last call of `sum` left in `shared.sums`: for each run, the mass of its tokens that
-    // are not in the list. `own` is the number of such tokens that this thread has read.
+    // Copies `shared.sums` to `shared.runs`. The last call of `sum` left there, for each warp's run of tokens, the mass
+    // of the tokens that are not in the list of candidates. `own` is the number of this thread's tokens that are not in
+    // the list.
     DEVICE void keep_sums(u64 own) {
         runs = warp_runs;
         if (threadIdx.x < WARPS) {

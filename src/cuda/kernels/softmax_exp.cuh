@@ -124,7 +124,7 @@ DEVICE bool is_long(u32 row_len) { return row_len > 1u << 18; }
 
 // Fixed-point sum for rows that are not long. Each term, an f32 from 0 to 1, is rounded to a multiple of 2^-45, and the
 // rounded terms are added without error. Adding f32 constants splits a term into a high and a low part. The bits of the
-// parts are then added as 32-bit integers, whose sums may wrap.
+// parts are then added as integers modulo 2^32. Without the constants' bits, which `collect` subtracts, both sums fit.
 struct UnitSum {
     u32 high, low, count;
     u64 units;

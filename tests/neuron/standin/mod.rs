@@ -115,7 +115,7 @@ unsafe extern "C" fn compute(
 ) -> c_int {
     // SAFETY: the library passes as many pointers and sizes as it states, and the NEFF that it received.
     let (neff, input, output) = unsafe {
-        // Fake NEFFs list their tensors in descending order.
+        // A fake NEFF lists its tensors from the last to the first, so the order is reversed here.
         let input = (0..inputs).rev().map(|at| std::slice::from_raw_parts(*input.add(at), *input_size.add(at)));
         let output = (0..outputs).rev().map(|at| std::slice::from_raw_parts_mut(*output.add(at), *output_size.add(at)));
         (std::slice::from_raw_parts(neff, size), input.collect::<Vec<_>>(), output)

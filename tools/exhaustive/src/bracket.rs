@@ -25,10 +25,10 @@ impl Bracket {
         Bracket { low: value - margin, high: value + margin }
     }
 
-    /// Returns a bracket of a number that exceeds `value` by less than an ULP of an f64.
+    /// Returns a bracket that rounds like a number between `value` and the next f64.
     ///
-    /// `value` must have at most 25 significant bits, like a midpoint of two f32. The next f64 is therefore not a
-    /// midpoint, and rounds to the same f32 as the number.
+    /// Both ends are the next f64. `value` must have at most 25 significant bits, like a midpoint of two f32. The next
+    /// f64 is therefore not a midpoint, and rounds to the same f32 as the number.
     pub fn just_above(value: f64) -> Self {
         let next = value.next_up();
         Bracket { low: next, high: next }

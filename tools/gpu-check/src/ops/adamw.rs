@@ -38,7 +38,7 @@ struct Step<E> {
     progress: Progress,
     norm: CudaSlice<f64>,
     gradients: Placed<E>,
-    /// Mean, root of the mean square, and master weights.
+    /// Mean of the gradients, root of the mean of their squares, and master weights.
     state: [CudaSlice<f32>; 3],
 }
 

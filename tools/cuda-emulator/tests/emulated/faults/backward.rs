@@ -161,8 +161,8 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Outcome {
     }
     case(emulator, op, [&[E::ZERO; 1024], &dy], (1, 1024), how)?;
     let how = How { one_block: true, ..how };
-    // All dy are 1, so the exact gradients of softmax are 0. In f32, the differences between the dy and their mean are
-    // rounding errors.
+    // All dy are 1, so the exact gradients of softmax are 0. In f32, the sum of the probabilities is not exactly 1, so
+    // dy minus the weighted mean of dy is a rounding error.
     case(emulator, op, [&x[..64], &[E::from_wide(1.0); 64]], (1, 64), how)?;
     // dy is 1 everywhere and the scores are equal, so every probability is 1/3. The exact gradients of softmax and
     // log_softmax are 0, so a nonzero result is the rounding error of a product.

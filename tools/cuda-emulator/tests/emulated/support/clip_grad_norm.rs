@@ -79,10 +79,7 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
         };
         // NaN with different bits count as equal.
         if parts[i].to_bits() != expected.to_bits() && !(parts[i].is_nan() && expected.is_nan()) {
-            return Err(describe(format!(
-                "gradient {i}: expected a sum of squares of {expected:?}, got {:?}",
-                parts[i]
-            )));
+            return Err(describe(format!("gradient {i}: the sum of squares must be {expected:?}, got {:?}", parts[i])));
         }
     }
 
