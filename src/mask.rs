@@ -10,7 +10,7 @@ mod bias;
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::floats::Floats;
-use crate::rows::Geometry;
+use crate::rows::{Geometry, MAX_RANK};
 use crate::simd::{Float, Isa, MaskBits, Select, flags_from_bools};
 use half::{bf16, f16};
 use std::borrow::Cow;
@@ -187,11 +187,12 @@ impl<'a> Mask<'a> {
         self
     }
 
-    /// Adds a window: a query at position p sees no key before p - `keys` + 1.
+    /// Adds a window: a query at position p sees no key before p - `keys` + 1. If the mask has a window already, the
+    /// narrower one applies.
     ///
     /// Positions are counted as in [`Mask::and_causal`]. To hide keys after p too, add [`Mask::and_causal`].
     pub fn and_window(self, keys: usize) -> Self {
-        Self { window: Some(keys), ..self }
+        Self { window: Some(self.window.map_or(keys, |window| window.min(keys))), ..self }
     }
 
     /// Sets the position of the first query among the keys, for causality and the window.
@@ -233,6 +234,18 @@ impl<'a> Mask<'a> {
             window: self.window,
             offset: self.offset,
         }
+    }
+
+    /// Checks that a tensor with a mask has at most [`MAX_RANK`] axes. Otherwise, axes are merged before [`resolve`]
+    /// gets their lengths, and the mask would apply to the merged axes.
+    ///
+    /// [`resolve`]: Mask::resolve
+    pub(crate) fn check_rank(mask: Option<&Mask<'_>>, op: &'static str, rank: usize) -> Result<()> {
+        if rank > MAX_RANK && mask.is_some_and(|mask| !mask.is_none()) {
+            let expected = format!("on a tensor of at most {MAX_RANK} axes");
+            return Err(Error::invalid(op, "mask", format!("on a tensor of {rank} axes"), expected));
+        }
+        Ok(())
     }
 
     /// Checks that the mask fits the geometry of the scores.
@@ -334,7 +347,7 @@ impl Resolved<'_> {
             high = high.min(position.saturating_add(1).max(0) as usize);
         }
         if let Some(window) = self.mask.window {
-            low = low.max(position.saturating_add(1).saturating_sub_unsigned(window).max(0) as usize);
+            low = low.max(position.saturating_sub_unsigned(window.saturating_sub(1)).max(0) as usize);
         }
         (low.min(high), high)
     }

@@ -208,6 +208,7 @@ impl<'a> Op<'a> {
     #[inline]
     pub fn forward(&self, args: &[View<'_>]) -> Result<(Values, Vec<usize>)> {
         let (x, operands) = args.split_first().ok_or(Error::empty_input(self.name()))?;
+        Mask::check_rank(self.mask.as_deref(), self.name(), x.dims.len())?;
         let y: Values = match &self.function {
             Function::Softmax(axis, options) => {
                 let options = Softmax { mask: self.mask.as_deref(), ..*options };
@@ -277,6 +278,7 @@ pub fn sample_rows(
     mask: Option<&Mask<'_>>,
     requests: &[Request<'_>],
 ) -> Result<Vec<Result<Sampled>>> {
+    Mask::check_rank(mask, "sample", logits.dims.len())?;
     same_type!("sample", [logits => data], crate::sample_rows(rows(data, &logits)?, mask, requests))
 }
 

@@ -124,8 +124,8 @@ impl<S: Settings> Stepper<S> {
     /// counts once.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a setting outside its valid range; [`Error::UnsupportedDType`] for a float type
-    /// that Evenkeel does not support.
+    /// [`Error::InvalidArgument`] for a setting outside its valid range, or if two variables have the same name;
+    /// [`Error::UnsupportedDType`] for a float type that Evenkeel does not support.
     pub fn named(vars: impl IntoIterator<Item = (String, Var)>, settings: S) -> Result<Self> {
         let mut vars: Vec<_> = vars.into_iter().collect();
         vars.sort_by(|a, b| a.0.cmp(&b.0));
@@ -162,11 +162,17 @@ impl<S: Settings> Stepper<S> {
         rule.check()?;
         let mut seen = HashSet::new();
         let vars = vars.into_iter().filter(|(_, var)| var.dtype().is_float() && seen.insert(var.id()));
+        let vars: Vec<_> = vars.collect();
+        let mut names = HashSet::new();
+        if let Some((name, _)) = vars.iter().find(|(name, _)| !names.insert(name)) {
+            return Err(Error::invalid(S::Rule::OP, "name", name, "the name of only one variable"));
+        }
+        drop(names);
         let named = |(name, var): (String, Var)| {
             let state = read(&var, S::Rule::OP, |param| Ok(ParameterState::new(&rule, param)))?;
             Ok(Named { name, var, state })
         };
-        Ok(Stepper { vars: vars.map(named).collect::<Result<_>>()?, settings, seed: None })
+        Ok(Stepper { vars: vars.into_iter().map(named).collect::<Result<_>>()?, settings, seed: None })
     }
 
     /// Rounds f16 and bf16 variables stochastically, without master weights; see

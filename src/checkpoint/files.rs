@@ -1,16 +1,19 @@
 //! The files of a checkpoint: a single file, the files that an index names, or the files in a folder.
 
 use super::error::{Error, Result, shown};
+use super::safetensors::Entries;
 use super::tensor::Tensor;
 use super::{gguf, safetensors};
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// File name of the index in a folder of shards.
 const INDEX: &str = "model.safetensors.index.json";
+/// Maximum length of a file name in bytes. Common file systems have the same limit.
+const LONGEST_NAME: usize = 255;
 
 /// Returns the files of a checkpoint, and the tensors of all files in the order of the files.
 pub(crate) fn open(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
@@ -84,7 +87,7 @@ fn opened(path: &Path) -> Result<(File, u64)> {
 /// Contents of an index: the file of each tensor.
 #[derive(Deserialize)]
 struct Index {
-    weight_map: BTreeMap<String, String>,
+    weight_map: Entries<String>,
 }
 
 fn of_index(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
@@ -97,21 +100,29 @@ fn of_index(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
     file.take(length).read_to_end(&mut json).map_err(|e| Error::read(path, "the index", e))?;
     let index: Index = serde_json::from_slice(&json)
         .map_err(|e| Error::format(path, format!("the file is not an index that maps tensors to files: {e}")))?;
+    let weight_map = index.weight_map.unique(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut names: Vec<&String> = index.weight_map.values().collect();
+    let mut names: Vec<&String> = weight_map.iter().map(|(_, file)| file).collect();
     names.sort();
     names.dedup();
     if names.is_empty() {
         return Err(Error::header(path, "the number of files", 0, "at least 1"));
     }
-    // Files must be in the folder of the index; paths to other folders are rejected.
-    let is_plain = |name: &str| Path::new(name).file_name().is_some_and(|file| file == name);
+    // Files must be in the folder of the index; paths to other folders are rejected. Later errors show the name as it
+    // is.
+    let is_plain = |name: &str| {
+        let is_short = name.len() <= LONGEST_NAME && !name.contains(char::is_control);
+        is_short && Path::new(name).file_name().is_some_and(|file| file == name)
+    };
     if let Some(name) = names.iter().find(|name| !is_plain(name)) {
-        return Err(Error::header(path, "the name of a file", shown(name), "the name of a file in the index's folder"));
+        let limit = format!(
+            "the name of a file in the index's folder, with at most {LONGEST_NAME} bytes and no control characters"
+        );
+        return Err(Error::header(path, "the name of a file", shown(name), limit));
     }
     let (files, tensors) = of_files(names.iter().map(|name| folder.join(name)).collect())?;
     let found: HashMap<&str, usize> = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.file)).collect();
-    for (tensor, file) in &index.weight_map {
+    for (tensor, file) in &weight_map {
         if found.get(tensor.as_str()).is_none_or(|&number| names[number] != file) {
             return Err(Error::tensor(
                 path,

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::marker::PhantomData;
 use std::path::Path;
 
 /// Maximum length of a header in bytes, the same as in the safetensors library.
@@ -32,18 +33,13 @@ pub(crate) fn read(path: &Path, number: usize, mut file: File, length: u64) -> R
     }
     let mut json = vec![0; header as usize];
     file.read_exact(&mut json).map_err(failed)?;
-    let entries: Entries = serde_json::from_slice(&json).map_err(|e| {
+    let entries: Entries<Entry> = serde_json::from_slice(&json).map_err(|e| {
         let reason =
             format!("the file is neither GGUF nor safetensors, because its header does not describe tensors: {e}");
         Error::format(path, reason)
     })?;
-    let mut names = HashSet::new();
-    if let Some((name, _)) = entries.0.iter().find(|(name, _)| !names.insert(name)) {
-        return Err(Error::header(path, format!("the name {}", shown(name)), "duplicated", "unique"));
-    }
-    drop(names);
     let data = Data { path, number, start: 8 + header, length: length - 8 - header };
-    data.tensors(entries.0)
+    data.tensors(entries.unique(path)?)
 }
 
 /// The bytes after the header.
@@ -114,25 +110,37 @@ struct Entry {
     data_offsets: [u64; 2],
 }
 
-/// All tensors of a header, including those with duplicated names.
-struct Entries(Vec<(String, Entry)>);
+/// JSON object with one value for each tensor. A name may occur several times. The metadata is left out.
+pub(crate) struct Entries<T>(Vec<(String, T)>);
 
-impl<'de> Deserialize<'de> for Entries {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        deserializer.deserialize_map(EntriesVisitor)
+impl<T> Entries<T> {
+    /// Returns the names and values. Fails if a name is not unique.
+    pub fn unique(self, path: &Path) -> Result<Vec<(String, T)>> {
+        let mut names = HashSet::new();
+        if let Some((name, _)) = self.0.iter().find(|(name, _)| !names.insert(name)) {
+            return Err(Error::header(path, format!("the name {}", shown(name)), "duplicated", "unique"));
+        }
+        drop(names);
+        Ok(self.0)
     }
 }
 
-struct EntriesVisitor;
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor(PhantomData))
+    }
+}
 
-impl<'de> Visitor<'de> for EntriesVisitor {
-    type Value = Entries;
+struct EntriesVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for EntriesVisitor<T> {
+    type Value = Entries<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object that maps names to tensors")
+        f.write_str("an object with one value for each tensor")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Entries, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Entries<T>, A::Error> {
         let mut entries = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
             if name == "__metadata__" {

@@ -71,6 +71,10 @@ pub struct Fit {
 }
 
 /// Numbers of elements with a magnitude between two consecutive powers of two.
+///
+/// A power of two counts in the range that it begins. In types whose elements are counted in bins
+/// ([`Stats::bin_width`] above 0), it counts in the range that it ends, and the smallest subnormal numbers count in one
+/// range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Binade {

@@ -23,6 +23,7 @@ const ZEROS: u16 = 0x7fff;
 pub(crate) trait Wide: Copy + PartialOrd {
     const ZERO: Self;
     const INFINITY: Self;
+    const MAX: Self;
     const MIN_NORMAL: Self;
     /// Smallest normal value of f32. Magnitudes of at least this value are not subnormal and do not become 0 in bf16.
     /// Smaller magnitudes are checked one by one, because magnitudes of the same bin may differ in these respects.
@@ -43,6 +44,7 @@ macro_rules! wide {
         impl Wide for $type {
             const ZERO: Self = 0.0;
             const INFINITY: Self = $type::INFINITY;
+            const MAX: Self = $type::MAX;
             const MIN_NORMAL: Self = $type::MIN_POSITIVE;
             const SMALL: Self = f32::MIN_POSITIVE as $type;
             const SCALED: bool = $scaled;
@@ -76,7 +78,8 @@ pub(crate) fn bin<T: Wide>(magnitude: u16) -> [f64; 3] {
     if magnitude == ZEROS {
         return [0.0; 3];
     }
-    let (lower, upper) = (T::lower(magnitude), T::lower(magnitude + 1));
+    // The last bin ends at the largest finite number, not at infinity.
+    let (lower, upper) = (T::lower(magnitude), T::lower(magnitude + 1).min(T::MAX.widen()));
     [lower, upper, lower + (upper - lower) / 2.0]
 }
 

@@ -68,7 +68,11 @@ impl Kernel for OneRow<'_, '_> {
         let (log_sum, sum, p_sum) = (log1p_scalar(isa, others), 1.0 + others, p_one + p_others);
         op.terms(isa, range, [x, p], max, log_sum);
         losses.fill(total(isa, x));
-        let factor = op.upstream.factor(index) * op.scale;
+        // A product that overflows is limited to the largest f64. Its product with a gradient of 0 is then 0 instead of
+        // NaN.
+        let upstream = op.upstream.factor(index);
+        let factor = upstream * op.scale;
+        let factor = if upstream.is_finite() { factor.clamp(f64::MIN, f64::MAX) } else { factor };
         let at_largest = ((p_others - p_one * others) / sum) * factor;
         let (share, factor) = (isa.f64(p_sum / sum), isa.f64(factor));
         Span::in_place(&mut *dx).map(

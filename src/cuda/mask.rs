@@ -219,7 +219,7 @@ impl<'a> Mask<'a> {
 
     /// Adds a sliding window, as [`crate::Mask::and_window`] does.
     pub fn and_window(self, keys: usize) -> Self {
-        Self { window: Some(keys), ..self }
+        Self { window: Some(self.window.map_or(keys, |window| window.min(keys))), ..self }
     }
 
     /// Sets the position of the first query, as [`crate::Mask::offset`] does.

@@ -94,12 +94,6 @@ impl<'a> Attention<'a> {
     {
         self.check_shapes(op, [q.shape(), k.shape(), v.shape()])?;
         let [batch, heads, queries, features] = q.shape();
-        let pairs =
-            [batch, heads, queries, k.shape()[2]].iter().fold(1u128, |all, &count| all.saturating_mul(count as u128));
-        if (features == 0 || v.shape()[3] == 0) && pairs > MOST_EMPTY_PAIRS {
-            let expected = format!("at most {MOST_EMPTY_PAIRS} pairs of a query and a key, as there are no features");
-            return Err(Error::invalid(op, "q and k", format!("{:?} and {:?}", q.shape(), k.shape()), expected));
-        }
         let geometry = Geometry::shaped(&[batch, heads, queries, all_keys], -1)?;
         let mask = self.mask.filter(|mask| !mask.is_none()).map(|mask| mask.resolve(op, &geometry)).transpose()?;
         let scale = self.scale.unwrap_or_else(|| in_default(|| 1.0 / (features.max(1) as f64).sqrt()));
@@ -113,6 +107,18 @@ impl<'a> Attention<'a> {
 /// Maximum number of query-key pairs if queries or values have no features. Such operands take no memory, so their
 /// shapes could request any amount of work. Computing the weights of 2^32 pairs takes a minute.
 const MOST_EMPTY_PAIRS: u128 = 1 << 32;
+
+/// Checks the number of query-key pairs of operands without features.
+pub(super) fn check_pairs<E: Element>(op: &'static str, [q, k, v]: [Heads<'_, E>; 3]) -> Result<()> {
+    let [batch, heads, queries, features] = q.shape();
+    let pairs =
+        [batch, heads, queries, k.shape()[2]].iter().fold(1u128, |all, &count| all.saturating_mul(count as u128));
+    if (features == 0 || v.shape()[3] == 0) && pairs > MOST_EMPTY_PAIRS {
+        let expected = format!("at most {MOST_EMPTY_PAIRS} pairs of a query and a key, as there are no features");
+        return Err(Error::invalid(op, "q and k", format!("{:?} and {:?}", q.shape(), k.shape()), expected));
+    }
+    Ok(())
+}
 
 fn mismatch(op: &'static str, argument: &'static str, shape: [usize; 4], expected: String) -> Error {
     Error::shape(op, argument, format!("shape {shape:?}"), expected)
@@ -281,6 +287,7 @@ fn resolve<'c, E: Element>(
     [q, k, v]: [Heads<'c, E>; 3],
     options: &Attention<'c>,
 ) -> Result<cpu::attention::Attention<'c, E>> {
+    check_pairs(OP, [q, k, v])?;
     options.resolve(OP, [q, k, v], (0, k.shape()[2]))
 }
 

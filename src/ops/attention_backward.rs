@@ -1,6 +1,6 @@
 //! Gradients of attention.
 
-use super::attention::Attention;
+use super::attention::{Attention, check_pairs};
 use super::softmax::finish_call;
 use crate::cpu;
 use crate::cpu::attention_backward::AttentionBackward;
@@ -166,6 +166,7 @@ fn resolve<'c, E: Element>(
     dy: Heads<'_, E>,
     options: &Attention<'c>,
 ) -> Result<cpu::attention::Attention<'c, E>> {
+    check_pairs(OP, [q, k, v])?;
     let forward = options.resolve(OP, [q, k, v], (0, k.shape()[2]))?;
     let ([batch, heads, queries, _], of_values) = (q.shape(), v.shape()[3]);
     if dy.shape() != [batch, heads, queries, of_values] {

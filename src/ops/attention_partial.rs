@@ -1,6 +1,6 @@
 //! Attention over sharded keys.
 
-use super::attention::{Attention, OP, elements, write};
+use super::attention::{Attention, OP, check_pairs, elements, write};
 use crate::cpu;
 use crate::cpu::attention::{KEYS, Parts};
 #[cfg(feature = "sharded")]
@@ -102,6 +102,7 @@ impl AttentionPartial {
                 format!("a multiple of {KEYS} below {all}, or {all}"),
             ));
         }
+        check_pairs(OP, [q, k, v])?;
         let call = cpu::attention::Attention { factor, ..options.resolve(OP, [q, k, v], keys)? };
         let [batch, heads, queries, _] = q.shape();
         let shape = [batch, heads, queries, v.shape()[3]];

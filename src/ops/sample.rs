@@ -60,9 +60,10 @@ impl Sampler {
     /// temperature as exact. `docs/accuracy/sampling.md` derives the bounds.
     ///
     /// # Errors
-    /// The errors in the table above; [`Error::InvalidArgument`] for more than 2^21 tokens, and for a token in the
-    /// [`Step`] that is not in the vocabulary; [`Error::ShapeMismatch`] if [`Step::allowed`] has too few words for the
-    /// vocabulary; [`Error::Unavailable`] if the requested instruction set is unavailable.
+    /// The errors in the table above; [`Error::InvalidArgument`] for more than 2^21 tokens and, if penalties or biases
+    /// are used, for a token in the [`Step`] that is not in the vocabulary; [`Error::ShapeMismatch`] if
+    /// [`Step::allowed`] has too few words for the vocabulary; [`Error::Unavailable`] if the requested instruction set
+    /// is unavailable.
     ///
     /// # Panics
     /// Never.

@@ -68,7 +68,7 @@ pub struct SamplerConfig {
     /// Smallest probability of a top choice of XTC. From 0 to 0.5; 0.1 by default.
     pub xtc_threshold: f64,
     /// Minimum number of tokens that a filter keeps. A filter that would keep fewer tokens keeps the first `min_keep`
-    /// tokens in the order that this filter uses. At least 1; 1 by default.
+    /// tokens in the order that this filter uses; XTC then keeps all tokens. At least 1; 1 by default.
     pub min_keep: usize,
     /// Repetition penalty of tokens that occur in the prompt or the output. It divides their positive logits and
     /// multiplies their negative logits. Finite, above 0; 1 by default.

@@ -361,6 +361,7 @@ impl Checked<'_> {
         if !(0.0..=0.5).contains(&threshold) {
             return self.refuse("xtc_threshold", threshold, "in [0, 0.5]");
         }
-        Ok((probability > 0.0).then_some(Filter::Xtc { probability, threshold }))
+        // The sum turns -0 into 0.
+        Ok((probability > 0.0).then_some(Filter::Xtc { probability, threshold: threshold + 0.0 }))
     }
 }

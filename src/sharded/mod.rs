@@ -128,6 +128,8 @@ pub struct Sharded<'c, C: ?Sized> {
 impl<'c, C: Collective + ?Sized> Sharded<'c, C> {
     /// Creates the shard of a rank that holds the range `columns`, which may be empty. Whole rows have `all` columns.
     pub fn new(comm: &'c C, columns: Range<usize>, all: usize) -> Self {
-        Sharded { comm, columns, all }
+        // Slicing by a range that ends before it starts would panic.
+        let end = columns.end.max(columns.start);
+        Sharded { comm, columns: columns.start..end, all }
     }
 }

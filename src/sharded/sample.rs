@@ -10,7 +10,7 @@ use crate::cpu::scores::LogitTransform;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, Mask};
-use crate::math::sum::MAX_TERMS;
+use crate::math::sum::{MAX_TERMS, unit_bits};
 use crate::rows::{Geometry, Rows};
 use crate::sampler::{History, Request, Sampled, Step};
 use crate::simd::in_default;
@@ -268,11 +268,13 @@ impl Ranks {
         Ranks { order, widths, own }
     }
 
-    /// Checks that no rank reports more tokens than it has columns, or so much probability mass that the sum over all
-    /// ranks could overflow.
+    /// Checks that no rank reports more tokens than it has columns, or more probability mass than they can have. The
+    /// sum of such masses over all ranks is at most 2^63.
     fn check_census(&self, of_ranks: &[&[u64]]) -> Result<()> {
-        let most = u64::MAX / self.order.len() as u64;
+        let all = self.widths.iter().sum();
         for (&rank, &width) in self.order.iter().zip(&self.widths) {
+            // Each token has a weight of at most 1.
+            let most = (width as u64) << unit_bits(all);
             let rows = of_ranks[rank].as_chunks::<2>().0;
             if let Some([count, mass]) = rows.iter().find(|[count, mass]| *count > width as u64 || *mass > most) {
                 let reason =

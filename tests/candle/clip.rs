@@ -89,6 +89,18 @@ fn what_is_not_finite() -> Result<()> {
     Ok(())
 }
 
+/// Checks that clipping by value changes no gradient if a later gradient has an unsupported type.
+#[test]
+fn a_refused_gradient_leaves_the_others() -> Result<()> {
+    let vars = [Var::ones(2, DType::F32, CPU)?, Var::zeros(2, DType::U32, CPU)?];
+    let mut grads = backward(&vars[..1])?;
+    grads.insert(&vars[1], Tensor::zeros(2, DType::U32, CPU)?);
+    let error = guarded::clip_grad_value(&mut grads, &vars, 0.5).unwrap_err();
+    assert_eq!(error.name(), "UnsupportedDType");
+    assert_eq!(flat(grads.get(&vars[0]).unwrap()), [2.0, 2.0]);
+    Ok(())
+}
+
 #[test]
 fn a_look_at_any_layout() -> Result<()> {
     for (dtype, _) in DTYPES {

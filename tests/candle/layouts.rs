@@ -183,6 +183,10 @@ fn more_axes_than_a_view_has() -> Result<()> {
     let weight = tensor(&[4], DType::F32, 2.0, 2)?;
     let want = ours::ops::rms_norm(&x, &weight, 1e-5)?;
     assert_same("deep", &ours::ops::rms_norm(&deep, &weight, 1e-5)?.reshape((2, 3, 4))?, &want);
+    let mask = Mask::causal();
+    let error = ours::guarded::softmax(&deep, 9, &Softmax::default().mask(&mask)).unwrap_err();
+    let expected = "softmax: mask is on a tensor of 10 axes; it must be on a tensor of at most 8 axes";
+    assert_eq!(error.to_string(), expected);
     Ok(())
 }
 

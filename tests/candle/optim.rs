@@ -121,6 +121,18 @@ fn what_is_not_finite_is_refused() -> Result<()> {
     Ok(())
 }
 
+/// Checks that two variables with one name are refused, because their states would have the same names.
+#[test]
+fn names_are_unique() -> Result<()> {
+    let var = || Var::zeros(2, DType::F32, CPU);
+    let (x, y) = (var()?, var()?);
+    let same = AdamW::named([("w".into(), x.clone()), ("w".into(), y)], params()).unwrap_err();
+    assert_eq!(same.to_string(), "adamw: name is w; it must be the name of only one variable");
+    // The same variable counts once, under its first name.
+    assert_eq!(AdamW::named([("a".into(), x.clone()), ("b".into(), x)], params())?.named_vars().len(), 1);
+    Ok(())
+}
+
 /// Returns all values of a state, by name.
 fn states<S: evenkeel::candle::optim::Settings>(
     optimizer: &evenkeel::candle::optim::Stepper<S>,

@@ -206,6 +206,38 @@ fn steps_are_counted_to_the_end() {
     assert_eq!(step.number(), u64::MAX);
 }
 
+/// Checks that a step runs after a step whose optimiser returned an error.
+#[test]
+fn a_step_after_an_error() {
+    let setup = Setup::new(DType::F32);
+    let mut step = setup.step(LossScale::dynamic(), 0.5);
+    let (scale, rate) = (step.scaler().scale(), step.optimizer().learning_rate());
+    step.optimizer_mut().set_learning_rate(-1e-9);
+    let error = step.run(|| setup.loss()).unwrap_err();
+    assert!(error.to_string().contains("lr is -"), "the error must name the learning rate, got {error}");
+    step.optimizer_mut().set_learning_rate(rate);
+    let stepped = step.run(|| setup.loss()).unwrap();
+    assert!(matches!(stepped, Stepped::Taken { .. }), "the step after an error must be taken, got {stepped:?}");
+    assert_eq!((step.scaler().taken(), step.scaler().scale(), step.number()), (1, scale, 1));
+}
+
+/// Checks that `save` refuses a tensor that would replace the metadata, and overwrites no file of another process.
+#[test]
+fn names_that_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let tensor = Tensor::new(&[1f32], &Device::Cpu).unwrap();
+    let error = save(&HashMap::from([("__metadata__".into(), tensor.clone())]), &path).unwrap_err().to_string();
+    assert!(error.ends_with("the name __metadata__ is reserved for the file's metadata"), "got {error}");
+    assert!(!path.exists());
+    let others: Vec<_> =
+        (0..100).map(|i| folder.path().join(format!("model.safetensors.{}-{i}.part", std::process::id()))).collect();
+    others.iter().for_each(|other| std::fs::write(other, "another process").unwrap());
+    save(&HashMap::from([("a".into(), tensor)]), &path).unwrap();
+    assert_eq!(candle_core::safetensors::load(&path, &Device::Cpu).unwrap().len(), 1);
+    others.iter().for_each(|other| assert_eq!(std::fs::read(other).unwrap(), b"another process"));
+}
+
 #[test]
 fn no_nan_goes_to_disk() {
     let folder = tempfile::tempdir().unwrap();

@@ -65,6 +65,8 @@ fn an_index_that_is_wrong() {
         (r#"{"x":"/etc/passwd"}"#, vec!["`/etc/passwd`", "in the index's folder"]),
         (r#"{"x":".."}"#, vec!["`..`", "in the index's folder"]),
         (r#"{"x":"other.safetensors"}"#, vec!["other.safetensors", "the header's length"]),
+        (r#"{"x":"b.safetensors","x":"a.safetensors"}"#, vec!["the name `x` is duplicated"]),
+        (r#"{"x":"\u001b[31mfoo"}"#, vec!["`\\u{1b}[31mfoo`", "no control characters"]),
         (r#"{}"#, vec!["the number of files is 0"]),
         (r#"{"x":1}"#, vec!["not an index"]),
         (r#"[]"#, vec!["not an index"]),

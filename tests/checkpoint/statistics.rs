@@ -279,3 +279,11 @@ fn what_is_not_analysed() {
     let empty = inspect(&safetensors(&[])).expect("a safetensors file without tensors must be valid");
     assert!(empty.is_empty());
 }
+
+/// Checks that the largest numbers count in the last range of their type.
+#[test]
+fn ranges_of_the_largest_numbers() {
+    let exponents = |stats: Stats| stats.binades.iter().map(|binade| binade.exponent).collect::<Vec<_>>();
+    assert_eq!(exponents(stats(Tensor::floats("x", "F32", &[2], &[f32::MAX.into(), -1.5]))), [0, 127]);
+    assert_eq!(exponents(stats(Tensor::floats("x", "F64", &[2], &[f64::MAX, -1.5]))), [0, 1023]);
+}

@@ -268,6 +268,9 @@ fn masks_at_the_ends() {
         (Mask::window(MAX), [0.5; 4]),
         (Mask::window(1).offset(isize::MAX), [0.0; 4]),
         (Mask::causal().and_window(MAX).offset(isize::MAX), [0.5; 4]),
+        // Of two windows, the narrower one applies.
+        (Mask::window(1).and_window(2), [0.5, 0.5, 0.0, 1.0]),
+        (Mask::window(2).and_window(1), [0.5, 0.5, 0.0, 1.0]),
     ] {
         assert_eq!(
             softmax(x(), &Softmax::default().mask(&mask)).unwrap(),
@@ -275,6 +278,9 @@ fn masks_at_the_ends() {
             "softmax with the mask {mask:?}: expected the probabilities {expected:?}"
         );
     }
+    let mask = Mask::window(isize::MAX as usize).offset(isize::MAX);
+    let one_query = Rows::shaped(&[0.0f32; 2], &[1, 2]).unwrap();
+    assert_eq!(softmax(one_query, &Softmax::default().mask(&mask)), Ok(vec![0.0, 1.0]));
     let mask = Mask::lengths(&[MAX]);
     refused(
         softmax(x(), &Softmax::default().mask(&mask)),

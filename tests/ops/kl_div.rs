@@ -330,3 +330,11 @@ fn as_pytorch() {
         }
     }
 }
+
+/// Checks that a gradient of 0 stays 0 if the product of `dloss` and the scale exceeds f64.
+#[test]
+fn an_overflowing_factor() {
+    let options = KlDiv::default().scale(10.0).reduction(evenkeel::Reduction::Sum);
+    let x = Rows::new(&[1000.0f32, 0.0], 1, 2).unwrap();
+    assert_eq!(kl_div_backward(x, &[1.0f32, 0.0], &[1e308], &options).unwrap().1, [0.0, 0.0]);
+}

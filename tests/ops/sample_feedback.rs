@@ -192,6 +192,12 @@ fn edges_of_mirostat() {
             "{logits:?}, temperature {temperature}: mirostat 1 must keep one token"
         );
     }
+    // The integer probability of the second token is 0. It is removed even if 2^-mu underflows.
+    let sampler = SamplerConfig::default().mirostat(2, 5.0, 0.1).validate().unwrap();
+    for mu in [1000.0, 1100.0, f64::MAX] {
+        let kept = sampler.sample(&[0.0f32, -100.0], Step::from(Draw::default()).feedback(mu)).unwrap().kept;
+        assert_eq!(kept, 1, "mirostat 2 with mu = {mu} must remove a token whose integer probability is 0");
+    }
 }
 
 #[test]
@@ -202,9 +208,11 @@ fn feedback_is_finite() {
         assert!(sequence.sample(&[1.0f32, 0.0], None).unwrap().feedback.is_finite());
     }
     let step = Step::from(Draw::default()).feedback(f64::NAN);
-    let message = sampler.sample(&[1.0f32, 0.0], step).unwrap_err().to_string();
-    assert!(
-        message.contains("feedback is NaN in row 0; it must be finite"),
-        "sample with a NaN feedback: the error must name row 0, got {message}"
-    );
+    for sampler in [sampler, SamplerConfig::default().validate().unwrap()] {
+        let message = sampler.sample(&[1.0f32, 0.0], step).unwrap_err().to_string();
+        assert!(
+            message.contains("feedback is NaN in row 0; it must be finite"),
+            "sample with a NaN feedback: the error must name row 0, got {message}"
+        );
+    }
 }

@@ -418,6 +418,28 @@ fn what_a_step_allows() {
 
 /// Checks that XTC excludes tokens in the requested share of the draws, within 6 standard deviations. Whether a draw
 /// excludes tokens depends on the number of the draw.
+/// Checks that llama.cpp's typical sampling ends at the first token at which the mass exceeds p, also if p times the
+/// mass is not an integer.
+#[test]
+fn typical_mass_exceeds_p() {
+    // The f64 nearest to 0.3 is below 0.3, so three of ten equal tokens exceed it. Two of four equal 0.5 and do not.
+    for (count, p, kept) in [(10, 0.3, 3), (3, 1.0 / 3.0, 1), (4, 0.5, 3)] {
+        let sampler = SamplerConfig::default().profile(Profile::LlamaCpp).typical_p(p).validate().unwrap();
+        let got = sampler.sample(&vec![0.0f32; count], Draw::default()).unwrap().kept;
+        assert_eq!(got, kept, "typical_p {p} of {count} equal logits: expected {kept} kept tokens, got {got}");
+    }
+}
+
+/// Checks that an XTC threshold of -0 excludes the same tokens as 0.
+#[test]
+fn a_threshold_of_negative_zero() {
+    for threshold in [0.0, -0.0] {
+        let sampler = SamplerConfig::default().xtc(1.0, threshold).validate().unwrap();
+        let token = sampler.sample(&[0.0f32, -100.0], Draw::default()).unwrap().token;
+        assert_eq!(token, 1, "XTC with threshold {threshold:?} must exclude token 0");
+    }
+}
+
 #[test]
 fn top_choices_are_excluded_as_often_as_asked() {
     const DRAWS: u64 = 20_000;

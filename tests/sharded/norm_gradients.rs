@@ -85,6 +85,9 @@ fn plain_rows<E: Bits>() {
     let all = 70 * 256 + 3;
     let [x, dy] = [(); 2].map(|()| generate::bell::<E>(&mut rng, all, 0.1, 1.0));
     same_in("long", ([&x, &dy], all), &[256..all, 0..0, 0..256], Default::default());
+    let weight = vec![0.5f32; 512];
+    let options = (RmsNorm::default().weight(&weight), LayerNorm::default().weight(&weight));
+    same_in("a range that ends before it starts", ([&x[..512], &dy[..512]], 512), &[0..512, 512..256], options);
 }
 
 fn hostile_rows<E: Bits>() {

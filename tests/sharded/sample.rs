@@ -301,6 +301,12 @@ fn many_left<E: Bits>() {
     let plain = SamplerConfig::default();
     let configs = [plain, plain.top_p(0.9).min_p(1e-6), plain.top_k(4000), plain.top_k(4900).top_p(0.7)];
     same_for_all("many left", (&x, all), &configs, &[1, 3, 8], &mut rng);
+    // All logits are equal, and one rank holds most of them, so its mass is close to the largest sum of masses.
+    let all = 1 << 18;
+    let sampler = plain.validate().unwrap();
+    for cuts in [[0..all, all..all], [0..200_000, 200_000..all]] {
+        same("equal logits", (&vec![E::ZERO; all], all), &cuts, &[request(&sampler, 0)]);
+    }
 }
 
 /// Generates a random configuration that is valid for its profile.

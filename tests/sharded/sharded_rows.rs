@@ -38,8 +38,9 @@ pub fn cuts(rng: &mut SmallRng, ranks: usize, all: usize, unit: usize) -> Vec<Ra
     cuts
 }
 
-/// Copies a range of columns of each row, without gaps.
+/// Copies a range of columns of each row, without gaps. A range that ends before it starts is empty.
 pub fn columns<E: Bits>(x: &[E], all: usize, columns: &Range<usize>) -> Vec<E> {
+    let columns = columns.start..columns.end.max(columns.start);
     x.chunks(all.max(1)).flat_map(|row| row[columns.clone()].to_vec()).collect()
 }
 

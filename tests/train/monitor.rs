@@ -187,6 +187,60 @@ fn lines_of_json_are_there_at_once_and_a_run_that_goes_on_appends() {
     }
 }
 
+#[test]
+fn numbers_that_json_lacks_are_texts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.jsonl");
+    let mut monitor = Monitor::default().sink(Jsonl::append(&path).unwrap());
+    monitor.record(Step::new(0, 0.5).scale(f32::NAN).learning_rate(f64::INFINITY), vec![]).unwrap();
+    let expected = "{\"step\":0,\"loss\":0.5,\"scale\":\"NaN\",\"learning_rate\":\"inf\",\"skipped\":false}\n";
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+}
+
+#[test]
+fn a_record_starts_a_new_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.jsonl");
+    std::fs::write(&path, "{\"step\":0,\"lo").unwrap();
+    let mut monitor = Monitor::default().sink(Jsonl::append(&path).unwrap());
+    monitor.record(Step::new(1, 0.5), vec![]).unwrap();
+    let expected = "{\"step\":0,\"lo\n{\"step\":1,\"loss\":0.5,\"skipped\":false}\n";
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+}
+
+/// Runs this test program again with a limit on the size of files. Of the first record beyond the limit, the system
+/// writes a part, as on a full disk. The part must not stay in the file.
+#[cfg(unix)]
+#[test]
+fn records_that_do_not_fit_leave_no_part() {
+    const FOLDER: &str = "EVENKEEL_TEST_FOLDER";
+    const NAME: &str = "monitor::records_that_do_not_fit_leave_no_part";
+    let Some(folder) = std::env::var_os(FOLDER).map(std::path::PathBuf::from) else {
+        let folder = tempfile::tempdir().unwrap();
+        let output = std::process::Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f 2; exec \"$0\" --exact \"$1\""])
+            .args([std::env::current_exe().unwrap().as_os_str(), NAME.as_ref()])
+            .env(FOLDER, folder.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "the limited test failed: {text}");
+        return;
+    };
+    let path = folder.join("run.jsonl");
+    let mut lines = Monitor::default().sink(Jsonl::append(&path).unwrap());
+    let failed = (0..1000).find(|&number| lines.record(Step::new(number, 0.5), vec![]).is_err());
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(Some(text.lines().count() as u64), failed);
+    assert!(text.ends_with("}\n"), "the file must end with a whole line, got {text:?}");
+
+    let mut events = Monitor::default().sink(TensorBoard::create(folder.join("events")).unwrap());
+    let failed = (0..1000).find(|&number| events.record(Step::new(number, 0.5), vec![]).is_err());
+    let path = std::fs::read_dir(folder.join("events")).unwrap().next().unwrap().unwrap().path();
+    // The first frame has the version of the format.
+    assert_eq!(Some(frames(&std::fs::read(path).unwrap()).len() as u64 - 1), failed);
+}
+
 /// Returns the frames of a TensorBoard event file. Panics if a checksum is wrong.
 fn frames(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     // CRC-32C by its definition: the reflected polynomial 0x1EDC6F41, bit by bit.

@@ -215,16 +215,20 @@ pub fn unscale(grads: &mut GradStore, vars: &[Var], scaler: &mut LossScaler, cli
 /// Repeated variables, changed gradients and other devices are handled as in [`clip_grad_norm`].
 ///
 /// # Errors
-/// The errors of [`crate::clip_grad_value`]; see also the [module](super).
+/// The errors of [`crate::clip_grad_value`]; see also the [module](super). After an error, all gradients are unchanged.
 pub fn clip_grad_value(grads: &mut GradStore, vars: &[Var], clip_value: f64) -> Result<()> {
     by_value::check(clip_value)?;
-    let mut found = Vec::new();
+    let (mut all, mut found) = (Vec::new(), Vec::new());
     for place in with_gradient(grads, vars) {
         if let Some(grad) = grads.get(&vars[place]) {
             let (clipped, seen) = changed(grad, by_value::OP, |mut grad| grad.clip(clip_value))?;
-            grads.insert(&vars[place], clipped);
+            all.push((place, clipped));
             found.push(seen);
         }
+    }
+    // No gradient changes until all are clipped, because an error must leave all of them unchanged.
+    for (place, clipped) in all {
+        grads.insert(&vars[place], clipped);
     }
     by_value::finish_call(&found);
     Ok(())

@@ -23,6 +23,7 @@ struct MeanPool<'a> {
 pub fn mean_pool(xs: &Tensor, axis: usize, options: &Options<'_>) -> Result<Tensor> {
     let Options { mask, fully_masked, .. } = *options;
     let op = MeanPool { axis, mask: mask.map(Cow::Borrowed), fully_masked };
+    Mask::check_rank(mask, op.name(), xs.rank())?;
     if !op.has_kernel(xs, &[])? {
         return composition::mean_pool(xs, axis, options);
     }

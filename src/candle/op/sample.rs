@@ -42,6 +42,7 @@ pub fn sample_rows<'a>(
     mask: Option<&Mask<'_>>,
     steps: &[impl Copy + Sync + Into<Step<'a>>],
 ) -> Result<Vec<Typed<Sampled>>> {
+    Mask::check_rank(mask, NAME, logits.rank())?;
     #[cfg(feature = "candle-cuda")]
     if mask.is_none_or(Mask::is_none)
         && let Some(sampled) = on_device(logits, sampler, steps)?
@@ -78,5 +79,6 @@ pub fn distributions<'a>(
     mask: Option<&Mask<'_>>,
     steps: &[impl Copy + Sync + Into<Step<'a>>],
 ) -> Result<Vec<Typed<Distribution>>> {
+    Mask::check_rank(mask, NAME, logits.rank())?;
     Ok(each_row!(logits, rows => sampler.distributions(rows, mask, steps))?)
 }

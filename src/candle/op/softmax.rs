@@ -39,18 +39,21 @@ pub struct SoftmaxOp<'a> {
 /// Computes softmax along an axis.
 pub fn softmax(xs: &Tensor, axis: usize, options: &Options<'_>) -> Result<Tensor> {
     let op = SoftmaxOp::new(Function::Softmax, axis, options);
+    Mask::check_rank(options.mask, op.name(), xs.rank())?;
     if op.has_kernel(xs, &[])? { op.apply(xs) } else { composition::softmax(xs, axis, options) }
 }
 
 /// Computes the logarithm of softmax along an axis.
 pub fn log_softmax(xs: &Tensor, axis: usize, options: &Options<'_>) -> Result<Tensor> {
     let op = SoftmaxOp::new(Function::LogSoftmax, axis, options);
+    Mask::check_rank(options.mask, op.name(), xs.rank())?;
     if op.has_kernel(xs, &[])? { op.apply(xs) } else { composition::log_softmax(xs, axis, options) }
 }
 
 /// Computes the log-sum-exp along an axis. The axis is kept with length 1 if `keepdim` is set, and removed otherwise.
 pub fn logsumexp(xs: &Tensor, axis: usize, keepdim: bool, options: &Options<'_>) -> Result<Tensor> {
     let op = SoftmaxOp::new(Function::LogSumExp, axis, options);
+    Mask::check_rank(options.mask, op.name(), xs.rank())?;
     let kept = if op.has_kernel(xs, &[])? { op.apply(xs)? } else { composition::logsumexp(xs, axis, options)? };
     if keepdim { Ok(kept) } else { kept.squeeze(axis) }
 }

@@ -4,9 +4,13 @@ use crate::candle::guarded;
 use crate::error::{Error, Result, Source};
 use candle_core::Tensor;
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Name of the metadata in a safetensors file. A tensor with this name would make the file unreadable.
+const RESERVED: &str = "__metadata__";
 
 /// Writes named tensors to a safetensors file.
 ///
@@ -15,9 +19,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// at this path is always complete, even if the program is killed.
 ///
 /// # Errors
-/// [`Error::Unsaved`] if a tensor is not finite, or if writing failed. The error names the first such tensor in the
-/// order of names, or the reason for the failure. [`Error::UnsupportedDType`] for a float type that Evenkeel does not
-/// support.
+/// [`Error::Unsaved`] if a tensor is not finite or has the name `__metadata__`, or if writing failed. The error names
+/// the first such tensor in the order of names, or the reason for the failure. [`Error::UnsupportedDType`] for a float
+/// type that Evenkeel does not support.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -41,6 +45,9 @@ pub fn save(tensors: &HashMap<String, Tensor>, path: impl AsRef<Path>) -> Result
     let mut names: Vec<&String> = tensors.keys().collect();
     names.sort();
     for name in names {
+        if name == RESERVED {
+            return Err(unsaved(format!("the name {RESERVED} is reserved for the file's metadata"), None));
+        }
         let tensor = &tensors[name];
         if !tensor.dtype().is_float() {
             continue;
@@ -54,27 +61,38 @@ pub fn save(tensors: &HashMap<String, Tensor>, path: impl AsRef<Path>) -> Result
             return Err(unsaved(what, None));
         }
     }
-    let beside = beside(path);
-    write(tensors, &beside).and_then(|()| Ok(fs::rename(&beside, path)?)).map_err(|error| {
-        // Errors of the removal are ignored, because the temporary file may not exist.
+    write(tensors, path).map_err(|error| unsaved(error.to_string(), Some(Source::new(error))))
+}
+
+/// Writes a new file beside the path, syncs it to the disk, and renames it.
+fn write(tensors: &HashMap<String, Tensor>, path: &Path) -> candle_core::Result<()> {
+    let (beside, permissions) = create_beside(path)?;
+    let written = || {
+        candle_core::safetensors::save(tensors, &beside)?;
+        // Restores the default permissions, because the safetensors writer creates files that only their owner can
+        // read.
+        fs::set_permissions(&beside, permissions)?;
+        File::open(&beside)?.sync_all()?;
+        Ok(fs::rename(&beside, path)?)
+    };
+    written().inspect_err(|_| {
+        // The caller gets the error of the write, which is the first one.
         let _ = fs::remove_file(&beside);
-        unsaved(error.to_string(), Some(Source::new(error)))
     })
 }
 
-/// Writes a file and syncs it to the disk.
-fn write(tensors: &HashMap<String, Tensor>, path: &Path) -> candle_core::Result<()> {
-    // Restores the default permissions, because the safetensors writer creates files that only their owner can read.
-    let permissions = File::create(path)?.metadata()?.permissions();
-    candle_core::safetensors::save(tensors, path)?;
-    fs::set_permissions(path, permissions)?;
-    Ok(File::open(path)?.sync_all()?)
-}
-
-/// Returns a path in the same folder, different for each call.
-fn beside(path: &Path) -> PathBuf {
+/// Creates a new file in the same folder. Returns its path, and the permissions of a new file.
+fn create_beside(path: &Path) -> io::Result<(PathBuf, Permissions)> {
     static CALLS: AtomicU64 = AtomicU64::new(0);
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}-{}.part", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed)));
-    path.with_file_name(name)
+    loop {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".{}-{}.part", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed)));
+        let beside = path.with_file_name(name);
+        // Another process may have the same number, in another container for example. Its file must not be overwritten.
+        match OpenOptions::new().write(true).create_new(true).open(&beside) {
+            Ok(file) => return Ok((beside, file.metadata()?.permissions())),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
+            Err(error) => return Err(error),
+        }
+    }
 }

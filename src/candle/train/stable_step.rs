@@ -112,8 +112,17 @@ impl<S: Settings> StableStep<S> {
     /// # Errors
     /// Errors of `loss`, of the gradients and of the optimiser; the parameters are then unchanged. Errors of the
     /// layers' statistics, of the scaler ([`LossScaler::update`]) and of the monitor ([`Monitor::record`]); the
-    /// parameters may have changed before such an error.
+    /// parameters may have changed before such an error. After any error, the scale is unchanged, and the next call
+    /// runs a new step.
     pub fn run(&mut self, loss: impl FnOnce() -> candle_core::Result<Tensor>) -> Result<Stepped> {
+        let stepped = self.step(loss);
+        if stepped.is_err() {
+            self.scaler.update_to(self.scaler.scale())?;
+        }
+        stepped
+    }
+
+    fn step(&mut self, loss: impl FnOnce() -> candle_core::Result<Tensor>) -> Result<Stepped> {
         // The loss is converted to f32 before scaling, because the scaled loss may exceed the range of f16.
         let loss = loss()?.to_dtype(DType::F32)?;
         let value = f64::from(loss.to_scalar::<f32>()?);

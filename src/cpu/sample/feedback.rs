@@ -35,7 +35,8 @@ impl<S: Element> Filtering<'_, S> {
                 let whole = mu.clamp(0.0, 1000.0).floor();
                 let power = f64::from_bits((1023 - whole as u64) << 52);
                 let probability = power * exp_of(isa, -(mu.max(0.0) - whole) * LN_2);
-                self.keep_masses(ceil_of_product(probability, self.mass(isa)));
+                // The probability may underflow to 0. Tokens whose mass is 0 are removed even then.
+                self.keep_masses(ceil_of_product(probability, self.mass(isa)).max(1));
             }
             Feedback::AdaptiveP { .. } => {}
         }

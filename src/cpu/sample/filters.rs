@@ -2,7 +2,7 @@
 
 use super::candidates::{Candidate, Candidates};
 use super::scale::{Scale, exp_of, ln_of};
-use super::top_p::{self, Crossing, ceil_of_product};
+use super::top_p::{self, Crossing, ceil_of_product, floor_of_product};
 use super::typical::{self, Place};
 use crate::element::Element;
 use crate::math::sum::sums_o;
@@ -214,8 +214,9 @@ impl<S: Element> Filtering<'_, S> {
         self.weigh(isa);
         let (scale, candidates) = (self.scale, &mut *self.candidates);
         let (entropy, log_sum) = scale.entropy(isa, candidates.logits());
-        let needed = ceil_of_product(p, scale.mass_of(isa, candidates.weights()));
-        let is_enough = |sum: u64| if keeps_equals { sum >= needed } else { sum > needed || p == 0.0 };
+        let mass = scale.mass_of(isa, candidates.weights());
+        let (least, most) = (ceil_of_product(p, mass), floor_of_product(p, mass));
+        let is_enough = |sum: u64| if keeps_equals { sum >= least } else { sum > most || p == 0.0 };
         let Scraps { off, places, .. } = &mut *self.scraps;
         // The surprise is the negative log-probability.
         off.clear();

@@ -63,14 +63,24 @@ pub fn keep<S: Element>(
 
 /// Returns ceil(p * total) exactly, for p in \[0, 1\].
 pub fn ceil_of_product(p: f64, total: u64) -> u64 {
+    let (whole, is_exact) = product(p, total);
+    whole + u64::from(!is_exact)
+}
+
+/// Returns floor(p * total) exactly, for p in \[0, 1\].
+pub fn floor_of_product(p: f64, total: u64) -> u64 {
+    product(p, total).0
+}
+
+/// Returns floor(p * total), and whether p * total is an integer.
+fn product(p: f64, total: u64) -> (u64, bool) {
     let bits = p.to_bits();
     let exponent = (bits >> 52) as i32;
     let mantissa = bits & ((1 << 52) - 1) | if exponent > 0 { 1 << 52 } else { 0 };
     let product = u128::from(mantissa) * u128::from(total);
     let shift = (1075 - exponent.max(1)) as u32;
     if shift >= 128 {
-        return u64::from(product > 0);
+        return (0, product == 0);
     }
-    let whole = (product >> shift) as u64;
-    whole + u64::from(product & ((1u128 << shift) - 1) != 0)
+    ((product >> shift) as u64, product & ((1u128 << shift) - 1) == 0)
 }

@@ -1,9 +1,9 @@
 //! Training records as JSON lines.
 
 use super::record::Record;
-use super::sink::Sink;
+use super::sink::{Sink, append};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// A file with one line of JSON per record.
@@ -26,13 +26,17 @@ pub struct Jsonl {
 }
 
 impl Jsonl {
-    /// Opens a file to append records, and creates the file if it does not exist.
+    /// Opens a file to append records, and creates the file if it does not exist. If the file ends within a line, as
+    /// after a killed run, a line break is added, so that the next record starts a new line.
     ///
     /// # Errors
-    /// The errors of opening the file.
+    /// The errors of opening the file, of reading its last byte and of adding the line break.
     pub fn append(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref().to_path_buf();
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+        if ends_within_a_line(&path, &file)? {
+            append(&mut file, b"\n")?;
+        }
         Ok(Jsonl { path, file, every: 1 })
     }
 
@@ -41,6 +45,19 @@ impl Jsonl {
     pub fn every(self, steps: u64) -> Self {
         Self { every: steps, ..self }
     }
+}
+
+/// Returns whether a file is not empty and does not end in a line break. Returns `false` for a device or a pipe.
+fn ends_within_a_line(path: &Path, file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    let mut reader = File::open(path)?;
+    reader.seek(SeekFrom::End(-1))?;
+    reader.read_exact(&mut last)?;
+    Ok(last != *b"\n")
 }
 
 impl Sink for Jsonl {
@@ -55,7 +72,6 @@ impl Sink for Jsonl {
         }
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
-        // This is a single write, so that the file never holds part of a line.
-        self.file.write_all(&line)
+        append(&mut self.file, &line)
     }
 }

@@ -26,10 +26,10 @@ pub struct Step {
     #[cfg_attr(feature = "serde", serde(serialize_with = "optional", skip_serializing_if = "Option::is_none"))]
     pub clipped_norm: Option<f64>,
     /// Scale of the loss.
-    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "optional_f32", skip_serializing_if = "Option::is_none"))]
     pub scale: Option<f32>,
     /// Learning rate.
-    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "optional", skip_serializing_if = "Option::is_none"))]
     pub learning_rate: Option<f64>,
     /// Whether the step was skipped because gradients were not finite.
     pub skipped: bool,
@@ -102,6 +102,15 @@ pub(super) fn number<S: serde::Serializer>(value: &f64, to: S) -> Result<S::Ok, 
 pub(super) fn optional<S: serde::Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => number(value, to),
+        None => to.serialize_none(),
+    }
+}
+
+#[cfg(feature = "serde")]
+fn optional_f32<S: serde::Serializer>(value: &Option<f32>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) if value.is_finite() => to.serialize_f32(*value),
+        Some(value) => to.collect_str(value),
         None => to.serialize_none(),
     }
 }

@@ -2,7 +2,11 @@
 
 use super::record::Record;
 use std::fmt::Debug;
+#[cfg(any(feature = "jsonl", feature = "tensorboard"))]
+use std::fs::File;
 use std::io;
+#[cfg(any(feature = "jsonl", feature = "tensorboard"))]
+use std::io::Write;
 
 /// Destination for the records of a run.
 pub trait Sink: Debug + Send {
@@ -13,4 +17,15 @@ pub trait Sink: Debug + Send {
     /// # Errors
     /// Any error that prevents the write.
     fn record(&mut self, record: &Record) -> io::Result<()>;
+}
+
+/// Appends bytes to a file. If not all bytes can be written, as on a full disk, the file gets back its former length. A
+/// later record then does not follow a part of this one.
+#[cfg(any(feature = "jsonl", feature = "tensorboard"))]
+pub(super) fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    file.write_all(bytes).inspect_err(|_| {
+        // The caller gets the error of the write, which is the first one.
+        let _ = file.set_len(length);
+    })
 }

@@ -3,11 +3,11 @@
 
 use super::histogram::Histogram;
 use super::record::Record;
-use super::sink::Sink;
+use super::sink::{Sink, append};
 use crate::simd::in_default;
 use prost::Message;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -57,8 +57,7 @@ impl TensorBoard {
         let length = (data.len() as u64).to_le_bytes();
         let frame =
             [&length[..], &masked_crc(&length).to_le_bytes(), &data[..], &masked_crc(&data).to_le_bytes()].concat();
-        // This is a single write, so that the file never holds part of an event.
-        self.file.write_all(&frame)
+        append(&mut self.file, &frame)
     }
 }
 
@@ -137,7 +136,7 @@ struct Event {
 
 impl Event {
     fn new(step: u64) -> Self {
-        Event { wall_time: now(), step: step as i64, ..Event::default() }
+        Event { wall_time: now(), step: i64::try_from(step).unwrap_or(i64::MAX), ..Event::default() }
     }
 }
 
