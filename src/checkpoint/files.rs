@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// File name of the index in a folder of shards.
 const INDEX: &str = "model.safetensors.index.json";
-/// Maximum length of a file name in bytes. Common file systems have the same limit.
+/// Maximum length of a file name in characters. No common file system allows longer names.
 const LONGEST_NAME: usize = 255;
 
 /// Returns the files of a checkpoint, and the tensors of all files in the order of the files.
@@ -87,7 +87,7 @@ fn opened(path: &Path) -> Result<(File, u64)> {
 /// Contents of an index: the file of each tensor.
 #[derive(Deserialize)]
 struct Index {
-    weight_map: Entries<String>,
+    weight_map: Entries<String, false>,
 }
 
 fn of_index(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
@@ -111,12 +111,12 @@ fn of_index(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
     // Files must be in the folder of the index; paths to other folders are rejected. Later errors show the name as it
     // is.
     let is_plain = |name: &str| {
-        let is_short = name.len() <= LONGEST_NAME && !name.contains(char::is_control);
+        let is_short = name.chars().count() <= LONGEST_NAME && !name.contains(char::is_control);
         is_short && Path::new(name).file_name().is_some_and(|file| file == name)
     };
     if let Some(name) = names.iter().find(|name| !is_plain(name)) {
         let limit = format!(
-            "the name of a file in the index's folder, with at most {LONGEST_NAME} bytes and no control characters"
+            "the name of a file in the index's folder, with at most {LONGEST_NAME} characters and no control characters"
         );
         return Err(Error::header(path, "the name of a file", shown(name), limit));
     }

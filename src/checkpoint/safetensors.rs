@@ -33,7 +33,7 @@ pub(crate) fn read(path: &Path, number: usize, mut file: File, length: u64) -> R
     }
     let mut json = vec![0; header as usize];
     file.read_exact(&mut json).map_err(failed)?;
-    let entries: Entries<Entry> = serde_json::from_slice(&json).map_err(|e| {
+    let entries: Entries<Entry, true> = serde_json::from_slice(&json).map_err(|e| {
         let reason =
             format!("the file is neither GGUF nor safetensors, because its header does not describe tensors: {e}");
         Error::format(path, reason)
@@ -110,10 +110,10 @@ struct Entry {
     data_offsets: [u64; 2],
 }
 
-/// JSON object with one value for each tensor. A name may occur several times. The metadata is left out.
-pub(crate) struct Entries<T>(Vec<(String, T)>);
+/// JSON object with one value for each tensor. A name may occur several times. In a header, the metadata is left out.
+pub(crate) struct Entries<T, const HEADER: bool>(Vec<(String, T)>);
 
-impl<T> Entries<T> {
+impl<T, const HEADER: bool> Entries<T, HEADER> {
     /// Returns the names and values. Fails if a name is not unique.
     pub fn unique(self, path: &Path) -> Result<Vec<(String, T)>> {
         let mut names = HashSet::new();
@@ -125,25 +125,25 @@ impl<T> Entries<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
+impl<'de, T: Deserialize<'de>, const HEADER: bool> Deserialize<'de> for Entries<T, HEADER> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         deserializer.deserialize_map(EntriesVisitor(PhantomData))
     }
 }
 
-struct EntriesVisitor<T>(PhantomData<T>);
+struct EntriesVisitor<T, const HEADER: bool>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for EntriesVisitor<T> {
-    type Value = Entries<T>;
+impl<'de, T: Deserialize<'de>, const HEADER: bool> Visitor<'de> for EntriesVisitor<T, HEADER> {
+    type Value = Entries<T, HEADER>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with one value for each tensor")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Entries<T>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
         let mut entries = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
-            if name == "__metadata__" {
+            if HEADER && name == "__metadata__" {
                 map.next_value::<IgnoredAny>()?;
             } else {
                 entries.push((name, map.next_value()?));

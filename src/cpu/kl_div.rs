@@ -68,11 +68,10 @@ impl Kernel for OneRow<'_, '_> {
         let (log_sum, sum, p_sum) = (log1p_scalar(isa, others), 1.0 + others, p_one + p_others);
         op.terms(isa, range, [x, p], max, log_sum);
         losses.fill(total(isa, x));
-        // A product that overflows is limited to the largest f64. Its product with a gradient of 0 is then 0 instead of
-        // NaN.
+        // If the product of both factors overflows, they are applied one after the other. A gradient of 0 stays 0 then.
         let upstream = op.upstream.factor(index);
-        let factor = upstream * op.scale;
-        let factor = if upstream.is_finite() { factor.clamp(f64::MIN, f64::MAX) } else { factor };
+        let product = upstream * op.scale;
+        let (factor, then) = if product.is_finite() { (product, 1.0) } else { (upstream, op.scale) };
         let at_largest = ((p_others - p_one * others) / sum) * factor;
         let (share, factor) = (isa.f64(p_sum / sum), isa.f64(factor));
         Span::in_place(&mut *dx).map(
@@ -81,6 +80,12 @@ impl Kernel for OneRow<'_, '_> {
             |i, e: I::F64| (e * share - load_wide(isa, p, i, 0.0)) * factor,
         );
         dx[at] = at_largest;
+        if then != 1.0 {
+            dx.iter_mut().for_each(
+                #[inline(always)]
+                |dx| *dx *= then,
+            );
+        }
     }
 }
 

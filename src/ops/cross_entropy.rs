@@ -130,9 +130,7 @@ impl<'a> CrossEntropy<'a> {
         } else {
             counted as f64
         };
-        // The sum is limited to the largest f64, because its product with a label smoothing of 0 must be 0.
-        let weight_sum = weight.as_deref().map_or(cols as f64, |weight| tiled_sum(weight).min(f64::MAX));
-        Ok(Resolved { weight_sum, weight, counted, of_targets })
+        Ok(Resolved { weight_sum: weight.as_deref().map_or(cols as f64, tiled_sum), weight, counted, of_targets })
     }
 
     /// Returns the error for a target that is neither a valid class nor `ignore_index`.

@@ -60,10 +60,11 @@ impl Sampler {
     /// temperature as exact. `docs/accuracy/sampling.md` derives the bounds.
     ///
     /// # Errors
-    /// The errors in the table above; [`Error::InvalidArgument`] for more than 2^21 tokens and, if penalties or biases
-    /// are used, for a token in the [`Step`] that is not in the vocabulary; [`Error::ShapeMismatch`] if
-    /// [`Step::allowed`] has too few words for the vocabulary; [`Error::Unavailable`] if the requested instruction set
-    /// is unavailable.
+    /// The errors in the table above; [`Error::InvalidArgument`] for more than 2^21 tokens, and for a feedback that is
+    /// not finite if mirostat or adaptive-p is used; [`Error::InvalidArgument`] for a token of the [`Step`] that is not
+    /// in the vocabulary, if the sampler has penalties or the step has biases, bad words or allowed tokens;
+    /// [`Error::ShapeMismatch`] if [`Step::allowed`] has too few words for the vocabulary; [`Error::Unavailable`] if
+    /// the requested instruction set is unavailable.
     ///
     /// # Panics
     /// Never.

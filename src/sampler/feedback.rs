@@ -46,13 +46,12 @@ pub struct Controller {
 impl Controller {
     /// Returns the filter with its value for this step, or `None` if `feedback` is `None`.
     pub fn new(feedback: Option<Feedback>, row: usize, step: Step<'_>) -> Result<Option<Self>> {
-        if let Some(value) = step.feedback.filter(|value| !value.is_finite()) {
+        let Some(feedback) = feedback else { return Ok(None) };
+        let value = step.feedback.unwrap_or_else(|| feedback.first());
+        if !value.is_finite() {
             return Err(Error::invalid_in_row(OP, "feedback", row, value, "finite"));
         }
-        Ok(feedback.map(|feedback| {
-            let value = step.feedback.unwrap_or_else(|| feedback.first());
-            Controller { feedback, value }
-        }))
+        Ok(Some(Controller { feedback, value }))
     }
 
     /// Returns the feedback value for the next step, or 0 if `controller` is `None`. `logprob` is the log-probability of

@@ -130,7 +130,8 @@ impl<'a> Step<'a> {
     }
 
     /// Sets the state of mirostat or adaptive-p: [`Sampled::feedback`] of the sequence's previous step. If the state is
-    /// not set, the step counts as the first step of its sequence. Sampling rejects a value that is not finite.
+    /// not set, the step counts as the first step of its sequence. Mirostat and adaptive-p reject a value that is not
+    /// finite; other samplers ignore the value.
     pub fn feedback(self, value: f64) -> Self {
         Self { feedback: Some(value), ..self }
     }

@@ -67,6 +67,7 @@ fn an_index_that_is_wrong() {
         (r#"{"x":"other.safetensors"}"#, vec!["other.safetensors", "the header's length"]),
         (r#"{"x":"b.safetensors","x":"a.safetensors"}"#, vec!["the name `x` is duplicated"]),
         (r#"{"x":"\u001b[31mfoo"}"#, vec!["`\\u{1b}[31mfoo`", "no control characters"]),
+        (r#"{"__metadata__":"a.safetensors"}"#, vec!["`__metadata__`", "does not contain the tensor"]),
         (r#"{}"#, vec!["the number of files is 0"]),
         (r#"{"x":1}"#, vec!["not an index"]),
         (r#"[]"#, vec!["not an index"]),

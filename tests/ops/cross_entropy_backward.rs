@@ -229,10 +229,6 @@ fn outcomes<E: Bits>() {
         got[0].widen() < 0.0 && got[1].widen() == 0.0 && got[2].widen() > 0.0,
         "cross_entropy_backward of [0, -max, 1], target 0: expected [negative, 0, positive], got {got:?}"
     );
-    // The sum of the weights exceeds f64, but the gradient does not depend on it.
-    let heavy = [2f64.powi(1023); 2];
-    let (_, got) = run(&[zero, zero], 2, &[0], &[1.0], &CrossEntropy::default().weight(&heavy));
-    assert_eq!(got, [-0.5, 0.5].map(E::from_wide));
     // For extreme logits, no gradient is NaN. With a softcap, all gradients are finite.
     let ends = [E::LIMITS.max, -E::LIMITS.max, 0.0].map(E::from_wide);
     for target in 0..3 {

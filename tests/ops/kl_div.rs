@@ -337,4 +337,11 @@ fn an_overflowing_factor() {
     let options = KlDiv::default().scale(10.0).reduction(evenkeel::Reduction::Sum);
     let x = Rows::new(&[1000.0f32, 0.0], 1, 2).unwrap();
     assert_eq!(kl_div_backward(x, &[1.0f32, 0.0], &[1e308], &options).unwrap().1, [0.0, 0.0]);
+    // The gradients are 1e309 e^-30 / (1 + e^-30).
+    let x = Rows::new(&[0.0f64, -3.0], 1, 2).unwrap();
+    let got = kl_div_backward(x, &[1.0f64, 0.0], &[1e308], &options).unwrap().1;
+    let expected = 9.357622968839299e295;
+    for (got, expected) in got.iter().zip([-expected, expected]) {
+        assert!((got / expected - 1.0).abs() <= 24.0 * f64::EPSILON, "expected {expected}, got {got}");
+    }
 }

@@ -208,11 +208,11 @@ fn feedback_is_finite() {
         assert!(sequence.sample(&[1.0f32, 0.0], None).unwrap().feedback.is_finite());
     }
     let step = Step::from(Draw::default()).feedback(f64::NAN);
-    for sampler in [sampler, SamplerConfig::default().validate().unwrap()] {
-        let message = sampler.sample(&[1.0f32, 0.0], step).unwrap_err().to_string();
-        assert!(
-            message.contains("feedback is NaN in row 0; it must be finite"),
-            "sample with a NaN feedback: the error must name row 0, got {message}"
-        );
-    }
+    let message = sampler.sample(&[1.0f32, 0.0], step).unwrap_err().to_string();
+    assert!(
+        message.contains("feedback is NaN in row 0; it must be finite"),
+        "sample with a NaN feedback: the error must name row 0, got {message}"
+    );
+    let without = SamplerConfig::default().validate().unwrap();
+    assert!(without.sample(&[1.0f32, 0.0], step).is_ok(), "a sampler without mirostat must ignore the feedback");
 }

@@ -416,8 +416,6 @@ fn what_a_step_allows() {
     }
 }
 
-/// Checks that XTC excludes tokens in the requested share of the draws, within 6 standard deviations. Whether a draw
-/// excludes tokens depends on the number of the draw.
 /// Checks that llama.cpp's typical sampling ends at the first token at which the mass exceeds p, also if p times the
 /// mass is not an integer.
 #[test]
@@ -440,6 +438,8 @@ fn a_threshold_of_negative_zero() {
     }
 }
 
+/// Checks that XTC excludes tokens in the requested share of the draws, within 6 standard deviations. Whether a draw
+/// excludes tokens depends on the number of the draw.
 #[test]
 fn top_choices_are_excluded_as_often_as_asked() {
     const DRAWS: u64 = 20_000;

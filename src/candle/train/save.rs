@@ -4,7 +4,7 @@ use crate::candle::guarded;
 use crate::error::{Error, Result, Source};
 use candle_core::Tensor;
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,10 +69,11 @@ fn write(tensors: &HashMap<String, Tensor>, path: &Path) -> candle_core::Result<
     let (beside, permissions) = create_beside(path)?;
     let written = || {
         candle_core::safetensors::save(tensors, &beside)?;
+        // Windows syncs only files that are open for writing.
+        OpenOptions::new().write(true).open(&beside)?.sync_all()?;
         // Restores the default permissions, because the safetensors writer creates files that only their owner can
         // read.
         fs::set_permissions(&beside, permissions)?;
-        File::open(&beside)?.sync_all()?;
         Ok(fs::rename(&beside, path)?)
     };
     written().inspect_err(|_| {

@@ -112,8 +112,8 @@ impl<S: Settings> StableStep<S> {
     /// # Errors
     /// Errors of `loss`, of the gradients and of the optimiser; the parameters are then unchanged. Errors of the
     /// layers' statistics, of the scaler ([`LossScaler::update`]) and of the monitor ([`Monitor::record`]); the
-    /// parameters may have changed before such an error. After any error, the scale is unchanged, and the next call
-    /// runs a new step.
+    /// parameters may have changed before such an error. After an error of the monitor, the scale is the scale of the
+    /// next step; after any other error, it is unchanged. The next call runs a new step.
     pub fn run(&mut self, loss: impl FnOnce() -> candle_core::Result<Tensor>) -> Result<Stepped> {
         let stepped = self.step(loss);
         if stepped.is_err() {

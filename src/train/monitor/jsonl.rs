@@ -26,16 +26,17 @@ pub struct Jsonl {
 }
 
 impl Jsonl {
-    /// Opens a file to append records, and creates the file if it does not exist. If the file ends within a line, as
-    /// after a killed run, a line break is added, so that the next record starts a new line.
+    /// Opens a file to append records, and creates the file if it does not exist. No other program may write to the
+    /// file at the same time. If the file ends within a line, as after a killed run, a line break is added, so that the
+    /// next record starts a new line.
     ///
     /// # Errors
-    /// The errors of opening the file, of reading its last byte and of adding the line break.
+    /// The errors of opening the file for writing and for reading, and of adding the line break.
     pub fn append(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref().to_path_buf();
         let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
         if ends_within_a_line(&path, &file)? {
-            append(&mut file, b"\n")?;
+            append(&path, &mut file, b"\n")?;
         }
         Ok(Jsonl { path, file, every: 1 })
     }
@@ -72,6 +73,6 @@ impl Sink for Jsonl {
         }
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
-        append(&mut self.file, &line)
+        append(&self.path, &mut self.file, &line)
     }
 }

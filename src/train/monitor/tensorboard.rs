@@ -57,7 +57,7 @@ impl TensorBoard {
         let length = (data.len() as u64).to_le_bytes();
         let frame =
             [&length[..], &masked_crc(&length).to_le_bytes(), &data[..], &masked_crc(&data).to_le_bytes()].concat();
-        append(&mut self.file, &frame)
+        append(&self.path, &mut self.file, &frame)
     }
 }
 
