@@ -128,7 +128,7 @@ fn names_are_unique() -> Result<()> {
     let (x, y) = (var()?, var()?);
     let same = AdamW::named([("w".into(), x.clone()), ("w".into(), y)], params()).unwrap_err();
     assert_eq!(same.to_string(), "adamw: name is w; it must be the name of only one variable");
-    // The same variable counts once, under its first name.
+    // A variable with two names counts once, under the first name.
     assert_eq!(AdamW::named([("a".into(), x.clone()), ("b".into(), x)], params())?.named_vars().len(), 1);
     Ok(())
 }

@@ -268,7 +268,7 @@ fn masks_at_the_ends() {
         (Mask::window(MAX), [0.5; 4]),
         (Mask::window(1).offset(isize::MAX), [0.0; 4]),
         (Mask::causal().and_window(MAX).offset(isize::MAX), [0.5; 4]),
-        // Of two windows, the narrower one applies.
+        // The narrower window applies.
         (Mask::window(1).and_window(2), [0.5, 0.5, 0.0, 1.0]),
         (Mask::window(2).and_window(1), [0.5, 0.5, 0.0, 1.0]),
     ] {
