@@ -1,7 +1,8 @@
 //! Training records as JSON lines.
 
+use super::append::append;
 use super::record::Record;
-use super::sink::{Sink, append};
+use super::sink::Sink;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};

@@ -8,6 +8,8 @@ mod sink;
 mod summary;
 mod warning;
 
+#[cfg(any(feature = "jsonl", feature = "tensorboard"))]
+mod append;
 #[cfg(feature = "jsonl")]
 mod jsonl;
 #[cfg(feature = "tensorboard")]

@@ -1,9 +1,10 @@
 //! Training records as TensorBoard event files. A file contains protocol buffers of `tensorflow/core/util/event.proto`
 //! and `tensorflow/core/framework/summary.proto`, in the frames of `tensorflow/core/lib/io/record_writer.h`.
 
+use super::append::append;
 use super::histogram::Histogram;
 use super::record::Record;
-use super::sink::{Sink, append};
+use super::sink::Sink;
 use crate::simd::in_default;
 use prost::Message;
 use std::fs::{self, File, OpenOptions};
