@@ -3,16 +3,21 @@
 //! Each function has an f64 computation, which gives a high and a low part; their sum is rounded once. Results in f32,
 //! f16 and bf16 are correctly rounded, so every machine gives the same bits.
 //!
-//! Many functions also have a faster computation: in pairs of f32 and, for f16 and bf16, in single f32s. Elements whose
-//! rounding remains uncertain are computed again in f64. An inexact f64 result is rounded to the neighbouring f64 whose
-//! last bit is 1 (to odd). A second rounding to f32, f16 or bf16 is then correct. So one kernel serves all three types.
+//! Many functions also have a faster computation in pairs of f32. Elements whose rounding remains uncertain are computed
+//! again in f64. An inexact f64 result is rounded to the neighbouring f64 whose last bit is 1 (to odd). A second rounding
+//! to f32, f16 or bf16 is then correct. So one kernel serves all three types.
+//!
+//! In f16 and bf16, functions without parameters are computed in f64 at first, and later read from a table of all
+//! results.
 
 mod flat;
 mod functions;
 mod kernels;
+mod tables;
 
 pub use flat::{ROW, SliceIo, apply, apply_in_place};
 pub use functions::*;
+pub use tables::Tables;
 
 use crate::element::Element;
 use crate::math::exp::exp;
@@ -39,19 +44,12 @@ pub trait Function: Copy + Sync {
         x.eq(x)
     }
 
-    /// Bound on the error of [`Function::short`] in ULP of f32: a power of two, or 0 if `short` is not implemented.
-    const SHORT_ULPS: i32 = 0;
+    /// Whether [`Function::tables`] returns tables.
+    const HAS_TABLES: bool = false;
 
-    /// Computes the value in single f32s, for 16-bit types.
-    #[inline(always)]
-    fn short<I: Isa>(self, _: I, x: I::F32) -> I::F32 {
-        x
-    }
-
-    /// Returns the lanes for which [`Function::short`] is valid. In these lanes, the value is never NaN.
-    #[inline(always)]
-    fn short_serves<I: Isa>(self, _: I, x: I::F32) -> I::M32 {
-        x.eq(x)
+    /// Returns the tables for 16-bit types.
+    fn tables() -> Option<&'static Tables> {
+        None
     }
 
     /// Returns the value for any x, ready to be rounded to `E` or a narrower type. Must be `#[inline(always)]`, like

@@ -4,7 +4,7 @@
 //! f32, and e^r is computed as in [`super::exp_pair`]. Over all 2^32 inputs, every lane that passes the rounding test
 //! has the correctly rounded result.
 
-use super::exp_pair::{STEPS, UNCERTAINTY, of_reduced, round, short_of_reduced};
+use super::exp_pair::{STEPS, UNCERTAINTY, of_reduced, round};
 use super::softmax_exp::SHIFTER;
 use crate::simd::{Float, Isa};
 
@@ -23,13 +23,6 @@ pub fn exp2<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let r_low = f.mul_add(ln2_low, f.mul_add(ln2, isa.f32(-0.0) - r));
     let power = of_reduced(isa, r, r_low, j);
     round(isa, power.hi, power.lo, power.power, UNCERTAINTY)
-}
-
-/// Computes 2^x as one f32 within 2 ULP, for the x that [`serves`] accepts.
-#[inline(always)]
-pub fn exp2_short<I: Isa>(isa: I, x: I::F32) -> I::F32 {
-    let (f, j) = split(isa, x);
-    short_of_reduced(isa, f * isa.f32(LN2[0]), j)
 }
 
 /// Splits x into n/16 + f. Returns f, and a number with n in its low bits.

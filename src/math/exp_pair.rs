@@ -102,22 +102,6 @@ pub fn exp_of_sum<I: Isa>(isa: I, x: I::F32, low: I::F32) -> Pair<I> {
     of_reduced(isa, r, r_low, j)
 }
 
-/// Computes e^(x + low) as one f32 within 2 ULP, for |x| below [`LARGEST`] and a `low` of at most about two ULP of x.
-#[inline(always)]
-pub fn exp_short<I: Isa>(isa: I, x: I::F32, low: I::F32) -> I::F32 {
-    let (r, _, j) = reduce(isa, x);
-    short_of_reduced(isa, r + low, j)
-}
-
-/// Computes e^r times 2^(n/16) as one f32. The low bits of `j` hold n.
-#[inline(always)]
-pub fn short_of_reduced<I: Isa>(isa: I, r: I::F32, j: I::F32) -> I::F32 {
-    let power = isa.long_lookup(isa.long_table(&TABLE), j.to_bits());
-    let s = I::F32::from_bits(power.to_bits() + j.to_bits().shl::<19>());
-    let q = isa.f32(POLY[1]).mul_add(r, isa.f32(POLY[0]));
-    s.mul_add((r * r).mul_add(q, r), s)
-}
-
 /// Returns the remainder x - n ln2/16 as two f32, and a third f32 whose low bits hold n.
 #[inline(always)]
 fn reduce<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::F32) {

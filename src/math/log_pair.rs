@@ -48,17 +48,6 @@ const LOG_LO: [f32; 8] = [
     f32::from_bits(0xb507_21fe),
     f32::from_bits(0x365c_271c),
 ];
-/// Values of -ln c for each c in [`RECIPROCAL`], rounded to f32.
-const LOG: [f32; 8] = [
-    f32::from_bits(0xbe92_cb01),
-    f32::from_bits(0xbe54_5f68),
-    f32::from_bits(0xbe0a_3c2c),
-    f32::from_bits(0xbd83_acc2),
-    f32::from_bits(0x0000_0000),
-    f32::from_bits(0x3ded_393b),
-    f32::from_bits(0x3e63_7fde),
-    f32::from_bits(0x3ea3_8c6e),
-];
 /// ln 2 rounded to a multiple of 2^-16, and the remainder.
 const LN2_HI: f32 = f32::from_bits(0x3f31_7200);
 const LN2_LO: f32 = f32::from_bits(0x35bf_be8e);
@@ -85,26 +74,13 @@ pub struct Reduced<I: Isa> {
     pub square_low: I::F32,
 }
 
-/// Splits x = 2^k m. Returns k, m, and an integer whose low bits hold the index of m's reciprocal c in the table.
+/// Splits a positive normal number x = 2^k m.
 #[inline(always)]
-fn split<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::I32) {
+pub fn reduce<I: Isa>(isa: I, x: I::F32) -> Reduced<I> {
     let offset = x.to_bits() + isa.i32(ONE_BITS - BASE_BITS);
     let k = I::F32::from_bits(offset.shr::<23>() | isa.f32(TWO_23).to_bits()) - isa.f32(TWO_23 + 127.0);
     let m = I::F32::from_bits((offset & isa.i32(FRACTION)) + isa.i32(BASE_BITS));
-    (k, m, offset.shr::<20>())
-}
-
-/// Returns k ln2 - ln c as one f32, and m c - 1, for x = 2^k m and c from the table.
-#[inline(always)]
-pub fn reduce_short<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
-    let (k, m, interval) = split(isa, x);
-    let r = m.mul_add(isa.lookup(isa.table(&RECIPROCAL), interval), isa.f32(-1.0));
-    (k.mul_add(isa.f32(std::f32::consts::LN_2), isa.lookup(isa.table(&LOG), interval)), r)
-}
-
-#[inline(always)]
-pub fn reduce<I: Isa>(isa: I, x: I::F32) -> Reduced<I> {
-    let (k, m, interval) = split(isa, x);
+    let interval = offset.shr::<20>();
     let c = isa.lookup(isa.table(&RECIPROCAL), interval);
     let product = m * c;
     let low = m.mul_add(c, isa.f32(0.0) - product);

@@ -28,7 +28,6 @@ pub(crate) mod normal_pair;
 pub(crate) mod philox;
 pub(crate) mod power;
 pub(crate) mod reciprocal;
-pub(crate) mod short;
 pub(crate) mod sigmoid;
 pub(crate) mod sigmoid_pair;
 pub(crate) mod softmax_exp;

@@ -304,10 +304,6 @@ unsafe impl Isa for Avx2 {
         }))
     }
     #[inline(always)]
-    fn reciprocal_estimate(self, x: F32) -> F32 {
-        F32(each!(two I => _mm256_rcp_ps(x.0[I])))
-    }
-    #[inline(always)]
     fn widen(self, value: F32) -> F64 {
         F64(each!(four I => {
             let register = value.0[I / 2];

@@ -295,10 +295,6 @@ unsafe impl Isa for Avx512 {
         F32(call!(_mm512_permutexvar_ps(index.0, table.0)))
     }
     #[inline(always)]
-    fn reciprocal_estimate(self, x: F32) -> F32 {
-        F32(call!(_mm512_rcp14_ps(x.0)))
-    }
-    #[inline(always)]
     fn widen(self, value: F32) -> F64 {
         F64(
             call!(_mm512_cvtps_pd(_mm512_castps512_ps256(value.0))),

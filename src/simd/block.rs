@@ -103,10 +103,6 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     /// Returns `table[index & 15]` for each lane.
     fn long_lookup(self, table: Self::LongTable, index: Self::I32) -> Self::F32;
 
-    /// Returns an estimate of 1 / x with a relative error of at most 1.5 * 2^-12, for x from 2^-100 to 2^100.
-    /// Processors give different estimates, so no result may depend on their bits.
-    fn reciprocal_estimate(self, x: Self::F32) -> Self::F32;
-
     /// Converts f32 to f64, exactly.
     fn widen(self, value: Self::F32) -> Self::F64;
     /// Converts f64 to f32, rounded to nearest even.

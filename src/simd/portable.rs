@@ -319,12 +319,6 @@ unsafe impl Isa for Portable {
     fn long_lookup(self, table: Self::LongTable, index: Self::I32) -> Self::F32 {
         index.map(|i| table[(i & 15) as usize])
     }
-    /// Returns an estimate with the largest permitted error, so that tests of this level cover the estimates of every
-    /// processor.
-    #[inline(never)]
-    fn reciprocal_estimate(self, x: Self::F32) -> Self::F32 {
-        x.map(|x| (1.0 / x) * (1.0 - 1.5 / 4096.0))
-    }
     #[inline(never)]
     fn widen(self, value: Self::F32) -> Self::F64 {
         value.map(f64::from)

@@ -124,6 +124,17 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         self.written()
     }
 
+    /// Applies `f` to every element, one after another.
+    #[inline(always)]
+    pub fn map_each(self, mut f: impl FnMut(S) -> D) -> &'d mut [D] {
+        for i in 0..self.len {
+            // SAFETY: the index is inside source and destination. If they are the same memory, the element is read
+            // before it is written.
+            unsafe { (*self.to.add(i)).write(f(*self.source.add(i))) };
+        }
+        self.written()
+    }
+
     /// Splits the span into shorter spans of `run` elements. Calls `write` for each shorter span in order, with the
     /// index of its first element in the whole span. `write` returns the memory that it wrote.
     #[inline(always)]

@@ -1,19 +1,31 @@
 //! Functions of one element over flat slices, in chunks that fit in the first-level cache.
 
-use super::kernels::{CHUNK, Certain, Forms};
+use super::kernels::{CHUNK, Certain, Forms, InF64, TILE};
+use super::tables::Table;
 use crate::element::Element;
 use crate::error::Result;
 use crate::simd::{self, ArrayVec, BLOCK, Isa, Kernel, Output, Span, Unwritten, Work, Written};
 
 /// Applies the function to one slice, and writes the results to another slice of the same length.
 pub fn apply<'a, E: Element>(x: &[E], out: Output<'a, E>, function: &dyn Forms<E>) -> Result<&'a mut [E]> {
-    Ok(out.write(|to| Ok((simd::run(Flat { io: SliceIo::Apart { from: x, to }, function })?, ())))?.0)
+    let table = table(x.len(), function)?;
+    Ok(out.write(|to| Ok((simd::run(Flat { io: SliceIo::Apart { from: x, to }, function, table })?, ())))?.0)
 }
 
 /// Applies the function in place.
 pub fn apply_in_place<E: Element>(data: &mut [E], function: &dyn Forms<E>) -> Result<()> {
-    simd::run(Flat { io: SliceIo::InPlace(data), function })?;
+    let table = table(data.len(), function)?;
+    simd::run(Flat { io: SliceIo::InPlace(data), function, table })?;
     Ok(())
+}
+
+/// Returns the table of the function's results, if the next `len` elements should be read from it.
+fn table<E: Element>(len: usize, function: &dyn Forms<E>) -> Result<Option<&'static Table>> {
+    let Some(tables) = function.tables() else { return Ok(None) };
+    tables.get(len, |values| {
+        simd::run(Flat { io: SliceIo::InPlace(values), function, table: None })?;
+        Ok(())
+    })
 }
 
 /// Source and destination of the elements.
@@ -51,6 +63,7 @@ impl<E: Element> SliceIo<'_, '_, E> {
 pub struct Flat<'a, 'w, E> {
     pub io: SliceIo<'a, 'w, E>,
     pub function: &'a dyn Forms<E>,
+    pub table: Option<&'static Table>,
 }
 
 /// Number of elements counted as one row when the work is split over threads.
@@ -72,9 +85,9 @@ impl<'w, E: Element> Work for Flat<'_, 'w, E> {
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let function = self.function;
-        let (a, b) = self.io.split_at(at * ROW);
-        (Flat { io: a, function }, Flat { io: b, function })
+        let Flat { io, function, table } = self;
+        let (a, b) = io.split_at(at * ROW);
+        (Flat { io: a, function, table }, Flat { io: b, function, table })
     }
 
     fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
@@ -85,6 +98,9 @@ impl<'w, E: Element> Work for Flat<'_, 'w, E> {
     fn run<I: Isa>(mut self, isa: I) -> Self::Out {
         let mut written = Written::default();
         let mut rest = self.io.span();
+        if let Some(table) = self.table {
+            return look_up(table, rest).into();
+        }
         let most = if rest.separate_source().is_some() { CHUNK } else { COPY };
         let mut copy = ArrayVec::<E, COPY>::new();
         while rest.len() > 0 {
@@ -106,14 +122,22 @@ impl<'w, E: Element> Work for Flat<'_, 'w, E> {
     }
 }
 
+/// Replaces each element by its entry in the table. This is a separate function, because it gains nothing from vector
+/// instructions.
+#[inline(never)]
+fn look_up<'w, E: Element>(table: &Table, span: Span<'_, 'w, E, E>) -> &'w mut [E] {
+    span.map_each(
+        #[inline(always)]
+        |x| E::from_bits(table[usize::from(x.bits() as u16)].into()),
+    )
+}
+
 /// Number of elements in a chunk that is computed in place. The chunk is copied first, because the results overwrite
 /// it.
 const COPY: usize = 1024;
 /// If the rounding of more than 1 / `MANY` of a chunk's elements is uncertain, the whole chunk is computed again in
 /// f64.
 const MANY: usize = 8;
-/// Number of elements computed again in f64 at a time.
-const TILE: usize = 64;
 
 /// Computes elements of a chunk again, in f64, if their rounding is uncertain.
 struct Mend<'a, E> {
@@ -129,7 +153,9 @@ impl<E: Element> Kernel for Mend<'_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Mend { function, x, to, certain } = self;
-        let again = |x: &[E], to: &mut [E]| isa.outline(Again { function, x, to });
+        let again = |x: &[E], to: &mut [E]| {
+            isa.outline(InF64 { function, x, to: Span::in_place(to) });
+        };
         if certain.uncertain(x.len()).map(|bits| bits.count_ones() as usize).sum::<usize>() > x.len() / MANY {
             for (x, to) in x.chunks(TILE).zip(to.chunks_mut(TILE)) {
                 again(x, to);
@@ -157,34 +183,5 @@ impl<E: Element> Kernel for Mend<'_, E> {
             }
         }
         write(&places[..found], &values[..found]);
-    }
-}
-
-/// Computes at most [`TILE`] elements in f64.
-struct Again<'a, E> {
-    function: &'a dyn Forms<E>,
-    x: &'a [E],
-    to: &'a mut [E],
-}
-
-impl<E: Element> Kernel for Again<'_, E> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let Again { function, x, to } = self;
-        let (mut numbers, mut values) = ([0.0; TILE], [0.0; TILE]);
-        let (numbers, values) = (&mut numbers[..x.len()], &mut values[..x.len()]);
-        Span::in_place(&mut *numbers).reading(x).map(
-            isa,
-            #[inline(always)]
-            |_, x: I::F32| x,
-        );
-        function.to_odd(isa.token(), numbers, values);
-        Span::in_place(to).reading(values).map(
-            isa,
-            #[inline(always)]
-            |_, value: I::F64| value,
-        );
     }
 }

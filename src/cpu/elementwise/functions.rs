@@ -1,6 +1,6 @@
 //! The list of functions without parameters, and the list of their derivatives.
 
-use super::Function;
+use super::{Function, Tables};
 use crate::cpu::elementwise_backward::{Each, Product};
 use crate::element::Element;
 use crate::math::exp::exp;
@@ -8,17 +8,16 @@ use crate::math::log::log;
 use crate::math::sigmoid::sigmoid;
 use crate::math::wide::Wide;
 use crate::math::{
-    self, derivative, exp_pair, exp2, exp2_pair, gelu, gelu_tanh, log_pair, log2_pair, normal_pair, reciprocal, short,
+    self, derivative, exp_pair, exp2, exp2_pair, gelu, gelu_tanh, log_pair, log2_pair, normal_pair, reciprocal,
     sigmoid_pair, softplus_pair,
 };
 use crate::simd::{Float, Isa, Select};
 use std::marker::PhantomData;
 
-/// Declares functions without parameters. Each line begins with the computation in f64. Two faster computations are
-/// optional: in pairs of f32, and then, after `=>`, in single f32s. Each of the two is followed by a test for the
-/// inputs that it accepts, and the last one also by its [`Function::SHORT_ULPS`].
+/// Declares functions without parameters. Each line begins with the computation in f64. A faster computation in pairs of
+/// f32 is optional. It is followed by a test for the inputs that it accepts.
 macro_rules! functions {
-    ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident| $value:expr $(, $pair:path, $serves:path)? $(=> $short:path, $short_serves:path, $ulps:literal)?;)*) => {$(
+    ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident| $value:expr $(, $pair:path, $serves:path)?;)*) => {$(
         $(#[doc = $doc])*
         #[derive(Clone, Copy)]
         pub struct $name;
@@ -37,19 +36,12 @@ macro_rules! functions {
                     $serves(isa, x)
                 }
             )?
-            $(
-                const SHORT_ULPS: i32 = $ulps;
+            const HAS_TABLES: bool = true;
 
-                #[inline(always)]
-                fn short<I: Isa>(self, isa: I, x: I::F32) -> I::F32 {
-                    $short(isa, x)
-                }
-
-                #[inline(always)]
-                fn short_serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
-                    $short_serves(isa, x)
-                }
-            )?
+            fn tables() -> Option<&'static Tables> {
+                static TABLES: Tables = Tables::new();
+                Some(&TABLES)
+            }
 
             #[inline(always)]
             fn eval<I: Isa, E: Element>(self, $isa: I, $x: I::F64) -> Wide<I> {
@@ -61,39 +53,39 @@ macro_rules! functions {
 
 functions! {
     /// erf x.
-    Erf: |isa, x| math::erf::erf(isa, x), normal_pair::erf, is_number => short::erf, is_number, 8;
+    Erf: |isa, x| math::erf::erf(isa, x), normal_pair::erf, is_number;
     /// e^x.
-    Exp: |isa, x| exp::<I, E>(isa, x), exp_pair::exp, exp_pair::serves => short::exp, exp_pair::serves, 8;
+    Exp: |isa, x| exp::<I, E>(isa, x), exp_pair::exp, exp_pair::serves;
     /// 2^x.
-    Exp2: |isa, x| math::exp2::exp2::<I, E>(isa, x), exp2_pair::exp2, exp2_pair::serves => short::exp2, exp2_pair::serves, 8;
+    Exp2: |isa, x| math::exp2::exp2::<I, E>(isa, x), exp2_pair::exp2, exp2_pair::serves;
     /// e^x - 1.
     Expm1: |isa, x| math::expm1::expm1::<I, E>(isa, x);
     /// x (1 + erf(x / sqrt(2))) / 2.
-    Gelu: |isa, x| math::gelu::gelu::<I, E>(isa, x), normal_pair::gelu, normal_pair::gelu_serves => short::gelu, normal_pair::gelu_serves, 16;
+    Gelu: |isa, x| math::gelu::gelu::<I, E>(isa, x), normal_pair::gelu, normal_pair::gelu_serves;
     /// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
-    GeluTanh: |isa, x| math::gelu_tanh::gelu_tanh::<I, E>(isa, x), sigmoid_pair::gelu_tanh, sigmoid_pair::gelu_tanh_serves => short::gelu_tanh, short::gelu_tanh_serves, 32;
+    GeluTanh: |isa, x| math::gelu_tanh::gelu_tanh::<I, E>(isa, x), sigmoid_pair::gelu_tanh, sigmoid_pair::gelu_tanh_serves;
     /// ln x.
-    Log: |isa, x| log(isa, x), log_pair::log, log_pair::serves => short::log, log_pair::serves, 8;
+    Log: |isa, x| log(isa, x), log_pair::log, log_pair::serves;
     /// ln(1 + x).
     Log1p: |isa, x| math::log1p::log1p(isa, x);
     /// log2 x.
-    Log2: |isa, x| math::log2::log2(isa, x), log2_pair::log2, log_pair::serves => short::log2, log_pair::serves, 8;
+    Log2: |isa, x| math::log2::log2(isa, x), log2_pair::log2, log_pair::serves;
     /// -ln(1 + e^-x).
-    LogSigmoid: |isa, x| math::softplus::log_sigmoid::<I, E>(isa, x), softplus_pair::log_sigmoid, softplus_pair::log_sigmoid_serves => short::log_sigmoid, short::log_sigmoid_serves, 8;
+    LogSigmoid: |isa, x| math::softplus::log_sigmoid::<I, E>(isa, x), softplus_pair::log_sigmoid, softplus_pair::log_sigmoid_serves;
     /// 1 / x.
     Reciprocal: |isa, x| math::reciprocal::reciprocal(isa, x), math::reciprocal::reciprocal_pair, is_number;
     /// 1 / sqrt(x).
-    Rsqrt: |isa, x| math::sqrt::rsqrt::<I, E>(isa, x), math::sqrt::rsqrt_pair, math::sqrt::rsqrt_serves => short::rsqrt, math::sqrt::rsqrt_serves, 2;
+    Rsqrt: |isa, x| math::sqrt::rsqrt::<I, E>(isa, x), math::sqrt::rsqrt_pair, math::sqrt::rsqrt_serves;
     /// 1 / (1 + e^-x).
-    Sigmoid: |isa, x| sigmoid::<I, E>(isa, x), sigmoid_pair::sigmoid, sigmoid_pair::serves => short::sigmoid, sigmoid_pair::serves, 8;
+    Sigmoid: |isa, x| sigmoid::<I, E>(isa, x), sigmoid_pair::sigmoid, sigmoid_pair::serves;
     /// x / (1 + e^-x).
-    Silu: |isa, x| math::sigmoid::silu::<I, E>(isa, x), sigmoid_pair::silu, sigmoid_pair::silu_serves => short::silu, sigmoid_pair::silu_serves, 8;
+    Silu: |isa, x| math::sigmoid::silu::<I, E>(isa, x), sigmoid_pair::silu, sigmoid_pair::silu_serves;
     /// ln(1 + e^x).
-    Softplus: |isa, x| math::softplus::softplus::<I, E>(isa, x), softplus_pair::softplus, softplus_pair::serves => short::softplus, short::softplus_serves, 8;
+    Softplus: |isa, x| math::softplus::softplus::<I, E>(isa, x), softplus_pair::softplus, softplus_pair::serves;
     /// sqrt x.
     Sqrt: |isa, x| math::sqrt::sqrt(isa, x), math::sqrt::sqrt_pair, math::sqrt::sqrt_serves;
     /// tanh x.
-    Tanh: |isa, x| math::tanh::tanh_wide(isa, x), math::tanh_pair::tanh, is_number => short::tanh, is_number, 8;
+    Tanh: |isa, x| math::tanh::tanh_wide(isa, x), math::tanh_pair::tanh, is_number;
 }
 
 /// Returns the lanes that are not NaN, for functions whose f32 computations are valid for every number.

@@ -1,11 +1,14 @@
 //! Kernels of the functions of one element.
 
 use super::Function;
+use super::tables::Tables;
 use crate::element::Element;
 use crate::simd::{BLOCK, Float, Int, Isa, Kernel, MaskBits, NotNan, Span, Token, load};
 
 /// Largest number of elements in a chunk.
 pub const CHUNK: usize = 4096;
+/// Largest number of elements that [`InF64`] computes.
+pub const TILE: usize = 64;
 /// Number of blocks whose flags share one 64-bit word.
 const WORD: usize = 4;
 
@@ -16,15 +19,28 @@ pub trait Forms<E: Element>: Sync {
     /// Computes the function in f64. An inexact result is rounded to the neighbouring f64 whose last bit is 1 (to odd).
     /// A second rounding to f32, f16 or bf16 then equals a single rounding.
     fn to_odd(&self, token: Token, x: &[f32], to: &mut [f64]);
+    /// Returns [`Function::tables`].
+    fn tables(&self) -> Option<&'static Tables>;
 }
 
 impl<E: Element, F: Function> Forms<E> for F {
     fn values<'a>(&self, token: Token, x: &'a [E], to: Span<'a, 'a, E, E>, certain: &mut Certain) -> &'a mut [E] {
+        // The second condition is constant, so no other kernel is compiled for 16-bit types with tables.
+        if F::HAS_TABLES && !E::IS_F32 && !E::IS_F64 {
+            return to.in_runs(TILE, |start, to| {
+                let x = &x[start..][..to.len()];
+                token.run(InF64 { function: self, x, to })
+            });
+        }
         token.run(Values { function: *self, x, to, certain })
     }
 
     fn to_odd(&self, token: Token, x: &[f32], to: &mut [f64]) {
         token.run(ToOdd { function: *self, x, to });
+    }
+
+    fn tables(&self) -> Option<&'static Tables> {
+        F::tables()
     }
 }
 
@@ -72,26 +88,16 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
                 |_, x: I::F64| function.eval::<I, E>(isa, x).round::<E>(isa),
             );
         }
-        let is_short = F::SHORT_ULPS > 0 && !E::IS_F32;
         let certain = certain.0.as_flattened_mut();
         let mut all = isa.f32(0.0).eq(isa.f32(0.0));
         let to = to.reading(x).map(
             isa,
             #[inline(always)]
             |i, x: I::F32| {
-                all = all & serves(isa, function, is_short, x);
-                if is_short {
-                    let value = function.short(isa, x);
-                    certain[i] = is_certain::<I, E>(isa, value, F::SHORT_ULPS).bits();
-                    return NotNan(value);
-                }
+                all = all & function.serves(isa, x);
                 let [above, below] = function.pair(isa, x);
-                let is_certain = if E::IS_F32 {
-                    above.to_bits().eq(below.to_bits())
-                } else {
-                    // The bounds differ by at most one ULP, so the exact value is less than two ULP from `above`.
-                    is_certain::<I, E>(isa, above, 2)
-                };
+                let is_certain =
+                    if E::IS_F32 { above.to_bits().eq(below.to_bits()) } else { is_certain::<I, E>(isa, above) };
                 certain[i] = is_certain.bits();
                 NotNan(above)
             },
@@ -99,7 +105,7 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
         let blocks = x.len().div_ceil(BLOCK);
         if all.bits() != u16::MAX {
             for (i, certain) in certain[..blocks].iter_mut().enumerate() {
-                *certain &= serves(isa, function, is_short, load(isa, x, i, E::ZERO)).bits();
+                *certain &= function.serves(isa, load(isa, x, i, E::ZERO)).bits();
             }
         }
         if !x.len().is_multiple_of(BLOCK) {
@@ -109,23 +115,19 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
     }
 }
 
-/// Returns the lanes for which a computation is valid: [`Function::short`] if `is_short`, otherwise [`Function::pair`].
+/// Returns the lanes whose rounding to a 16-bit type is certain. `above` is the upper of the two bounds, which differ by
+/// at most one ULP, so the exact value is less than two ULP from `above`. Values that are subnormal in the 16-bit type
+/// are excluded.
 #[inline(always)]
-fn serves<I: Isa, F: Function>(isa: I, function: F, is_short: bool, x: I::F32) -> I::M32 {
-    if is_short { function.short_serves(isa, x) } else { function.serves(isa, x) }
-}
-
-/// Returns the lanes whose 16-bit rounding stays the same if the value changes by less than `ulps` ULP of f32. Values
-/// that are subnormal in the 16-bit type are excluded. `ulps` must be a power of two.
-#[inline(always)]
-fn is_certain<I: Isa, E: Element>(isa: I, value: I::F32, ulps: i32) -> I::M32 {
+fn is_certain<I: Isa, E: Element>(isa: I, above: I::F32) -> I::M32 {
+    const ULPS: i32 = 2;
     let dropped = 24 - E::LIMITS.digits;
     // Rounding drops the last `dropped` bits. The rounding counts as uncertain if these bits, read as an integer, are
-    // in the range `half - ulps ..= half + ulps - 1`. At `half + ulps`, the rounding is certain: a number that is less
-    // than `ulps` ULP smaller is still above the midpoint.
+    // in the range `half - ULPS ..= half + ULPS - 1`. At `half + ULPS`, the rounding is certain: a number that is less
+    // than `ULPS` ULP smaller is still above the midpoint.
     let half = 1 << (dropped - 1);
-    let near = (value.to_bits() - isa.i32(half - ulps)) & isa.i32((1 << dropped) - 2 * ulps);
-    !near.eq(isa.i32(0)) & isa.f32(E::LIMITS.min_normal as f32).le(value.abs())
+    let near = (above.to_bits() - isa.i32(half - ULPS)) & isa.i32((1 << dropped) - 2 * ULPS);
+    !near.eq(isa.i32(0)) & isa.f32(E::LIMITS.min_normal as f32).le(above.abs())
 }
 
 /// Computes the function in f64; compiled once for f32, f16 and bf16, as it is seldom needed.
@@ -145,5 +147,34 @@ impl<F: Function> Kernel for ToOdd<'_, '_, F> {
             #[inline(always)]
             |_, x: I::F64| self.function.eval::<I, f32>(isa, x).round::<f32>(isa),
         );
+    }
+}
+
+/// Computes at most [`TILE`] elements in f64, and rounds them to `E`, which is not f64.
+pub struct InF64<'a, 'w, E> {
+    pub function: &'a dyn Forms<E>,
+    pub x: &'a [E],
+    pub to: Span<'w, 'w, E, E>,
+}
+
+impl<'w, E: Element> Kernel for InF64<'_, 'w, E> {
+    type Out = &'w mut [E];
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> &'w mut [E] {
+        let InF64 { function, x, to } = self;
+        let (mut numbers, mut values) = ([0.0; TILE], [0.0; TILE]);
+        let (numbers, values) = (&mut numbers[..x.len()], &mut values[..x.len()]);
+        Span::in_place(&mut *numbers).reading(x).map(
+            isa,
+            #[inline(always)]
+            |_, x: I::F32| x,
+        );
+        function.to_odd(isa.token(), numbers, values);
+        to.reading(&*values).map(
+            isa,
+            #[inline(always)]
+            |_, value: I::F64| value,
+        )
     }
 }

@@ -1,0 +1,69 @@
+//! Tables of a function's results for all inputs of a 16-bit type.
+//!
+//! Reading a result from a table takes less time than computing it. A table is filled after as many elements have been
+//! computed as it has entries, so filling at most doubles the time of the calls before.
+
+use crate::dtype::DType;
+use crate::element::Element;
+use crate::error::Result;
+use crate::simd::{Level, level, reserve};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Number of bit patterns of a 16-bit type.
+const ENTRIES: usize = 1 << u16::BITS;
+/// Number of entries computed at a time.
+const TILE: usize = 1 << 10;
+
+/// Bits of the results, indexed by the bits of the input.
+pub type Table = [u16; ENTRIES];
+
+/// Tables of one function, one for each instruction set and 16-bit type. An instruction set has tables of its own, so
+/// that a result never comes from another one.
+pub struct Tables([[Entry; 2]; Level::ALL.len()]);
+
+struct Entry {
+    /// Number of elements that were computed before the table was filled.
+    computed: AtomicUsize,
+    table: OnceLock<Box<Table>>,
+}
+
+impl Tables {
+    pub const fn new() -> Self {
+        Tables([const { [const { Entry { computed: AtomicUsize::new(0), table: OnceLock::new() } }; 2] }; _])
+    }
+
+    /// Returns the table for the type `E`. Fills it first, if necessary, with `compute`, which replaces numbers by
+    /// their results. Returns `None` if the next `len` elements should be computed: if `E` is not a 16-bit type, if few
+    /// elements have been computed so far, or if there is no memory for the table.
+    pub fn get<E: Element>(&self, len: usize, compute: impl FnMut(&mut [E]) -> Result<()>) -> Result<Option<&Table>> {
+        let of_level = &self.0[level()? as usize];
+        let entry = match E::DTYPE {
+            DType::F16 => &of_level[0],
+            DType::BF16 => &of_level[1],
+            _ => return Ok(None),
+        };
+        if let Some(table) = entry.table.get() {
+            return Ok(Some(table));
+        }
+        if entry.computed.fetch_add(len, Ordering::Relaxed) < ENTRIES {
+            return Ok(None);
+        }
+        let Some(table) = filled(compute)? else { return Ok(None) };
+        Ok(Some(entry.table.get_or_init(|| table)))
+    }
+}
+
+/// Computes a table. Returns `None` if there is no memory for it.
+fn filled<E: Element>(mut compute: impl FnMut(&mut [E]) -> Result<()>) -> Result<Option<Box<Table>>> {
+    let Ok(mut table) = reserve("elementwise", "a table of results", ENTRIES) else { return Ok(None) };
+    let mut tile = [E::ZERO; TILE];
+    for start in (0..ENTRIES).step_by(TILE) {
+        for (value, bits) in tile.iter_mut().zip(start..) {
+            *value = E::from_bits(bits as u64);
+        }
+        compute(&mut tile)?;
+        table.extend(tile.map(|value| value.bits() as u16));
+    }
+    Ok(table.into_boxed_slice().try_into().ok())
+}
