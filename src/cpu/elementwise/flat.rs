@@ -1,6 +1,6 @@
 //! Functions of one element over flat slices, in chunks that fit in the first-level cache.
 
-use super::kernels::{CHUNK, Certain, Forms, InF64, TILE};
+use super::kernels::{CHUNK, Certain, Forms, InF64};
 use super::tables::Table;
 use crate::element::Element;
 use crate::error::Result;
@@ -157,10 +157,7 @@ impl<E: Element> Kernel for Mend<'_, E> {
             isa.outline(InF64 { function, x, to: Span::in_place(to) });
         };
         if certain.uncertain(x.len()).map(|bits| bits.count_ones() as usize).sum::<usize>() > x.len() / MANY {
-            for (x, to) in x.chunks(TILE).zip(to.chunks_mut(TILE)) {
-                again(x, to);
-            }
-            return;
+            return again(x, to);
         }
         let (mut places, mut values, mut results) = ([0; BLOCK], [E::ZERO; BLOCK], [E::ZERO; BLOCK]);
         let mut found = 0;

@@ -7,8 +7,8 @@ use crate::simd::{BLOCK, Float, Int, Isa, Kernel, MaskBits, NotNan, Span, Token,
 
 /// Largest number of elements in a chunk.
 pub const CHUNK: usize = 4096;
-/// Largest number of elements that [`InF64`] computes.
-pub const TILE: usize = 64;
+/// Number of elements that [`InF64`] computes at a time.
+const TILE: usize = 64;
 /// Number of blocks whose flags share one 64-bit word.
 const WORD: usize = 4;
 
@@ -27,10 +27,7 @@ impl<E: Element, F: Function> Forms<E> for F {
     fn values<'a>(&self, token: Token, x: &'a [E], to: Span<'a, 'a, E, E>, certain: &mut Certain) -> &'a mut [E] {
         // The second condition is constant, so no other kernel is compiled for 16-bit types with tables.
         if F::HAS_TABLES && !E::IS_F32 && !E::IS_F64 {
-            return to.in_runs(TILE, |start, to| {
-                let x = &x[start..][..to.len()];
-                token.run(InF64 { function: self, x, to })
-            });
+            return token.run(InF64 { function: self, x, to });
         }
         token.run(Values { function: *self, x, to, certain })
     }
@@ -150,7 +147,7 @@ impl<F: Function> Kernel for ToOdd<'_, '_, F> {
     }
 }
 
-/// Computes at most [`TILE`] elements in f64, and rounds them to `E`, which is not f64.
+/// Computes elements in f64, and rounds them to `E`, which is not f64.
 pub struct InF64<'a, 'w, E> {
     pub function: &'a dyn Forms<E>,
     pub x: &'a [E],
@@ -162,19 +159,20 @@ impl<'w, E: Element> Kernel for InF64<'_, 'w, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> &'w mut [E] {
-        let InF64 { function, x, to } = self;
         let (mut numbers, mut values) = ([0.0; TILE], [0.0; TILE]);
-        let (numbers, values) = (&mut numbers[..x.len()], &mut values[..x.len()]);
-        Span::in_place(&mut *numbers).reading(x).map(
-            isa,
-            #[inline(always)]
-            |_, x: I::F32| x,
-        );
-        function.to_odd(isa.token(), numbers, values);
-        to.reading(&*values).map(
-            isa,
-            #[inline(always)]
-            |_, value: I::F64| value,
-        )
+        self.to.in_runs(TILE, |start, to| {
+            let (numbers, values) = (&mut numbers[..to.len()], &mut values[..to.len()]);
+            Span::in_place(&mut *numbers).reading(&self.x[start..][..to.len()]).map(
+                isa,
+                #[inline(always)]
+                |_, x: I::F32| x,
+            );
+            self.function.to_odd(isa.token(), numbers, values);
+            to.reading(&*values).map(
+                isa,
+                #[inline(always)]
+                |_, value: I::F64| value,
+            )
+        })
     }
 }
