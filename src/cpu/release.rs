@@ -13,9 +13,9 @@ use std::thread::LocalKey;
 /// buffers of softmax and of the sampler stay below this limit. The next op after this call allocates its buffers
 /// again.
 ///
-/// The tables of elementwise functions are kept until the process ends. After a function such as [`exp`](crate::exp())
-/// has computed 65,536 elements in f16 or bf16, it fills a table of its results for all inputs of this type. A table
-/// takes 128 KiB. All tables of the 17 functions without parameters take 4.25 MiB.
+/// The tables of elementwise functions are kept until the process ends. A function such as [`exp`](crate::exp()) fills a
+/// table of its results for all f16 or bf16 inputs, when it gets more than 65,536 elements of this type in all of its
+/// calls. A table takes 128 KiB. All tables of the 17 functions without parameters take 4.25 MiB.
 ///
 /// ```
 /// evenkeel::softmax(evenkeel::Rows::new(&[1.0f32, 2.0], 1, 2)?, &Default::default())?;

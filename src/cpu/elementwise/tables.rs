@@ -1,7 +1,8 @@
 //! Tables of a function's results for all inputs of a 16-bit type.
 //!
-//! Reading a result from a table takes less time than computing it. A table is filled after as many elements have been
-//! computed as it has entries, so filling at most doubles the time of the calls before.
+//! Reading a result from a table takes less time than computing it. A table is filled when a function gets more
+//! elements, in all of its calls, than the table has entries. Filling the table thus takes less time than computing
+//! these elements.
 
 use crate::dtype::DType;
 use crate::element::Element;
@@ -23,19 +24,19 @@ pub type Table = [u16; ENTRIES];
 pub struct Tables([[Entry; 2]; Level::ALL.len()]);
 
 struct Entry {
-    /// Number of elements that were computed before the table was filled.
-    computed: AtomicUsize,
+    /// Number of elements of all calls before the table was filled.
+    elements: AtomicUsize,
     table: OnceLock<Box<Table>>,
 }
 
 impl Tables {
     pub const fn new() -> Self {
-        Tables([const { [const { Entry { computed: AtomicUsize::new(0), table: OnceLock::new() } }; 2] }; _])
+        Tables([const { [const { Entry { elements: AtomicUsize::new(0), table: OnceLock::new() } }; 2] }; _])
     }
 
     /// Returns the table for the type `E`. Fills it first, if necessary, with `compute`, which replaces numbers by
-    /// their results. Returns `None` if the next `len` elements should be computed: if `E` is not a 16-bit type, if few
-    /// elements have been computed so far, or if there is no memory for the table.
+    /// their results. Returns `None` if the next `len` elements should be computed: if `E` is not a 16-bit type, if the
+    /// elements of all calls are still few, or if there is no memory for the table.
     pub fn get<E: Element>(&self, len: usize, compute: impl FnMut(&mut [E]) -> Result<()>) -> Result<Option<&Table>> {
         let of_level = &self.0[level()? as usize];
         let entry = match E::DTYPE {
@@ -46,7 +47,7 @@ impl Tables {
         if let Some(table) = entry.table.get() {
             return Ok(Some(table));
         }
-        if entry.computed.fetch_add(len, Ordering::Relaxed) < ENTRIES {
+        if entry.elements.fetch_add(len, Ordering::Relaxed).saturating_add(len) <= ENTRIES {
             return Ok(None);
         }
         let Some(table) = filled(compute)? else { return Ok(None) };
