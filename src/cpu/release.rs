@@ -13,8 +13,8 @@ use std::thread::LocalKey;
 /// buffers of softmax and of the sampler stay below this limit. The next op after this call allocates its buffers
 /// again.
 ///
-/// The tables of elementwise functions are kept until the process ends. A function such as [`exp`](crate::exp()) fills a
-/// table of its results for all f16 or bf16 inputs, when it gets more than 65,536 elements of this type in all of its
+/// The tables of elementwise functions are kept until the process ends. A function such as [`exp`](crate::exp()) fills
+/// a table of its results for all f16 or bf16 inputs, when it gets more than 65,536 elements of this type in all of its
 /// calls. A table takes 128 KiB. All tables of the 17 functions without parameters take 4.25 MiB.
 ///
 /// ```

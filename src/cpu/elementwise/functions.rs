@@ -14,8 +14,8 @@ use crate::math::{
 use crate::simd::{Float, Isa, Select};
 use std::marker::PhantomData;
 
-/// Declares functions without parameters. Each line begins with the computation in f64. A faster computation in pairs of
-/// f32 is optional. It is followed by a test for the inputs that it accepts.
+/// Declares functions without parameters. Each line begins with the computation in f64. A faster computation in pairs
+/// of f32 is optional. It is followed by a test for the inputs that it accepts.
 macro_rules! functions {
     ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident| $value:expr $(, $pair:path, $serves:path)?;)*) => {$(
         $(#[doc = $doc])*

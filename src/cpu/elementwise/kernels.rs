@@ -112,9 +112,9 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
     }
 }
 
-/// Returns the lanes whose rounding to a 16-bit type is certain. `above` is the upper of the two bounds, which differ by
-/// at most one ULP, so the exact value is less than two ULP from `above`. Values that are subnormal in the 16-bit type
-/// are excluded.
+/// Returns the lanes whose rounding to a 16-bit type is certain. `above` is the upper of the two bounds, which differ
+/// by at most one ULP, so the exact value is less than two ULP from `above`. Values that are subnormal in the 16-bit
+/// type are excluded.
 #[inline(always)]
 fn is_certain<I: Isa, E: Element>(isa: I, above: I::F32) -> I::M32 {
     const ULPS: i32 = 2;
