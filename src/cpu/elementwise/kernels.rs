@@ -25,7 +25,7 @@ pub trait Forms<E: Element>: Sync {
 
 impl<E: Element, F: Function> Forms<E> for F {
     fn values<'a>(&self, token: Token, x: &'a [E], to: Span<'a, 'a, E, E>, certain: &mut Certain) -> &'a mut [E] {
-        // The second condition is constant, so no other kernel is compiled for 16-bit types with tables.
+        // The condition is constant, so `Values` is not compiled for functions with tables in 16-bit types.
         if F::HAS_TABLES && !E::IS_F32 && !E::IS_F64 {
             return token.run(InF64 { function: self, x, to });
         }

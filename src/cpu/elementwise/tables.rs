@@ -38,12 +38,12 @@ impl Tables {
     /// their results. Returns `None` if the next `len` elements should be computed: if `E` is not a 16-bit type, if the
     /// elements of all calls are still few, or if there is no memory for the table.
     pub fn get<E: Element>(&self, len: usize, compute: impl FnMut(&mut [E]) -> Result<()>) -> Result<Option<&Table>> {
-        let of_level = &self.0[level()? as usize];
-        let entry = match E::DTYPE {
-            DType::F16 => &of_level[0],
-            DType::BF16 => &of_level[1],
+        let index = match E::DTYPE {
+            DType::F16 => 0,
+            DType::BF16 => 1,
             _ => return Ok(None),
         };
+        let entry = &self.0[level()? as usize][index];
         if let Some(table) = entry.table.get() {
             return Ok(Some(table));
         }
