@@ -3,12 +3,12 @@
 //! Each function has an f64 computation, which gives a high and a low part; their sum is rounded once. Results in f32,
 //! f16 and bf16 are correctly rounded, so every machine gives the same bits.
 //!
-//! Many functions also have a faster computation in pairs of f32. Elements whose rounding remains uncertain are computed
-//! again in f64. An inexact f64 result is rounded to the neighbouring f64 whose last bit is 1 (to odd). A second rounding
-//! to f32, f16 or bf16 is then correct. So one kernel serves all three types.
+//! For f32, many functions also have a faster computation in pairs of f32. Elements whose rounding remains uncertain
+//! are computed again in f64. An inexact f64 result is rounded to the neighbouring f64 whose last bit is 1 (to odd). A
+//! second rounding to f32, f16 or bf16 is then correct. So one kernel serves all three types.
 //!
-//! In f16 and bf16, functions without parameters are computed in f64 at first, and later read from a table of all
-//! results.
+//! In f16 and bf16, functions without parameters are computed in f64 until their results can be read from a table (see
+//! [`Tables`]). [`ClampedExp`] and [`ClampedLog`] are computed as for f32.
 
 mod flat;
 mod functions;

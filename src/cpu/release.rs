@@ -13,9 +13,10 @@ use std::thread::LocalKey;
 /// buffers of softmax and of the sampler stay below this limit. The next op after this call allocates its buffers
 /// again.
 ///
-/// The tables of elementwise functions are kept until the process ends. A function such as [`exp`](crate::exp()) fills
-/// a table of its results for all f16 or bf16 inputs, when it gets more than 65,536 elements of this type in all of its
-/// calls. A table takes 128 KiB. All tables of the 17 functions without parameters take 4.25 MiB.
+/// It does not free the tables of elementwise functions. Once [`exp`](crate::exp()), for example, has got more than
+/// 65,536 elements of f16 in total, it keeps its results for all f16 inputs in a table of 128 KiB until the process
+/// ends. The same holds for bf16, and for the other functions without parameters. All tables take 4.25 MiB for each
+/// instruction set in use.
 ///
 /// ```
 /// evenkeel::softmax(evenkeel::Rows::new(&[1.0f32, 2.0], 1, 2)?, &Default::default())?;

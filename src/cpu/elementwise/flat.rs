@@ -122,8 +122,8 @@ impl<'w, E: Element> Work for Flat<'_, 'w, E> {
     }
 }
 
-/// Replaces each element by its entry in the table. This is a separate function, because it gains nothing from vector
-/// instructions.
+/// Writes the table's entry for each element. This is a separate function, so that it is compiled once for all
+/// instruction sets: it uses no vector instructions.
 #[inline(never)]
 fn look_up<'w, E: Element>(table: &Table, span: Span<'_, 'w, E, E>) -> &'w mut [E] {
     span.map_each(

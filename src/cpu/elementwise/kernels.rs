@@ -25,7 +25,8 @@ pub trait Forms<E: Element>: Sync {
 
 impl<E: Element, F: Function> Forms<E> for F {
     fn values<'a>(&self, token: Token, x: &'a [E], to: Span<'a, 'a, E, E>, certain: &mut Certain) -> &'a mut [E] {
-        // The condition is constant, so `Values` is not compiled for functions with tables in 16-bit types.
+        // 16-bit results of functions with tables are mostly read from the tables. The computation is therefore the
+        // smallest one, in f64. The condition is constant, so `Values` is not compiled for these functions and types.
         if F::HAS_TABLES && !E::IS_F32 && !E::IS_F64 {
             return token.run(InF64 { function: self, x, to });
         }
@@ -73,8 +74,8 @@ struct Values<'a, 'c, E, F> {
 impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
     type Out = &'a mut [E];
 
-    /// The kernel only flags the elements whose rounding is uncertain, and the caller computes them again. Flags are
-    /// faster than a branch for each block.
+    /// The kernel only flags the elements whose rounding is certain, and the caller computes the others again. Flags
+    /// are faster than a branch for each block.
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> &'a mut [E] {
         let Values { function, x, to, certain } = self;
@@ -112,9 +113,9 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
     }
 }
 
-/// Returns the lanes whose rounding to a 16-bit type is certain. `above` is the upper of the two bounds, which differ
-/// by at most one ULP, so the exact value is less than two ULP from `above`. Values that are subnormal in the 16-bit
-/// type are excluded.
+/// Returns the lanes whose rounding to a 16-bit type is certain. `above` is the upper bound from [`Function::pair`]. The
+/// two bounds differ by at most one ULP of f32, so the exact value is less than two ULP from `above`. Values that are
+/// subnormal in the 16-bit type count as uncertain.
 #[inline(always)]
 fn is_certain<I: Isa, E: Element>(isa: I, above: I::F32) -> I::M32 {
     const ULPS: i32 = 2;
@@ -127,7 +128,7 @@ fn is_certain<I: Isa, E: Element>(isa: I, above: I::F32) -> I::M32 {
     !near.eq(isa.i32(0)) & isa.f32(E::LIMITS.min_normal as f32).le(above.abs())
 }
 
-/// Computes the function in f64; compiled once for f32, f16 and bf16, as it is seldom needed.
+/// Computes the function in f64; compiled once for f32, f16 and bf16.
 struct ToOdd<'x, 'a, F> {
     function: F,
     x: &'x [f32],
@@ -147,7 +148,7 @@ impl<F: Function> Kernel for ToOdd<'_, '_, F> {
     }
 }
 
-/// Computes elements in f64, and rounds them to `E`, which is not f64.
+/// Computes the function in f64, and rounds the results to `E`, which must not be f64.
 pub struct InF64<'a, 'w, E> {
     pub function: &'a dyn Forms<E>,
     pub x: &'a [E],

@@ -1,7 +1,7 @@
 //! Tables of a function's results for all inputs of a 16-bit type.
 //!
-//! Reading a result from a table takes less time than computing it. A table is filled when a function gets more
-//! elements, in all of its calls, than the table has entries. Filling the table thus takes less time than computing
+//! Reading a result from a table takes less time than computing it. A table is filled once its function has got more
+//! elements in total than the table has entries. On one thread, filling the table then takes no longer than computing
 //! these elements.
 
 use crate::dtype::DType;
@@ -19,12 +19,12 @@ const TILE: usize = 1 << 10;
 /// Bits of the results, indexed by the bits of the input.
 pub type Table = [u16; ENTRIES];
 
-/// Tables of one function, one for each instruction set and 16-bit type. An instruction set has tables of its own, so
-/// that a result never comes from another one.
+/// Tables of one function, one for each instruction set and 16-bit type. With a common table, a test of one instruction
+/// set would read results that another one computed.
 pub struct Tables([[Entry; 2]; Level::ALL.len()]);
 
 struct Entry {
-    /// Number of elements of all calls before the table was filled.
+    /// Number of elements of all calls so far. It is not updated once the table is filled.
     elements: AtomicUsize,
     table: OnceLock<Box<Table>>,
 }
@@ -35,8 +35,8 @@ impl Tables {
     }
 
     /// Returns the table for the type `E`. Fills it first, if necessary, with `compute`, which replaces numbers by
-    /// their results. Returns `None` if the next `len` elements should be computed: if `E` is not a 16-bit type, if the
-    /// elements of all calls are still few, or if there is no memory for the table.
+    /// their results. Returns `None` if `E` is not a 16-bit type, if all calls together have had too few elements, or
+    /// if there is no memory for the table. The caller then computes the next `len` elements.
     pub fn get<E: Element>(&self, len: usize, compute: impl FnMut(&mut [E]) -> Result<()>) -> Result<Option<&Table>> {
         let index = match E::DTYPE {
             DType::F16 => 0,
