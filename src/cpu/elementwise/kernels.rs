@@ -113,9 +113,9 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
     }
 }
 
-/// Returns the lanes whose rounding to a 16-bit type is certain. `above` is the upper bound from [`Function::pair`]. The
-/// two bounds differ by at most one ULP of f32, so the exact value is less than two ULP from `above`. Values that are
-/// subnormal in the 16-bit type count as uncertain.
+/// Returns the lanes whose rounding to a 16-bit type is certain. `above` is the upper bound from [`Function::pair`].
+/// The two bounds differ by at most one ULP of f32, so the exact value is less than two ULP from `above`. Values that
+/// are subnormal in the 16-bit type count as uncertain.
 #[inline(always)]
 fn is_certain<I: Isa, E: Element>(isa: I, above: I::F32) -> I::M32 {
     const ULPS: i32 = 2;
