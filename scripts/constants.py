@@ -350,6 +350,31 @@ def normal_f64():
     print("== src/math/derivative.rs: 2 / sqrt(pi)", split64(2 / sqrt(pi)))
 
 
+def erf_pair():
+    """Fits W in erf(c + d) = erf c + erf'(c) (d - c d^2 + d^3 W), by least squares at Chebyshev nodes of d for each c."""
+    print("== src/math/erf_pair.rs")
+    points = [mpf(j) / 8 for j in range(32)]
+    slope = lambda c: 2 / sqrt(pi) * exp(-c * c)
+    for name, values in ("VALUE", map(erf, points)), ("SLOPE", map(slope, points)):
+        print(f"  {name}, {name}_LOW", *zip(*map(split32, values)))
+    powers = [(0, 0), (2, 0), (1, 1), (3, 1), (0, 2), (2, 2), (4, 2), (1, 3), (3, 3), (5, 3), (0, 4)]  # of c and d
+    rows = []
+    for c, d in ((c, cos(pi * (2 * k + 1) / 48) / 16) for c in points for k in range(24)):
+        if c + d > 0:
+            weight = slope(c) * abs(d) ** 3 / erf(c + d)
+            w = ((erf(c + d) - erf(c)) / slope(c) - d + c * d * d) / d**3
+            rows.append([weight * c**i * d**j for i, j in powers] + [weight * w])
+    n = len(powers)
+    normal = matrix(n, n + 1)
+    for row in rows:
+        for i in range(n):
+            for j in range(n + 1):
+                normal[i, j] += row[i] * row[j]
+    c = [f32_exact(v) for v in lu_solve(normal[:, :n], normal[:, n])]
+    error = max(abs(row[n] - sum(v * r for v, r in zip(c, row))) for row in rows)
+    polynomial32("W0, W1, W2, W3, W4 one after another", c, error)
+
+
 def polynomial32(name, c, error):
     print(f"  {name}", [bits32(v) for v in c], "error 2^%.2f" % log(error, 2))
 
@@ -357,11 +382,7 @@ def polynomial32(name, c, error):
 def pairs():
     """Prints the constants of all functions that compute with pairs of f32, except the exponential."""
     worst = lambda g, c, points, at=lambda z: z: max(abs(1 - sum(v * at(z) ** j for j, v in enumerate(c)) / g(z)) for z in points)
-    print("== src/math/normal_pair.rs")
-    g = lambda z: erf(sqrt(z)) / sqrt(z)
-    edge = mpf("0.6")
-    c = [mpf(float(v)) for v in chebyshev(g, mpf(10) ** -60, edge**2 * mpf("1.0001"), 7, mpf(0))]
-    polynomial("NEAR", c, worst(g, c, [edge**2 * mpf(i) / 300 for i in range(1, 301)]))
+    print("== src/math/gelu_pair.rs")
     far, pole = mpf(9), mpf("4.5")
     scaled = lambda r: erfc((1 / r - pole) / sqrt(mpf(2))) / 2 * exp((1 / r - pole) ** 2 / 2) / r
     lo, hi = 1 / (far + pole), 1 / pole
@@ -415,5 +436,6 @@ if __name__ == "__main__":
     expm1_f64()
     normal_f64()
     reference()
+    erf_pair()
     pairs()
     limits()

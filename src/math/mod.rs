@@ -8,6 +8,7 @@
 pub(crate) mod bins;
 pub(crate) mod derivative;
 pub(crate) mod erf;
+pub(crate) mod erf_pair;
 pub(crate) mod exp;
 pub(crate) mod exp2;
 pub(crate) mod exp2_pair;
@@ -15,6 +16,7 @@ pub(crate) mod exp_pair;
 pub(crate) mod expm1;
 pub(crate) mod fixed_point;
 pub(crate) mod gelu;
+pub(crate) mod gelu_pair;
 pub(crate) mod gelu_tanh;
 #[cfg(feature = "sharded")]
 pub(crate) mod keys;
@@ -24,7 +26,6 @@ pub(crate) mod log2;
 pub(crate) mod log2_pair;
 pub(crate) mod log_pair;
 pub(crate) mod normal;
-pub(crate) mod normal_pair;
 pub(crate) mod philox;
 pub(crate) mod power;
 pub(crate) mod reciprocal;

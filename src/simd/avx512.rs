@@ -295,6 +295,12 @@ unsafe impl Isa for Avx512 {
         F32(call!(_mm512_permutexvar_ps(index.0, table.0)))
     }
     #[inline(always)]
+    fn lookup_32(self, table: &[f32; 32], index: I32) -> F32 {
+        let halves = table.as_chunks().0;
+        let (low, high) = (self.load_f32(&halves[0]), self.load_f32(&halves[1]));
+        F32(call!(_mm512_permutex2var_ps(low.0, index.0, high.0)))
+    }
+    #[inline(always)]
     fn widen(self, value: F32) -> F64 {
         F64(
             call!(_mm512_cvtps_pd(_mm512_castps512_ps256(value.0))),

@@ -102,6 +102,14 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn long_table(self, values: &[f32; 16]) -> Self::LongTable;
     /// Returns `table[index & 15]` for each lane.
     fn long_lookup(self, table: Self::LongTable, index: Self::I32) -> Self::F32;
+    /// Returns `table[index & 31]` for each lane.
+    #[inline(always)]
+    fn lookup_32(self, table: &[f32; 32], index: Self::I32) -> Self::F32 {
+        let halves = table.as_chunks().0;
+        let low = self.long_lookup(self.long_table(&halves[0]), index);
+        let high = self.long_lookup(self.long_table(&halves[1]), index);
+        Self::F32::select((index & self.i32(16)).eq(self.i32(0)), low, high)
+    }
 
     /// Converts f32 to f64, exactly.
     fn widen(self, value: Self::F32) -> Self::F64;

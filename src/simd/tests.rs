@@ -197,17 +197,17 @@ impl Kernel for Moves {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let table: [f32; 8] = std::array::from_fn(|i| i as f32 * 1.25 - 3.0);
+        let table: [f32; 32] = std::array::from_fn(|i| i as f32 * 1.25 - 3.0);
         let index: [i32; 16] = std::array::from_fn(|i| i as i32 * 37 - 200);
         let lanes = isa.load_f32(&index.map(|v| f32::from_bits(v as u32))).to_bits();
-        let found = isa.array_f32(isa.lookup(isa.table(&table), lanes));
-        for i in 0..16 {
-            assert_eq!(found[i], table[(index[i] & 7) as usize], "lookup must use bits 0 to 2 of {}", index[i]);
-        }
-        let table: [f32; 16] = std::array::from_fn(|i| i as f32 * 1.25 - 3.0);
-        let found = isa.array_f32(isa.long_lookup(isa.long_table(&table), lanes));
-        for i in 0..16 {
-            assert_eq!(found[i], table[(index[i] & 15) as usize], "long_lookup must use bits 0 to 3 of {}", index[i]);
+        let eight = isa.lookup(isa.table(&table.as_chunks().0[0]), lanes);
+        let sixteen = isa.long_lookup(isa.long_table(&table.as_chunks().0[0]), lanes);
+        for (len, found) in [(8, eight), (16, sixteen), (32, isa.lookup_32(&table, lanes))] {
+            let found = isa.array_f32(found);
+            for i in 0..16 {
+                let expected = table[(index[i] & (len - 1)) as usize];
+                assert_eq!(found[i], expected, "the lookup in {len} floats must use the low bits of {}", index[i]);
+            }
         }
 
         let a: [f64; 16] = std::array::from_fn(|i| 1.0 + i as f64);

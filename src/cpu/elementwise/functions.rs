@@ -8,7 +8,7 @@ use crate::math::log::log;
 use crate::math::sigmoid::sigmoid;
 use crate::math::wide::Wide;
 use crate::math::{
-    self, derivative, exp_pair, exp2, exp2_pair, gelu, gelu_tanh, log_pair, log2_pair, normal_pair, reciprocal,
+    self, derivative, erf_pair, exp_pair, exp2, exp2_pair, gelu, gelu_pair, gelu_tanh, log_pair, log2_pair, reciprocal,
     sigmoid_pair, softplus_pair,
 };
 use crate::simd::{Float, Isa, Select};
@@ -53,7 +53,7 @@ macro_rules! functions {
 
 functions! {
     /// erf x.
-    Erf: |isa, x| math::erf::erf(isa, x), normal_pair::erf, is_number;
+    Erf: |isa, x| math::erf::erf(isa, x), erf_pair::erf, erf_pair::serves;
     /// e^x.
     Exp: |isa, x| exp::<I, E>(isa, x), exp_pair::exp, exp_pair::serves;
     /// 2^x.
@@ -61,7 +61,7 @@ functions! {
     /// e^x - 1.
     Expm1: |isa, x| math::expm1::expm1::<I, E>(isa, x);
     /// x (1 + erf(x / sqrt(2))) / 2.
-    Gelu: |isa, x| math::gelu::gelu::<I, E>(isa, x), normal_pair::gelu, normal_pair::gelu_serves;
+    Gelu: |isa, x| math::gelu::gelu::<I, E>(isa, x), gelu_pair::gelu, gelu_pair::serves;
     /// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
     GeluTanh: |isa, x| math::gelu_tanh::gelu_tanh::<I, E>(isa, x), sigmoid_pair::gelu_tanh, sigmoid_pair::gelu_tanh_serves;
     /// ln x.

@@ -1,24 +1,14 @@
-//! Erf and gelu of f32 by shorter f64 computations, with the rounding test of [`super::exp_pair`]. Lanes that fail the
-//! test are computed by the full f64 computations of [`super::erf`] and [`super::gelu`]. A run over all 2^32 inputs
-//! showed that every lane that passes has the same bits as the full computation.
+//! Gelu of f32 by a shorter f64 computation, with the rounding test of [`super::exp_pair`]. Lanes that fail the test are
+//! computed by the full f64 computation of [`super::gelu`]. A run over all 2^32 inputs showed that every lane that
+//! passes has the same bits as the full computation.
 //!
-//! Erf and gelu use the normal distribution's tail, e^(-a^2/2) P(1/(a + 9/2)) / (a + 9/2) (relative error of the
-//! polynomial 2^-36.89), and 1 minus the tail. Below 0.6, erf is x Q(x^2) (relative error 2^-39.62).
+//! The normal distribution's tail is e^(-a^2/2) P(1/(a + 9/2)) / (a + 9/2), with a relative error of the polynomial of
+//! 2^-36.89. For x below zero, gelu is x times the tail; above zero, it is x times 1 minus the tail.
 
 use super::exp_pair::{UNCERTAINTY, exp_of_sum, round_wide};
 use super::wide::horner_halves;
 use crate::simd::{Float, Isa, Select};
 
-const NEAR: [f64; 7] = [
-    f64::from_bits(0x3ff2_0dd7_5042_8588),
-    f64::from_bits(0xbfd8_1274_6aa6_52aa),
-    f64::from_bits(0x3fbc_e2f1_d932_62e4),
-    f64::from_bits(0xbf9b_82bd_3e28_7f39),
-    f64::from_bits(0x3f75_639e_d163_ea77),
-    f64::from_bits(0xbf4b_bcee_a73d_3159),
-    f64::from_bits(0x3f1b_1068_ccb2_2df8),
-];
-const EDGE: f64 = 0.6;
 const POLE: f32 = 4.5;
 const CENTRE: f64 = f64::from_bits(0x3fc2_f684_bda1_2f68);
 const FAR: [f64; 13] = [
@@ -38,11 +28,8 @@ const FAR: [f64; 13] = [
 ];
 /// Largest argument for which the polynomial is valid. At this argument, 1 minus the tail rounds to 1 in f32.
 const LARGEST: f32 = 9.0;
-/// Argument beyond which erf is 1 in f32.
-const LARGEST_OF_ERF: f32 = 4.25;
 /// Bound on the relative error: the sum of the bounds for the exponential and for the polynomials.
 const RELATIVE: f64 = 1.05 * UNCERTAINTY as f64 + 1e-11;
-const ROOT_2: f64 = std::f64::consts::SQRT_2;
 
 /// Returns the probability that a normal variable exceeds `a`, for `a` from 0 to [`LARGEST`]. `exponential` is
 /// e^(-a^2/2).
@@ -55,22 +42,22 @@ fn tail<I: Isa>(isa: I, a: I::F64, exponential: I::F64) -> I::F64 {
     horner_halves(isa, reciprocal - isa.f64(CENTRE), &FAR) * (reciprocal * exponential)
 }
 
-/// Computes `e^(-share * a^2)`. `share` must be a power of two.
+/// Computes e^(-a^2/2).
 #[inline(always)]
-fn exponential<I: Isa>(isa: I, a: I::F32, share: f32) -> I::F64 {
+fn exponential<I: Isa>(isa: I, a: I::F32) -> I::F64 {
     let square = a * a;
     let low = a.mul_add(a, isa.f32(0.0) - square);
-    let share = isa.f32(-share);
-    let e = exp_of_sum(isa, square * share, low * share);
+    let half = isa.f32(-0.5);
+    let e = exp_of_sum(isa, square * half, low * half);
     isa.widen(e.hi) + isa.widen(e.lo)
 }
 
 /// Returns an upper and a lower estimate of x (1 + erf(x / sqrt(2))) / 2, each rounded to f32. x must be accepted by
-/// [`gelu_serves`]. If the two estimates are equal, they are the correctly rounded result.
+/// [`serves`]. If the two estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn gelu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let a = isa.f32(LARGEST).min(x.abs());
-    let tail = tail(isa, isa.widen(a), exponential(isa, a, 0.5));
+    let tail = tail(isa, isa.widen(a), exponential(isa, a));
     let x = isa.widen(x);
     let share = I::F64::select(x.lt(isa.f64(0.0)), tail, isa.f64(1.0) - tail);
     round_wide(isa, x * share, RELATIVE)
@@ -78,20 +65,6 @@ pub fn gelu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
 
 /// Returns the lanes in which [`gelu`] is valid.
 #[inline(always)]
-pub fn gelu_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
+pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(-LARGEST).lt(x) & x.lt(isa.f32(f32::INFINITY))
-}
-
-/// Returns an upper and a lower estimate of erf x, each rounded to f32, for every x. If the two estimates are equal,
-/// they are the correctly rounded result.
-#[inline(always)]
-pub fn erf<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
-    let a = isa.f32(LARGEST_OF_ERF).min(x.abs());
-    let e = exponential(isa, a, 1.0);
-    let a = isa.widen(a);
-    let near = a * horner_halves(isa, a * a, &NEAR);
-    let far = tail(isa, a * isa.f64(ROOT_2), e).mul_add(isa.f64(-2.0), isa.f64(1.0));
-    let value = I::F64::select(a.lt(isa.f64(EDGE)), near, far);
-    let sign = isa.widen(x).to_bits() & isa.i64(i64::MIN);
-    round_wide(isa, I::F64::from_bits(value.to_bits() | sign), RELATIVE)
 }
