@@ -7,7 +7,8 @@ use crate::element::Element;
 use crate::ops::cross_entropy::CrossEntropy;
 
 /// Returns the gradient of a row's [`cross_entropy`](crate::cross_entropy()) with respect to its logits. Also returns
-/// the magnitude of the largest term of each logit's gradient.
+/// the magnitude of the largest term of each logit's gradient. Products of the same probability share its error, so the
+/// sum of their magnitudes counts as one term.
 ///
 /// The differentiated loss is `factors[0]` times the row's entropy plus `factors[1]` times its z-loss.
 ///
@@ -44,8 +45,9 @@ pub fn cross_entropy_backward<E: Element>(
     let c = real(2.0) * real(factors[1]) * real(options.z_loss) * (max + log_sum);
     let gradient = |j: usize| {
         let p = exps[j] / sum;
-        let target_term = if j == target { -(a * others) } else { a * p };
-        let terms = [target_term, b * weights * p, c * p, -(b * weight(j))];
+        let (of_p, by_others) = if j == target { (real(0.0), -(a * others)) } else { (a, real(0.0)) };
+        let factors = [of_p, b * weights, c];
+        let smoothed = -(b * weight(j));
         let derivative = match options.softcap {
             None => real(1.0),
             Some(cap) => {
@@ -53,8 +55,10 @@ pub fn cross_entropy_backward<E: Element>(
                 real(4.0) * t / ((real(1.0) + t) * (real(1.0) + t))
             }
         };
-        let largest = terms.iter().map(|&term| (term * derivative).abs().to_f64()).fold(0.0, f64::max);
-        (terms.into_iter().fold(real(0.0), |sum, term| sum + term) * derivative, largest)
+        let sum = |terms: [E::Exact; 3]| terms.into_iter().fold(real(0.0), |sum, term| sum + term);
+        let sizes = [sum(factors.map(|factor| factor.abs())) * p, by_others, smoothed];
+        let largest = sizes.iter().map(|&size| (size * derivative).abs().to_f64()).fold(0.0, f64::max);
+        (sum([sum(factors) * p, by_others, smoothed]) * derivative, largest)
     };
     (0..row.len()).map(gradient).unzip()
 }
