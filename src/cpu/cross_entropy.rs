@@ -3,7 +3,7 @@
 //! over all logits z.
 
 use super::lanes::GuardCounts;
-use super::scores::{Live, LogitTransform, Logits, Row};
+use super::scores::{Live, LogitTransform, Logits, Row, is_half};
 use super::scratch::{self, Scratch};
 use crate::element::Element;
 use crate::error::Result;
@@ -102,7 +102,7 @@ impl CrossEntropy<'_> {
         let (x, row) = self.scores.read_widened(isa, index, x, true, (widened, logits));
         match row {
             Row::Live(live) => {
-                let log_sum = live.log_sum(isa, x, made);
+                let log_sum = live.log_sum(isa, x, !is_half::<E>(), made);
                 self.loss(isa, x, target, &live, log_sum)
             }
             row => self.fill_value::<E>(&row, index, target, guards),

@@ -3,7 +3,7 @@
 use super::cross_entropy::{CrossEntropy, RowLoss};
 use super::exp_sum::ExpSum;
 use super::lanes::{GuardCounts, RowIo};
-use super::scores::{Exps, Row};
+use super::scores::{Exps, Row, is_half};
 use super::scratch::{self, Scratch};
 use crate::element::Element;
 use crate::error::Result;
@@ -123,7 +123,7 @@ impl<'s, E: Element> Kernel for OneRow<'_, 's, E> {
             return span.fill(if matches!(row, Row::Masked) { E::ZERO } else { E::NAN });
         };
         let columns = &x[live.columns.clone()];
-        let exps = live.exps(isa, columns, len, true, made);
+        let exps = live.exps(isa, columns, len, !is_half::<E>(), made);
         let sum = exps.sum_for_log(isa, len, || live.finer(isa, columns));
         let log_sum = sum.log::<I, E>(isa, len);
         *loss = op.forward.loss(isa, x, target, &live, log_sum);

@@ -9,7 +9,7 @@ use super::each_row::{OfRow, each_row};
 use super::exp_sum;
 use super::exp_sum::ExpSum;
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
-use super::scores::{Live, LogitTransform, Logits, Row, widened};
+use super::scores::{Live, LogitTransform, Logits, Row, is_half, widened};
 use super::scratch::{Buffers, Scratch};
 use super::softmax_partial::ShardStats;
 use crate::element::Element;
@@ -277,7 +277,7 @@ impl Gradients<'_> {
         };
         let (x, _) = LogitTransform::widened(isa, span.source(), 0..span.len(), span.is_far(), buffer);
         let live = self.part.live(isa, row, x, found, [logits, beside]);
-        let exps = live.exps(isa, x, all, true, made);
+        let exps = live.exps(isa, x, all, !is_half::<E>(), made);
         let one = target.checked_sub(first).map_or(0.0, |at| exps.at(at));
         let factors = self.gradient.factors(row, target, all, live.max + sums.log::<I, E>(isa, all));
         let parts = Parts::new::<E>(sums, one, all);

@@ -2,7 +2,7 @@
 //! once.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
-use super::scores::{Live, LogitTransform, Logits, Row};
+use super::scores::{Live, LogitTransform, Logits, Row, is_half};
 use super::scratch::Scratch;
 use crate::element::Element;
 use crate::math::log::log_scalar;
@@ -44,7 +44,7 @@ impl LogSoftmax<'_> {
             let uniform = E::from_wide(-log_scalar(isa, span.len() as f64).0);
             return span.fill(row.fill_value(index, self.0.fully_masked, guards, E::NEG_INFINITY, uniform));
         };
-        let log_sum = live.log_sum(isa, x, made);
+        let log_sum = live.log_sum(isa, x, !is_half::<E>(), made);
         write_live(isa, &live, log_sum, span)
     }
 }
@@ -80,12 +80,16 @@ pub fn write_live<'d, I: Isa, E: Element>(
 /// roundings are therefore negligible in 16-bit types.
 #[inline(always)]
 fn write<'a, I: Isa, S: Storage, E: Element>(isa: I, max: f64, log_sum: f64, span: Span<'_, 'a, S, E>) -> &'a mut [E] {
-    if !E::IS_F64 && !E::IS_F32 {
+    let ahead = span.ahead(1);
+    if is_half::<E>() {
         let (max, log_sum) = (isa.f32(max as f32), isa.f32(log_sum as f32));
         return span.map(
             isa,
             #[inline(always)]
-            |_, z: I::F32| NotNan((z - max) - log_sum),
+            |i, z: I::F32| {
+                ahead.block(i);
+                NotNan((z - max) - log_sum)
+            },
         );
     }
     let (max, log_sum) = (isa.f64(max), isa.f64(log_sum));
@@ -99,6 +103,9 @@ fn write<'a, I: Isa, S: Storage, E: Element>(isa: I, max: f64, log_sum: f64, spa
     span.map(
         isa,
         #[inline(always)]
-        |_, z: I::F64| NotNan(isa.narrow((z - max) - log_sum)),
+        |i, z: I::F64| {
+            ahead.block(i);
+            NotNan(isa.narrow((z - max) - log_sum))
+        },
     )
 }

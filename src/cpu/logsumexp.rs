@@ -1,7 +1,7 @@
 //! Log-sum-exp of a row: `max + ln(sum)` in f64, rounded once.
 
 use super::lanes::GuardCounts;
-use super::scores::{LogitTransform, Row};
+use super::scores::{LogitTransform, Row, is_half};
 use super::scratch::{self, Scratch};
 use super::transpose::gather;
 use crate::element::Element;
@@ -96,7 +96,7 @@ fn log_sum_exp<I: Isa, E: Element>(
     let Scratch { logits, widened, made, .. } = scratch;
     let (x, row) = scores.read_widened(isa, index, x, true, (widened, logits));
     match row {
-        Row::Live(live) => E::from_wide(live.max + live.log_sum(isa, x, made)),
+        Row::Live(live) => E::from_wide(live.max + live.log_sum(isa, x, !is_half::<E>(), made)),
         // A row without columns gives -inf under every policy.
         Row::Masked if x.is_empty() => E::NEG_INFINITY,
         row => row.log_sum_exp(index, scores.fully_masked, guards),

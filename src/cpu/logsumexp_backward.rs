@@ -1,7 +1,7 @@
 //! Gradient of log-sum-exp of a row: softmax times the row's dy.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
-use super::scores::{LogitTransform, Row};
+use super::scores::{LogitTransform, Row, is_half};
 use super::scores_backward::{derivatives, kept, live_part, spoil, weights};
 use super::scratch::{Buffers, Scratch};
 use crate::element::Element;
@@ -50,7 +50,8 @@ impl<E: Element> LogSumExpBackward<'_, E> {
             return span.fill(E::ZERO);
         };
         let columns = live.columns.clone();
-        let exps = matches!(row, Row::Live(_)).then(|| live.exps(isa, &x[columns.clone()], x.len(), true, made));
+        let exps =
+            matches!(row, Row::Live(_)).then(|| live.exps(isa, &x[columns.clone()], x.len(), !is_half::<E>(), made));
         let derivatives = derivatives(isa, &self.scores, self.scores.scale, &x[columns.clone()], f64s);
         span.fill_outside(
             columns,

@@ -12,7 +12,7 @@
 pub mod partial;
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
-use super::scores::{Exps, Live, LogitTransform, Logits, Row};
+use super::scores::{Exps, Live, LogitTransform, Logits, Row, is_half};
 use super::scratch::{Buffers, Scratch, scratch_slice};
 use super::transpose::gather;
 use crate::element::Element;
@@ -84,7 +84,7 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
             #[inline(always)]
             |span| {
                 if matches!(row, Row::Live(_)) {
-                    let exps = live.exps(isa, &x[columns.clone()], x.len(), true, made);
+                    let exps = live.exps(isa, &x[columns.clone()], x.len(), !is_half::<E>(), made);
                     if let (Exps::F32 { values, .. }, None, 0, None) =
                         (&exps, flags, columns.start, self.scores.softcap)
                         && !E::IS_F64

@@ -3,12 +3,14 @@
 use super::Function;
 use super::tables::Tables;
 use crate::element::Element;
-use crate::simd::{BLOCK, Float, Int, Isa, Kernel, MaskBits, NotNan, Span, Token, load};
+use crate::simd::{BLOCK, Float, Int, Isa, Kernel, MaskBits, NotNan, PrefetchRow, Span, Token, load};
 
 /// Largest number of elements in a chunk.
 pub const CHUNK: usize = 4096;
 /// Number of elements that [`InF64`] computes at a time.
 const TILE: usize = 64;
+/// Number of elements between the computed block and the prefetched block.
+const AHEAD: usize = 1024;
 /// Number of blocks whose flags share one 64-bit word.
 const WORD: usize = 4;
 
@@ -88,10 +90,13 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
         }
         let certain = certain.0.as_flattened_mut();
         let mut all = isa.f32(0.0).eq(isa.f32(0.0));
+        let (next, next_to) = (PrefetchRow::of(x, 0).from(AHEAD), to.ahead(0).from(AHEAD));
         let to = to.reading(x).map(
             isa,
             #[inline(always)]
             |i, x: I::F32| {
+                next.block(i);
+                next_to.block(i);
                 all = all & function.serves(isa, x);
                 let [above, below] = function.pair(isa, x);
                 let is_certain =

@@ -121,16 +121,16 @@ impl Live<'_> {
         (values, sum)
     }
 
-    /// Returns the sum of the exponentials without storing them.
+    /// Returns the sum of the exponentials without storing them. Prefetches the row behind `z` if `far` is set.
     #[inline(always)]
-    fn sum_f32<I: Isa, S: Storage>(&self, isa: I, z: &[S], row_len: usize) -> u128 {
+    fn sum_f32<I: Isa, S: Storage>(&self, isa: I, z: &[S], row_len: usize, far: bool) -> u128 {
         let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
         let mut buffer = [0.0f32; SHORT_RUN];
         let mut sum = RowSum::new(row_len);
         let all = z.len();
         for z in z.chunks(SHORT_RUN) {
             let run = Span::in_place(&mut buffer[..z.len()]).reading(z);
-            let next = PrefetchSpan::behind(z, all);
+            let next = PrefetchSpan::behind(z, all, far);
             let values = exp_run(isa, &exp, next, run);
             sum.add(isa, values);
         }
@@ -156,10 +156,11 @@ impl Live<'_> {
         (values, sum)
     }
 
-    /// Returns ln of the sum of the exponentials, accurate even if the sum is barely above 1.
+    /// Returns ln of the sum of the exponentials, accurate even if the sum is barely above 1. Prefetches the row behind
+    /// `x` if `far` is set.
     #[inline(always)]
-    pub fn log_sum<I: Isa, E: Element>(&self, isa: I, x: &[E], buffers: &mut Buffers) -> f64 {
-        isa.outline(LogSumOf { live: self, x, buffers })
+    pub fn log_sum<I: Isa, E: Element>(&self, isa: I, x: &[E], far: bool, buffers: &mut Buffers) -> f64 {
+        isa.outline(LogSumOf { live: self, x, far, buffers })
     }
 
     /// Returns the power of two by which all exponentials except the largest are multiplied before they are summed. `x`
@@ -212,6 +213,7 @@ impl<S: Storage> Kernel for Below<'_, S> {
 struct LogSumOf<'a, 's, E> {
     live: &'a Live<'a>,
     x: &'a [E],
+    far: bool,
     buffers: &'s mut Buffers,
 }
 
@@ -220,11 +222,11 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> f64 {
-        let LogSumOf { live, x, buffers } = self;
+        let LogSumOf { live, x, far, buffers } = self;
         let columns = &x[live.columns.clone()];
         let sum = match (live.f32s(columns), &live.logits) {
-            (Some(z), _) => Some(live.sum_f32(isa, z, x.len())),
-            (None, Logits::Direct) if !E::IS_F64 => Some(live.sum_f32(isa, columns, x.len())),
+            (Some(z), _) => Some(live.sum_f32(isa, z, x.len(), far)),
+            (None, Logits::Direct) if !E::IS_F64 => Some(live.sum_f32(isa, columns, x.len(), far)),
             (None, _) => None,
         };
         let log = match sum {

@@ -17,7 +17,7 @@ pub fn widened<'a, I: Isa, E: Element>(isa: I, x: &'a [E], buffer: &'a mut Vec<f
 }
 
 /// Returns whether the type has 16 bits.
-const fn is_half<E: Element>() -> bool {
+pub const fn is_half<E: Element>() -> bool {
     !E::IS_F64 && !E::IS_F32
 }
 
