@@ -2,8 +2,8 @@
 """Derives the numeric constants of src/math, src/real, src/dtype.rs and src/ops/rope.
 
 Run `python3 scripts/constants.py` (needs mpmath), and copy the printed constants to the places that their names
-indicate. Polynomials are minimax fits by Remez exchange. In the output, "pinned" marks a coefficient that is given
-instead of fitted.
+indicate. Polynomials are minimax fits by Remez exchange, except in `erf_pair`. In the output, "pinned" marks a
+coefficient that is given instead of fitted.
 """
 import struct
 from mpmath import mp, mpf, log, exp, expm1, erf, erfc, floor, matrix, lu_solve, cos, sin, pi, nint, sqrt, tanh, atanh
@@ -380,9 +380,14 @@ def polynomial32(name, c, error):
 
 
 def pairs():
-    """Prints the constants of all functions that compute with pairs of f32, except the exponential."""
+    """Prints the constants of all functions that compute with pairs of f32, except the exponential and erf."""
     worst = lambda g, c, points, at=lambda z: z: max(abs(1 - sum(v * at(z) ** j for j, v in enumerate(c)) / g(z)) for z in points)
-    print("== src/math/gelu_pair.rs")
+    print("== src/cuda/kernels/normal_pair.cuh")
+    g = lambda z: erf(sqrt(z)) / sqrt(z)
+    edge = mpf("0.6")
+    c = [mpf(float(v)) for v in chebyshev(g, mpf(10) ** -60, edge**2 * mpf("1.0001"), 7, mpf(0))]
+    polynomial("NORMAL_NEAR", c, worst(g, c, [edge**2 * mpf(i) / 300 for i in range(1, 301)]))
+    print("== src/math/gelu_pair.rs, src/cuda/kernels/normal_pair.cuh")
     far, pole = mpf(9), mpf("4.5")
     scaled = lambda r: erfc((1 / r - pole) / sqrt(mpf(2))) / 2 * exp((1 / r - pole) ** 2 / 2) / r
     lo, hi = 1 / (far + pole), 1 / pole

@@ -193,7 +193,7 @@ impl Gradient<'_> {
                     isa,
                     #[inline(always)]
                     |i, e: I::F32| {
-                        ahead.block(i);
+                        ahead.block_for_later(i);
                         e.mul_add(high, e * low)
                     },
                 )

@@ -2,8 +2,9 @@
 //! computed by the full f64 computation of [`super::gelu`]. A run over all 2^32 inputs showed that every lane that
 //! passes has the same bits as the full computation.
 //!
-//! The normal distribution's tail is e^(-a^2/2) P(1/(a + 9/2)) / (a + 9/2), with a relative error of the polynomial of
-//! 2^-36.89. For x below zero, gelu is x times the tail; above zero, it is x times 1 minus the tail.
+//! Let a be |x|. The tail, the probability that a normal variable exceeds a, is e^(-a^2/2) P(1/(a + 9/2)) / (a + 9/2).
+//! The relative error of the polynomial P is 2^-36.89. For x below zero, gelu is x times the tail. Above zero, it is x
+//! times 1 minus the tail.
 
 use super::exp_pair::{UNCERTAINTY, exp_of_sum, round_wide};
 use super::wide::horner_halves;
@@ -28,7 +29,7 @@ const FAR: [f64; 13] = [
 ];
 /// Largest argument for which the polynomial is valid. At this argument, 1 minus the tail rounds to 1 in f32.
 const LARGEST: f32 = 9.0;
-/// Bound on the relative error: the sum of the bounds for the exponential and for the polynomials.
+/// Bound on the relative error: the sum of the bounds for the exponential and for the polynomial.
 const RELATIVE: f64 = 1.05 * UNCERTAINTY as f64 + 1e-11;
 
 /// Returns the probability that a normal variable exceeds `a`, for `a` from 0 to [`LARGEST`]. `exponential` is

@@ -7,8 +7,8 @@ use crate::element::Element;
 use crate::ops::cross_entropy::CrossEntropy;
 
 /// Returns the gradient of a row's [`cross_entropy`](crate::cross_entropy()) with respect to its logits. Also returns
-/// the magnitude of the largest term of each logit's gradient. Products of the same probability share its error, so the
-/// sum of their magnitudes counts as one term.
+/// the magnitude of the largest term of each logit's gradient. Terms with the same probability as a factor share its
+/// error, so the sum of their magnitudes counts as one term.
 ///
 /// The differentiated loss is `factors[0]` times the row's entropy plus `factors[1]` times its z-loss.
 ///
@@ -46,7 +46,7 @@ pub fn cross_entropy_backward<E: Element>(
     let gradient = |j: usize| {
         let p = exps[j] / sum;
         let (of_p, by_others) = if j == target { (real(0.0), -(a * others)) } else { (a, real(0.0)) };
-        let factors = [of_p, b * weights, c];
+        let by_p = [of_p, b * weights, c].map(|factor| factor * p);
         let smoothed = -(b * weight(j));
         let derivative = match options.softcap {
             None => real(1.0),
@@ -56,9 +56,9 @@ pub fn cross_entropy_backward<E: Element>(
             }
         };
         let sum = |terms: [E::Exact; 3]| terms.into_iter().fold(real(0.0), |sum, term| sum + term);
-        let sizes = [sum(factors.map(|factor| factor.abs())) * p, by_others, smoothed];
+        let sizes = [sum(by_p.map(|term| term.abs())), by_others, smoothed];
         let largest = sizes.iter().map(|&size| (size * derivative).abs().to_f64()).fold(0.0, f64::max);
-        (sum([sum(factors) * p, by_others, smoothed]) * derivative, largest)
+        (sum([sum(by_p), by_others, smoothed]) * derivative, largest)
     };
     (0..row.len()).map(gradient).unzip()
 }

@@ -308,6 +308,11 @@ fn references_keep_to_their_pages() {
     let capped = CrossEntropy::default().softcap(1.0);
     let (dz, _) = reference::cross_entropy_backward(&[800.0f32, 0.0], 1, &capped, [1.0, 0.0]);
     assert_eq!(dz[0], 0.0);
+    // Terms with the same probability count as one. With half of the label smoothed over two classes, column 0 has the
+    // terms 1/2 p and 1/2 p, and -1/4. Column 1, the target, has -1/2 (1 - p), 1/2 p and -1/4.
+    let smoothed = CrossEntropy::default().label_smoothing(0.5);
+    let (_, sizes) = reference::cross_entropy_backward(&[1.0f32, 1.0], 1, &smoothed, [1.0, 0.0]);
+    assert_eq!(sizes, [0.5, 0.25]);
     let (dz, sizes) = reference::cross_entropy_backward(&[1.0f32, 1.0], 1, &capped, [1.0, 0.0]);
     let expected = 0.5 * (1.0 - 1f64.tanh().powi(2));
     for (size, dz) in sizes.iter().zip(dz) {

@@ -27,7 +27,7 @@ impl Function for Erf {
         naive::erf(x)
     }
     fn points(limits: &Limits) -> Vec<f64> {
-        vec![0.75, 1.0, 2.0, 3.83, 5.92, 7.0, limits.epsilon.sqrt()]
+        vec![2f64.powi(-40), 0.0625, 0.1875, 0.75, 1.0, 2.0, 3.83, 3.93, 5.92, 7.0, limits.epsilon.sqrt()]
     }
 }
 

@@ -98,7 +98,7 @@ impl<E: Element> Kernel for Widen<'_, E> {
             isa,
             #[inline(always)]
             |i, x: I::F32| {
-                next.block(i);
+                next.block_for_later(i);
                 extremes.update_alone(x);
                 // If x is NaN after all, its bits are stored unchanged. No result depends on them.
                 NotNan(x)

@@ -1,5 +1,6 @@
-// Erf and gelu in f64 with reduced precision, as `src/math/normal_pair.rs` defines them. They use the rounding test of
-// `pair.cuh`.
+// Erf and gelu in f64 with reduced precision, and with the rounding test of `pair.cuh`. `src/math/gelu_pair.rs`
+// describes the tail. Below 0.6, erf is x Q(x^2), where `NORMAL_NEAR` has the coefficients of Q (relative error
+// 2^-39.62).
 #pragma once
 #include "wide_pair.cuh"
 
