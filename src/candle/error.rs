@@ -50,8 +50,8 @@ fn typed(error: &Candle) -> Option<Error> {
     }
 }
 
-/// Returns the first error of this crate among an error and its sources. A candle error among the sources may contain
-/// an error of this crate too, because `context` wraps one candle error in another.
+/// Searches `error` and the chain of its sources, and returns the first error of this crate. A candle error among the
+/// sources may contain an error of this crate too, because `context` wraps one candle error in another.
 fn carried(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
         let of_candle = || error.downcast_ref::<Candle>().and_then(typed);

@@ -443,7 +443,7 @@ impl Sums {
     }
 }
 
-/// Gradients of a lane of f16 or bf16, computed as a lane of f32.
+/// Gradients of a row of f16 or bf16, computed in f32.
 struct Widened<'a, 's, E, F> {
     formula: PhantomData<F>,
     y: &'a [E],

@@ -300,7 +300,7 @@ mod tests {
         for (token_stride, head_stride) in [(15, 8), (8, 23), (16, 7), (8, 8), (0, 8)] {
             assert!(
                 layout(token_stride, head_stride).overlaps(),
-                "rows with token stride {token_stride} and head stride {head_stride} must overlap"
+                "`overlaps` must return true for token stride {token_stride} and head stride {head_stride}"
             );
         }
         assert!(!HeadLayout { tokens: 1, token_stride: 0, ..layout(0, 8) }.overlaps());

@@ -186,10 +186,7 @@ impl Graph {
     pub fn in_each_row(&mut self, value: Value, rows: usize) -> Value {
         let [cols] = *self.dims(value) else {
             self.expect(false, |g| {
-                format!(
-                    "a value of shape {:?} that is broadcast to rows but does not have exactly one axis",
-                    g.dims(value)
-                )
+                format!("a broadcast to rows, which needs exactly one axis, of shape {:?}", g.dims(value))
             });
             return value;
         };

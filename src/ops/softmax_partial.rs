@@ -173,7 +173,8 @@ impl SoftmaxPartial {
         Ok(())
     }
 
-    /// Returns the keys for a max-reduction that yields the second-largest logits. `all` is the partial of all columns.
+    /// Returns one key for each row. The largest key over all shards gives the second-largest logit of the row. `all`
+    /// is the merged partial of all shards.
     pub(crate) fn second_keys(&self, all: &SoftmaxPartial) -> Vec<u64> {
         self.found.iter().zip(&all.found).map(|(found, all)| found.second_key(all)).collect()
     }

@@ -34,9 +34,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         in_default(|| self.cross_entropy_sums(OP, x, targets, options, ("", Ok(())))?.loss(targets, options))
     }
 
-    /// Computes the sums over all columns that the loss and its gradient need. `beside` describes operands other than
-    /// the logits and targets, for the check that all ranks make the same call. `checked` is the result of this rank's
-    /// checks of these operands.
+    /// Computes the sums that the loss and its gradient need, over all columns. `beside` describes the operands other
+    /// than the logits and targets. The description is compared between ranks, because all ranks must make the same
+    /// call. `checked` is the result of this rank's checks of the described operands.
     pub(super) fn cross_entropy_sums<E: Element>(
         &self,
         op: &'static str,

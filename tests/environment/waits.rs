@@ -150,7 +150,7 @@ fn check(environment: Option<Environment>, panics: bool) {
     assert_eq!(level_after, Level::Portable, "the SIMD level after the wait must be the level of the waiting call");
     assert_eq!(
         foreign.own_report, "softmax: 1 of 1 rows with NaN",
-        "the report of the spawned request must contain the softmax of this request, and no other"
+        "the report of the spawned request must contain its own call of softmax, and no other call"
     );
     assert!(
         foreign.has_threads_environment,

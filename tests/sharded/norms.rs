@@ -53,7 +53,7 @@ fn weights<E: Bits>() {
     let x = generate::bell::<E>(&mut rng, 2 * all, 0.3, 1.0);
     let (weight, bias) = (generate::bell::<E>(&mut rng, all, 1.0, 0.2), generate::bell::<f32>(&mut rng, all, 0.0, 1.0));
     let mut far = weight.clone();
-    // One weight, on one rank, decides how the products of every row are computed.
+    // Because of one tiny weight on one rank, all ranks compute the products of every row in another way.
     far[rng.random_range(0..all)] = E::from_wide(1e-30);
     for weight in [&weight, &far] {
         let rms = RmsNorm::default().weight(weight).weight_offset(1.0);

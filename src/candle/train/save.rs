@@ -82,7 +82,7 @@ fn write(tensors: &HashMap<String, Tensor>, path: &Path) -> candle_core::Result<
     })
 }
 
-/// Creates a new file in the same folder. Returns its path, and the permissions of a new file.
+/// Creates a new file in the folder of `path`. Returns the path and the default permissions of the new file.
 fn create_beside(path: &Path) -> io::Result<(PathBuf, Permissions)> {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     loop {

@@ -26,7 +26,7 @@ impl Scale {
         Scale { max, inverse: (1.0 / temperature).min(f64::MAX), vocabulary }
     }
 
-    /// Returns the mass of a weight of 1.
+    /// Returns the integer that represents a weight of 1.
     pub fn one(self) -> u64 {
         1 << unit_bits(self.vocabulary)
     }

@@ -50,7 +50,8 @@ pub fn last(
     end.or(crossing.last()).copied().unwrap_or((f64::INFINITY, usize::MAX))
 }
 
-/// Returns the `count`th place in order, or the last one if there are fewer. `count` is at least 1.
+/// Returns the `count`th smallest entry of `off` with its index, or the largest if there are fewer. Among equal
+/// entries, the lower index comes first. `count` is at least 1.
 pub fn last_of_first(off: &[f64], count: usize, places: &mut Vec<Place>) -> Place {
     places.clear();
     places.extend(off.iter().enumerate().map(|(i, &off)| (off, i)));

@@ -121,7 +121,7 @@ impl Live<'_> {
         (values, sum)
     }
 
-    /// Returns the sum of the exponentials without storing them. Prefetches the row behind `z` if `far` is set.
+    /// Returns the sum of the exponentials without storing them. If `far` is set, prefetches the row that follows `z`.
     #[inline(always)]
     fn sum_f32<I: Isa, S: Storage>(&self, isa: I, z: &[S], row_len: usize, far: bool) -> u128 {
         let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
@@ -156,8 +156,8 @@ impl Live<'_> {
         (values, sum)
     }
 
-    /// Returns ln of the sum of the exponentials, accurate even if the sum is barely above 1. Prefetches the row behind
-    /// `x` if `far` is set.
+    /// Returns ln of the sum of the exponentials, accurate even if the sum is barely above 1. If `far` is set,
+    /// prefetches the row that follows `x`.
     #[inline(always)]
     pub fn log_sum<I: Isa, E: Element>(&self, isa: I, x: &[E], far: bool, buffers: &mut Buffers) -> f64 {
         isa.outline(LogSumOf { live: self, x, far, buffers })

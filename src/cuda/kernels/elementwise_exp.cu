@@ -15,8 +15,8 @@ struct ClampedExp {
     DEVICE double operator()(double x, double) const { return rounded(exp_wide(smaller(max, larger(min, x)))); }
     template <class S>
     DEVICE Interval near(float x) const {
-        // Let u be 2^-24, and t = limit * log2(e). Rounding a limit to f32 changes e^limit by at most u |limit| of its
-        // value, which is 0.69 u |t|. Together with the 0.853 u |t| of `near_exp`, this is less than 1.625 u |t|.
+        // Let u be 2^-24, and t = limit * log2(e). Rounding a limit to f32 causes a relative error of at most u |limit|
+        // = 0.69 u |t| in e^limit. Together with the error 0.853 u |t| of `near_exp`, this is less than 1.625 u |t|.
         return near_exp<S>(min_or_nan((float)max, max_or_nan((float)min, x)), 1.625f);
     }
 };

@@ -452,7 +452,8 @@ struct BiasedMax {
         // Reads the row's terms again, only in threads with a logit near the maximum or with a large product. Warps
         // without such a thread skip this pass.
         const Terms terms = terms_of(row, products, near, own >= near || size >= 16384.0f, partial_terms);
-        // The rounding error of a large score * scale could exceed the error bound of a pair.
+        // If |score * scale| is large, its rounding error could exceed the error bound of a pair. Infinity then makes
+        // the caller compute the row in f64.
         return terms.large > terms.max.high - 128.0f ? Pair{INFINITE, 0.0f} : terms.max;
     }
 

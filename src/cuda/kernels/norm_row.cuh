@@ -126,7 +126,7 @@ struct OperandPieces {
     DEVICE OperandPieces(const Operand& operand, u32 cols, u32 head)
         : operand(operand), head(head), own((const typename S::Bits*)operand.at + head, cols - head) {}
 
-    // Loads the values of the piece at a column. Behind the end of the operand, they are `operand.missing`.
+    // Loads the values of the piece that begins at `column`. Values past the end of the operand are `operand.missing`.
     template <class, u32 COUNT>
     DEVICE void load(u32 column, float* values) const {
         static_assert(COUNT == Vectors<S>::COUNT, "a piece has 16 bytes of a row");

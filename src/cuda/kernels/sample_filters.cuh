@@ -222,8 +222,8 @@ struct SampleRow {
         return base;
     }
 
-    // Loads the list that the kernels for parts of the row have made. The list has the tokens of some bins. Returns the
-    // sum of the amounts of the tokens above these bins.
+    // Loads the list of tokens that earlier kernels have made, each from a part of the row. The tokens belong to a
+    // range of bins. Returns the sum of the amounts of all tokens in higher bins.
     DEVICE u64 load_list(const Amount& amount) {
         const u32 listed = work->listed;
         for (u32 i = threadIdx.x; i < listed && i < MOST_LISTED; i += THREADS) {

@@ -199,8 +199,8 @@ impl Kernel for StepEnds {
             let all = -6..=6i16;
             count += all.clone().count() as u64;
             for (n, ends) in all.zip(&mut ends) {
-                // Bisect for two neighbouring f32: the nearest multiple of ln2/8 is n ln2/8 for the lower one, and (n +
-                // 1) ln2/8 for the upper one.
+                // Bisect to find two adjacent f32. The multiple of ln2/8 nearest to the lower one is n ln2/8. The
+                // multiple nearest to the upper one is (n + 1) ln2/8.
                 let middle = ((f64::from(n) + 0.5) * STEP + f64::from(d)) as f32;
                 let (mut last, mut first) = (key(middle - 2e-7), key(middle + 2e-7));
                 while first - last > 1 {

@@ -26,9 +26,9 @@ fn is_tiny(x: f64) -> bool {
 
 /// Encloses `1 / (1 + e^-x)`.
 ///
-/// The exponential's relative error is 2u. This error causes no larger relative error in the sum, because both terms
-/// are positive. The sum and the quotient add u each. The bound is 4u. If the exponential overflows f64, the result is
-/// 0, which is less than 2^-1000 below the function.
+/// The exponential's relative error is 2u. The relative error that it causes in the sum is at most 2u, because both
+/// terms are positive. The sum and the quotient add u each. The bound is 4u. If the exponential overflows f64, the
+/// result is 0, and the exact value is between 0 and 2^-1000.
 pub fn sigmoid(x: f32) -> Bracket {
     Bracket::around(1.0 / (1.0 + core_math::exp(-f64::from(x))), 4.0 * U)
 }
