@@ -47,7 +47,12 @@ pub struct Times {
 }
 
 impl Times {
-    /// Returns the minimum and the median of these times per call, in nanoseconds per element.
+    /// Smallest CPU time that is plausible, relative to the wall time. Some virtual machines count the CPU time of other
+    /// threads only when the system's timer ticks, and a call then seems to have used less.
+    const PLAUSIBLE: f64 = 0.75;
+
+    /// Returns the minimum and the median of these times per call, in nanoseconds per element. If the smallest CPU time
+    /// is not plausible, the smallest wall time replaces it.
     pub fn of(calls: &[crate::clock::Time], elements: usize) -> Option<Self> {
         let sorted = |part: fn(&crate::clock::Time) -> f64| {
             let mut all: Vec<f64> = calls.iter().map(|call| part(call) / elements as f64).collect();
@@ -56,6 +61,7 @@ impl Times {
         };
         let (cpu_min, cpu_median) = sorted(|call| call.cpu)?;
         let (wall_min, wall_median) = sorted(|call| call.wall)?;
+        let cpu_min = if cpu_min < Self::PLAUSIBLE * wall_min { wall_min } else { cpu_min };
         Some(Times { cpu_min, cpu_median, wall_min, wall_median })
     }
 }
