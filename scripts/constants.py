@@ -351,7 +351,7 @@ def normal_f64():
 
 
 def erf_pair():
-    """Fits W in erf(c + d) = erf c + erf'(c) (d - c d^2 + d^3 W), by least squares at Chebyshev nodes of d for each c."""
+    """Fits W in erf(c + d) = erf c + erf'(c) (d - c d^2 + d^3 W) by least squares at Chebyshev nodes of d."""
     print("== src/math/erf_pair.rs")
     points = [mpf(j) / 8 for j in range(32)]
     slope = lambda c: 2 / sqrt(pi) * exp(-c * c)

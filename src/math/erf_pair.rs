@@ -7,7 +7,7 @@
 //! up to d^4, the last of them without c. Its coefficients are a least-squares fit, with an error of 2^-33.9 relative
 //! to erf |x|. erf c and erf'(c) come from tables, each as two f32.
 
-use super::exp_pair::round;
+use super::exp_pair::{floats, round};
 use super::softmax_exp::SHIFTER;
 use super::wide::{fast_two_sum, horner_narrow};
 use crate::simd::{Float, Isa};
@@ -26,7 +26,7 @@ const W1: [f32; 2] = [f32::from_bits(0x3f00_0006), f32::from_bits(0xbeaa_aaae)];
 const W2: [f32; 3] = [f32::from_bits(0x3dcc_c803), f32::from_bits(0xbecc_7eea), f32::from_bits(0x3e08_53f8)];
 const W3: [f32; 3] = [f32::from_bits(0xbe2a_ae06), f32::from_bits(0x3e63_6bed), f32::from_bits(0xbd35_da80)];
 const W4: f32 = f32::from_bits(0xbcb2_061b);
-/// Values of erf c, rounded to f32. The next table holds the rest.
+/// Values of erf c, rounded to f32. The next table holds the rests.
 #[rustfmt::skip]
 const VALUE: [f32; 32] = floats([
     0x0000_0000, 0x3e0f_af0d, 0x3e8d_7aa7, 0x3ece_e869, 0x3f05_3f7b, 0x3f1f_8cb7, 0x3f36_0e4c, 0x3f48_b925,
@@ -41,7 +41,7 @@ const VALUE_LOW: [f32; 32] = floats([
     0xb2bd_86a2, 0xb265_34d7, 0xb29f_ce65, 0x32f3_eb32, 0x32f4_c9bf, 0x32bb_dc19, 0xb21f_7585, 0x3204_1d07,
     0x32c4_1360, 0xb122_6cc2, 0xb241_3035, 0xb2e9_2613, 0xb2ef_2a9a, 0x3146_1ed3, 0x31bc_5c79, 0x3292_ced9,
 ]);
-/// Values of erf'(c), which is 2/sqrt(pi) e^(-c^2), rounded to f32. The next table holds the rest.
+/// Values of erf'(c), which is 2/sqrt(pi) e^(-c^2), rounded to f32. The next table holds the rests.
 #[rustfmt::skip]
 const SLOPE: [f32; 32] = floats([
     0x3f90_6ebb, 0x3f8e_317d, 0x3f87_ae8b, 0x3f7a_f867, 0x3f60_f7e5, 0x3f43_74b5, 0x3f24_9721, 0x3f06_55b1,
@@ -56,15 +56,6 @@ const SLOPE_LOW: [f32; 32] = floats([
     0x300c_f9a2, 0x2f71_c1f6, 0x2f1d_fe96, 0xaf1c_aa9e, 0xaef0_4090, 0x2e00_9245, 0x2dd2_3db4, 0xac89_1026,
     0xac0b_99b0, 0xac32_2c92, 0x2b50_0ce7, 0x2a91_44b6, 0x28cd_49ed, 0x29f4_1405, 0x27bf_df0d, 0x277f_5ef7,
 ]);
-
-const fn floats(bits: [u32; 32]) -> [f32; 32] {
-    let (mut table, mut i) = ([0.0; 32], 0);
-    while i < 32 {
-        table[i] = f32::from_bits(bits[i]);
-        i += 1;
-    }
-    table
-}
 
 /// Returns an upper and a lower estimate of erf x, each rounded to f32. x must be accepted by [`serves`]. If the two
 /// estimates are equal, they are the correctly rounded result.

@@ -39,32 +39,24 @@ const TABLE: [f32; 16] = {
     table
 };
 /// Relative rounding errors of the table: (2^(j/16) - f32(2^(j/16))) / f32(2^(j/16)).
-const TABLE_LOW: [f32; 16] = {
-    let bits: [u32; 16] = [
-        0x0000_0000,
-        0x3346_cb6a,
-        0xb24e_0611,
-        0x334b_2482,
-        0x3309_2801,
-        0x331b_85f2,
-        0xb305_1aa8,
-        0xb200_6c56,
-        0x3293_02ae,
-        0xb302_e5a2,
-        0x31b3_d0e5,
-        0x31d1_daf2,
-        0xb27c_e182,
-        0xb1b4_b0da,
-        0xb1d2_90be,
-        0x31b0_a147,
-    ];
-    let (mut table, mut j) = ([0.0; 16], 0);
-    while j < 16 {
-        table[j] = f32::from_bits(bits[j]);
-        j += 1;
-    }
-    table
-};
+const TABLE_LOW: [f32; 16] = floats([
+    0x0000_0000,
+    0x3346_cb6a,
+    0xb24e_0611,
+    0x334b_2482,
+    0x3309_2801,
+    0x331b_85f2,
+    0xb305_1aa8,
+    0xb200_6c56,
+    0x3293_02ae,
+    0xb302_e5a2,
+    0x31b3_d0e5,
+    0x31d1_daf2,
+    0xb27c_e182,
+    0xb1b4_b0da,
+    0xb1d2_90be,
+    0x31b0_a147,
+]);
 /// Number of table entries per factor of two.
 pub const STEPS: f32 = 16.0;
 /// 16 / ln2.
@@ -78,6 +70,16 @@ const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a_ab8f), f32::from_bits(0x3d2a_
 pub const UNCERTAINTY: f32 = 7e-11;
 /// Magnitude of x above which e^x may be infinite, or its low part may lose digits to underflow.
 pub const LARGEST: f32 = 75.0;
+
+/// Returns the floats with these bits.
+pub const fn floats<const N: usize>(bits: [u32; N]) -> [f32; N] {
+    let (mut table, mut i) = ([0.0; N], 0);
+    while i < N {
+        table[i] = f32::from_bits(bits[i]);
+        i += 1;
+    }
+    table
+}
 
 /// Exponential e^x as the sum `hi + lo`, and `power`, which is 2^(n/16) for the integer n nearest to 16 x / ln2. The
 /// error bound of the sum is relative to `power`.

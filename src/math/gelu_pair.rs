@@ -1,5 +1,5 @@
-//! Gelu of f32 by a shorter f64 computation, with the rounding test of [`super::exp_pair`]. Lanes that fail the test are
-//! computed by the full f64 computation of [`super::gelu`]. A run over all 2^32 inputs showed that every lane that
+//! Gelu of f32 by a shorter f64 computation, with the rounding test of [`super::exp_pair`]. Lanes that fail the test
+//! are computed by the full f64 computation of [`super::gelu`]. A run over all 2^32 inputs showed that every lane that
 //! passes has the same bits as the full computation.
 //!
 //! Let a be |x|. The tail, the probability that a normal variable exceeds a, is e^(-a^2/2) P(1/(a + 9/2)) / (a + 9/2).

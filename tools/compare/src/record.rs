@@ -47,8 +47,8 @@ pub struct Times {
 }
 
 impl Times {
-    /// Smallest CPU time that is plausible, relative to the wall time. Some virtual machines count the CPU time of other
-    /// threads only when the system's timer ticks, and a call then seems to have used less.
+    /// Smallest plausible ratio of CPU time to wall time. The CPU clock of some virtual machines lags behind. A call
+    /// then seems to have used less time than it did.
     const PLAUSIBLE: f64 = 0.75;
 
     /// Returns the minimum and the median of these times per call, in nanoseconds per element. If the smallest CPU time
