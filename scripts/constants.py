@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Derives the numeric constants of src/math, src/real, src/dtype.rs and src/ops/rope.
+"""Derives the numeric constants of src/math, src/real, src/dtype.rs, src/ops/rope and src/cuda/kernels.
 
 Run `python3 scripts/constants.py` (needs mpmath), and copy the printed constants to the places that their names
-indicate. Polynomials are minimax fits by Remez exchange, except in `erf_pair`. In the output, "pinned" marks a
-coefficient that is given instead of fitted.
+indicate. Polynomials are fitted by Remez exchange, by Chebyshev interpolation or, in `erf_pair`, by least squares. In
+the output, "pinned" marks a coefficient that is given instead of fitted.
 """
 import struct
 from mpmath import mp, mpf, log, exp, expm1, erf, erfc, floor, matrix, lu_solve, cos, sin, pi, nint, sqrt, tanh, atanh
@@ -380,7 +380,7 @@ def polynomial32(name, c, error):
 
 
 def pairs():
-    """Prints the constants of all functions that compute with pairs of f32, except the exponential and erf."""
+    """Prints the constants of the other functions that compute with pairs of f32 or short f64 polynomials."""
     worst = lambda g, c, points, at=lambda z: z: max(abs(1 - sum(v * at(z) ** j for j, v in enumerate(c)) / g(z)) for z in points)
     print("== src/cuda/kernels/normal_pair.cuh")
     g = lambda z: erf(sqrt(z)) / sqrt(z)

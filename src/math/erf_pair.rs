@@ -16,7 +16,7 @@ use crate::simd::{Float, Isa};
 const STEPS: f32 = 8.0;
 /// Larger arguments are replaced by this one. Its result rounds to 1, and its nearest table entry is the last.
 const LARGEST: f32 = 3.93;
-/// Smallest magnitude that is computed, except for zero. Far below, the low part of the result underflows.
+/// Smallest nonzero magnitude that [`serves`] accepts. Far below, the low part of the result underflows.
 const TINY: f32 = f32::from_bits((127 - 40) << 23);
 /// Assumed bound on the error of hi + lo, relative to hi. The run over all inputs confirms that it suffices.
 const UNCERTAINTY: f32 = 3.4e-10;
@@ -26,7 +26,7 @@ const W1: [f32; 2] = [f32::from_bits(0x3f00_0006), f32::from_bits(0xbeaa_aaae)];
 const W2: [f32; 3] = [f32::from_bits(0x3dcc_c803), f32::from_bits(0xbecc_7eea), f32::from_bits(0x3e08_53f8)];
 const W3: [f32; 3] = [f32::from_bits(0xbe2a_ae06), f32::from_bits(0x3e63_6bed), f32::from_bits(0xbd35_da80)];
 const W4: f32 = f32::from_bits(0xbcb2_061b);
-/// Values of erf c, rounded to f32. The next table holds the rests.
+/// Values of erf c, rounded to f32. The next table holds the rounding errors.
 #[rustfmt::skip]
 const VALUE: [f32; 32] = floats([
     0x0000_0000, 0x3e0f_af0d, 0x3e8d_7aa7, 0x3ece_e869, 0x3f05_3f7b, 0x3f1f_8cb7, 0x3f36_0e4c, 0x3f48_b925,
@@ -41,7 +41,7 @@ const VALUE_LOW: [f32; 32] = floats([
     0xb2bd_86a2, 0xb265_34d7, 0xb29f_ce65, 0x32f3_eb32, 0x32f4_c9bf, 0x32bb_dc19, 0xb21f_7585, 0x3204_1d07,
     0x32c4_1360, 0xb122_6cc2, 0xb241_3035, 0xb2e9_2613, 0xb2ef_2a9a, 0x3146_1ed3, 0x31bc_5c79, 0x3292_ced9,
 ]);
-/// Values of erf'(c), which is 2/sqrt(pi) e^(-c^2), rounded to f32. The next table holds the rests.
+/// Values of erf'(c), which is 2/sqrt(pi) e^(-c^2), rounded to f32. The next table holds the rounding errors.
 #[rustfmt::skip]
 const SLOPE: [f32; 32] = floats([
     0x3f90_6ebb, 0x3f8e_317d, 0x3f87_ae8b, 0x3f7a_f867, 0x3f60_f7e5, 0x3f43_74b5, 0x3f24_9721, 0x3f06_55b1,

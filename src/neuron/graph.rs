@@ -186,7 +186,7 @@ impl Graph {
     pub fn in_each_row(&mut self, value: Value, rows: usize) -> Value {
         let [cols] = *self.dims(value) else {
             self.expect(false, |g| {
-                format!("a broadcast to rows, which needs exactly one axis, of shape {:?}", g.dims(value))
+                format!("a value of shape {:?} to broadcast to rows; it must have one axis", g.dims(value))
             });
             return value;
         };

@@ -157,7 +157,7 @@ impl Live<'_> {
     }
 
     /// Returns ln of the sum of the exponentials, accurate even if the sum is barely above 1. If `far` is set,
-    /// prefetches the row that follows `x`.
+    /// prefetches the memory behind f32 logits.
     #[inline(always)]
     pub fn log_sum<I: Isa, E: Element>(&self, isa: I, x: &[E], far: bool, buffers: &mut Buffers) -> f64 {
         isa.outline(LogSumOf { live: self, x, far, buffers })

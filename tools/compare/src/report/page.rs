@@ -18,7 +18,8 @@ Each cell has nanoseconds of CPU time per element on one thread and, in parenthe
 is the minimum over turns, which the contenders take one after another. The Python libraries run in a process of their
 own. The inputs are equal, and come from memory. Errors are of the first rows. Where terms can cancel, the ULP is that
 of the row's largest result. A factor (×) is the fastest other contender's time over Evenkeel's: above ×1, Evenkeel is
-faster. The columns of further instruction sets have only the factor.
+faster. The columns of further instruction sets have only the factor. If the clock reports less than 3/4
+of the smallest wall time as CPU time for a Rust contender, the cell has the wall time.
 
 - Evenkeel, candle-nn, llm-samplers and hand-written loops (`naive`, sums in f32) are built for the default target.
   rten-vecmath is built for the machine's CPU or for AVX2. Norms, logsumexp and masks are composed of its functions.
