@@ -5,8 +5,9 @@ use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};
 use crate::support::generate::{self, Bits, Hostile};
 use crate::support::implementations::each_level;
-use crate::support::norms::{Norm, assert_threads_agree, check_columns, tiled_sums_down};
+use crate::support::norms::{Norm, assert_threads_agree, check_columns, error_at_term, tiled_sums_down};
 use crate::support::{naive, rows};
+use evenkeel::reference::Real;
 use evenkeel::{
     DType, Element, Error, Floats, RmsNorm, Rounding, Rows, RowsMut, reference, rms_norm_backward,
     rms_norm_backward_in_place, rms_norm_backward_into,
@@ -132,7 +133,7 @@ fn far_apart<E: Bits>() {
                 let dy: Vec<E> = (0..cols).map(|i| E::from_wide(of_dy * unit[cols + i])).collect();
                 let weight: Vec<f64> = (0..cols).map(|i| of_weight * unit[2 * cols + i]).collect();
                 let exact = reference::rms_norm_backward(&x, &dy, Some(&weight), 0.0, 0.0);
-                let terms = Norm { weight: Some(&weight), ..PLAIN }.terms(&x, &dy);
+                let terms = Norm { weight: Some(&weight), ..PLAIN }.unlimited_terms(&x, &dy);
                 let of_weights = reference::rms_norm_backward_weight(&x, &dy, cols, 0.0, false);
                 let [column_terms, _] = PLAIN.column_terms(&x, &dy, cols);
                 let options = RmsNorm::default().weight(&weight).eps(0.0);
@@ -140,11 +141,25 @@ fn far_apart<E: Bits>() {
                     let view = |data| Rows::new(data, 1, cols).unwrap();
                     let got = rms_norm_backward(view(&x), view(&dy), &options).unwrap();
                     let what = format!("x {of_x:e}, dy {of_dy:e}, weight {of_weight:e}, {level}");
-                    checker.check_terms(&what, &x, &got.dx, &exact, &|i| terms[i]);
+                    checker.check_errors(&what, &x, &got.dx, &exact, &|i| error_at_term(got.dx[i], exact[i], terms[i]));
                     check_columns(&checker, &what, &got.dweight.unwrap(), &of_weights, &column_terms);
                 });
             }
         }
+    }
+    // Terms near 3e312 cancel to results that f64 can hold.
+    if E::DTYPE == DType::F64 {
+        let (x, dy) = ([1e-300; 2].map(E::from_wide), [1e10, 1e10 + 1.0].map(E::from_wide));
+        let weight = [300.0 + 1.0 / 3.0; 2];
+        let exact = reference::rms_norm_backward(&x, &dy, Some(&weight), 0.0, 0.0);
+        let terms = Norm { weight: Some(&weight), ..PLAIN }.unlimited_terms(&x, &dy);
+        assert!(terms[0].to_f64().is_infinite() && exact[0].to_f64().is_finite());
+        each_level(|level| {
+            let view = |data| Rows::new(data, 1, 2).unwrap();
+            let dx = rms_norm_backward(view(&x), view(&dy), &RmsNorm::default().weight(&weight).eps(0.0)).unwrap().dx;
+            let what = format!("terms beyond f64, {level}");
+            checker.check_errors(&what, &x, &dx, &exact, &|i| error_at_term(dx[i], exact[i], terms[i]));
+        });
     }
     // In one column, partial sums overflow although the whole sum does not.
     let largest = E::from_wide(limits.max);

@@ -5,6 +5,7 @@ use super::implementations::on_threads;
 use evenkeel::math::sum::tiled_sum;
 use evenkeel::reference::{DoubleDouble, Real};
 use evenkeel::simd::{Level, with_level};
+use evenkeel::testing::ulp;
 use evenkeel::{DType, Element};
 
 /// Norm evaluated by its formula in double-double precision.
@@ -38,6 +39,11 @@ impl Norm<'_> {
     /// Returns, for each element of dx, the largest of the terms that the op's documentation names. The error of the
     /// element is measured in ULP of this term.
     pub fn terms<E: Element>(&self, x: &[E], dy: &[E]) -> Vec<f64> {
+        self.unlimited_terms(x, dy).into_iter().map(Real::to_f64).collect()
+    }
+
+    /// Returns the same terms as [`Norm::terms`], including terms beyond the range of f64.
+    pub fn unlimited_terms<E: Element>(&self, x: &[E], dy: &[E]) -> Vec<DoubleDouble> {
         let (n, inverse) = self.normalised(x);
         let (h, mean, along) = self.magnitudes(&n, dy);
         let has_mean_terms = self.centred && E::DTYPE == DType::F64;
@@ -46,7 +52,7 @@ impl Norm<'_> {
             let n = larger(n.abs(), DoubleDouble::from(least));
             let mean = if has_mean_terms { mean * n } else { mean };
             let product = larger(n * along, DoubleDouble::from(least_counted::<E>()));
-            (larger(larger(h, mean), product) * inverse).to_f64()
+            larger(larger(h, mean), product) * inverse
         };
         h.iter().zip(&n).map(of).collect()
     }
@@ -84,6 +90,20 @@ impl Norm<'_> {
 /// results are rounded to multiples of 2^-1074, so their errors are not proportional to their magnitudes.
 fn least_counted<E: Element>() -> f64 {
     if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 }
+}
+
+/// Returns the error of a result in ULP of `term`, or in ULP of the exact result if that is larger. If `term` exceeds
+/// the range of f64, its ULP counts as if the exponent range were unlimited, and an infinite result counts as the
+/// largest finite value.
+pub fn error_at_term<E: Element>(got: E, exact: E::Exact, term: DoubleDouble) -> f64 {
+    let limited = term.to_f64();
+    if limited.is_finite() || exact.to_f64() == got.widen() {
+        return ulp::error_at(got, exact, limited.max(ulp::toward_zero(exact)));
+    }
+    let scale = DoubleDouble::from(2f64.powi(600));
+    let size = DoubleDouble::from(ulp::size::<f64>((term / scale).to_f64())) * scale;
+    let got = E::Exact::from(got.widen().clamp(-f64::MAX, f64::MAX));
+    ((got - exact) / E::Exact::from_double_double(size)).to_f64().abs()
 }
 
 fn larger(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble {
