@@ -12,7 +12,9 @@ use crate::element::Element;
 use crate::math::fixed_point::KeptSum;
 use crate::math::softmax_exp::{SMALL_MAXIMUM, SoftmaxExp};
 use crate::math::wide::{fast_two_sum, two_sum};
-use crate::simd::{BLOCK, Float, Isa, MaskBits, NotNan, PrefetchRow, PrefetchSpan, Select, Span, Storage, fold_with};
+use crate::simd::{
+    BLOCK, Float, Isa, MaskBits, NotNan, PrefetchRow, PrefetchSpan, Select, Span, Storage, fold_with, load_flags,
+};
 use std::ops::Range;
 
 mod found;
@@ -44,6 +46,8 @@ pub struct Masked<'a> {
     pub columns: Range<usize>,
     /// Scale, as a high and a low part.
     scale: (f32, f32),
+    /// Scores with -inf where a keep flag is not set; `None` if the mask has no keep flags.
+    kept: Option<&'a [f32]>,
     bias: Bias<'a>,
     /// Largest logit, as the sum of a high and a low part.
     max: (f32, f32),
@@ -51,22 +55,26 @@ pub struct Masked<'a> {
     far: bool,
 }
 
-/// Values added to the scores of a row. A keep flag is stored as 0 if it is set, and as -inf otherwise. A flag of -inf
-/// replaces the score, even if the score is NaN. A bias of -inf added to NaN gives NaN.
+/// Values added to the scores of a row. Where a keep flag is not set, the value is -inf.
 #[derive(Clone, Copy)]
 enum Bias<'a> {
     None,
-    Flags(&'a [f32]),
     /// Bias whose values are all 0 or -inf.
     Exact(&'a [f32]),
     Any(&'a [f32]),
-    /// Bias and flags.
-    Both(&'a [f32], &'a [f32]),
+}
+
+/// Scores with -inf where a keep flag is not set. A flag that is not set replaces even a NaN.
+#[derive(Clone, Copy)]
+struct Kept<'a> {
+    scores: &'a [f32],
+    /// Largest score; `None` if there is a NaN.
+    max: Option<f32>,
 }
 
 impl LogitTransform<'_> {
     /// Finds the row's maximum, or returns `None` if the row takes the general path. `columns` are the lane's bounds.
-    /// `found` has the extremes of the scores in `columns` if the extremes are known.
+    /// `found` has the extremes of the scores in `columns` if the extremes are known. `rounded` is a buffer.
     #[inline(always)]
     pub fn masked<'s, I: Isa, E: Element>(
         &'s self,
@@ -74,32 +82,28 @@ impl LogitTransform<'_> {
         lane: usize,
         (x, columns, found): (&[E], Range<usize>, Option<Extrema>),
         far: bool,
-        buffers: [&'s mut Buffers; 2],
+        (buffers, rounded): ([&'s mut Buffers; 2], &mut Vec<f32>),
     ) -> Option<Masked<'s>> {
         if !self.may_be_masked::<E>() {
             return None;
         }
-        let bias = self.bias(isa, lane, (columns.start, columns.end), far, buffers)?;
-        let x = &x[columns.clone()];
+        let x = &E::as_f32s(x)?[columns.clone()];
+        let (kept, bias) = self.operands(isa, lane, x, (columns.start, columns.end), far, buffers)?;
         let scale = self.scale_pair();
-        let max = match bias {
-            Bias::None if self.scale == 1.0 => None,
-            Bias::None => {
-                let max = match found {
-                    Some(found) => (!found.nan).then_some(found.max as f32),
-                    None => max_score::<I, E, false, 0>(isa, x, []),
-                };
-                product(max, scale)
-            }
-            Bias::Flags(flags) => product(max_score::<I, E, true, 1>(isa, x, [flags]), scale),
-            Bias::Exact(bias) => product(max_score::<I, E, false, 1>(isa, x, [bias]), scale),
-            Bias::Any(bias) => Sums::max(max_of_sums(isa, x, scale, [bias])),
-            Bias::Both(bias, flags) => Sums::max(max_of_sums(isa, x, scale, [bias, flags])),
+        let of = kept.map_or(x, |kept| kept.scores);
+        let max = match (bias, kept, found) {
+            (Bias::None, Some(kept), _) => product(kept.max, scale),
+            (Bias::None, None, _) if self.scale == 1.0 => None,
+            (Bias::None, None, Some(found)) => product((!found.nan).then_some(found.max as f32), scale),
+            (Bias::None, None, None) => product(max_score(isa, x, []), scale),
+            (Bias::Exact(bias), ..) => product(max_score(isa, of, [bias]), scale),
+            (Bias::Any(bias), ..) => Sums::max(max_of_sums(isa, of, scale, bias, rounded)),
         }?;
-        (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns, scale, bias, max, far })
+        let kept = kept.map(|kept| kept.scores);
+        (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns, scale, kept, bias, max, far })
     }
 
-    /// Returns the statistics of a row's shard, which begins at column `first`.
+    /// Returns the statistics of a row's shard, which begins at column `first`. `rounded` is a buffer.
     #[inline(always)]
     pub fn find_masked<I: Isa, E: Element>(
         &self,
@@ -107,28 +111,28 @@ impl LogitTransform<'_> {
         lane: usize,
         first: usize,
         x: &[E],
-        buffers: [&mut Buffers; 2],
+        (buffers, rounded): ([&mut Buffers; 2], &mut Vec<f32>),
     ) -> MaskedStats {
-        if !self.may_be_masked::<E>() {
-            return MaskedStats::NOTHING;
-        }
-        let columns = self.bounds(lane, first..first + x.len());
-        let Some(bias) = self.bias(isa, lane, (columns.start, columns.end), false, buffers) else {
-            return MaskedStats { fits: false, ..MaskedStats::NOTHING };
-        };
-        let x = &x[columns.start - first..columns.end - first];
-        let scale = self.scale_pair();
         let nothing = MaskedStats::NOTHING;
-        match bias {
-            Bias::None if self.scale == 1.0 => nothing,
-            Bias::None => MaskedStats { score: max_score::<I, E, false, 0>(isa, x, []), ..nothing },
-            Bias::Flags(flags) => MaskedStats { score: max_score::<I, E, true, 1>(isa, x, [flags]), ..nothing },
-            Bias::Exact(bias) => {
-                let score = max_score::<I, E, false, 1>(isa, x, [bias]);
-                MaskedStats { score, sums: max_of_sums(isa, x, scale, [bias]), ..nothing }
+        let (true, Some(x)) = (self.may_be_masked::<E>(), E::as_f32s(x)) else { return nothing };
+        let columns = self.bounds(lane, first..first + x.len());
+        let x = &x[columns.start - first..columns.end - first];
+        let Some((kept, bias)) = self.operands(isa, lane, x, (columns.start, columns.end), false, buffers) else {
+            return MaskedStats { fits: false, ..nothing };
+        };
+        let scale = self.scale_pair();
+        let of = kept.map_or(x, |kept| kept.scores);
+        match (bias, kept) {
+            (Bias::None, None) if self.scale == 1.0 => nothing,
+            (Bias::None, None) => MaskedStats { score: max_score(isa, x, []), ..nothing },
+            (Bias::None, Some(kept)) => MaskedStats { score: kept.max, ..nothing },
+            (Bias::Exact(bias), _) => {
+                let score = max_score(isa, of, [bias]);
+                MaskedStats { score, sums: max_of_sums(isa, of, scale, bias, rounded), ..nothing }
             }
-            Bias::Any(bias) => MaskedStats { exact: false, sums: max_of_sums(isa, x, scale, [bias]), ..nothing },
-            Bias::Both(bias, flags) => MaskedStats { sums: max_of_sums(isa, x, scale, [bias, flags]), ..nothing },
+            (Bias::Any(bias), _) => {
+                MaskedStats { exact: false, sums: max_of_sums(isa, of, scale, bias, rounded), ..nothing }
+            }
         }
     }
 
@@ -149,17 +153,20 @@ impl LogitTransform<'_> {
         }
         let scale = self.scale_pair();
         let columns = self.bounds(lane, first..first + x.len());
-        let bias = match self.bias(isa, lane, (columns.start, columns.end), false, buffers)? {
+        let within = columns.start - first..columns.end - first;
+        let x = &E::as_f32s(x)?[within.clone()];
+        let (kept, bias) = self.operands(isa, lane, x, (columns.start, columns.end), false, buffers)?;
+        let bias = match bias {
             Bias::Exact(bias) if !found.exact => Bias::Any(bias),
             bias => bias,
         };
         let max = match bias {
-            Bias::None if self.scale == 1.0 => None,
-            Bias::None | Bias::Flags(_) | Bias::Exact(_) => product(found.score, scale),
-            Bias::Any(_) | Bias::Both(..) => Sums::max(found.sums),
+            Bias::None if kept.is_none() && self.scale == 1.0 => None,
+            Bias::None | Bias::Exact(_) => product(found.score, scale),
+            Bias::Any(_) => Sums::max(found.sums),
         }?;
-        let columns = columns.start - first..columns.end - first;
-        (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns, scale, bias, max, far: false })
+        let kept = kept.map(|kept| kept.scores);
+        (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns: within, scale, kept, bias, max, far: false })
     }
 
     /// Returns whether rows of this type may avoid the general path.
@@ -172,57 +179,89 @@ impl LogitTransform<'_> {
         (high, (self.scale - f64::from(high)) as f32)
     }
 
-    /// Returns the bias and flags of some columns of a lane; `None` if f32 cannot represent the bias exactly.
+    /// Returns the kept scores, if the mask has keep flags, and the bias of some columns of a lane. Returns `None` if f32
+    /// cannot represent the bias exactly. `x` holds the scores of these columns.
     #[inline(always)]
-    fn bias<'s, I: Isa>(
+    fn operands<'s, I: Isa>(
         &'s self,
         isa: I,
         lane: usize,
+        x: &[f32],
         (low, high): (usize, usize),
         far: bool,
         [buffers, beside]: [&'s mut Buffers; 2],
-    ) -> Option<Bias<'s>> {
-        let Some(mask) = &self.mask else { return Some(Bias::None) };
-        let bias = match mask.bias_of_f32(lane, low, high) {
-            None if mask.has_bias() => {
-                Some(mask.narrow_bias_to(isa, lane, low, scratch_slice(&mut buffers.f32s, high - low))?)
-            }
-            bias => bias,
-        };
-        let flags = mask.keep(lane, low, high, grown(&mut buffers.flags, high - low)).map(
+    ) -> Option<(Option<Kept<'s>>, Bias<'s>)> {
+        let Some(mask) = &self.mask else { return Some((None, Bias::None)) };
+        let keep = mask.keep(lane, low, high, grown(&mut buffers.flags, high - low));
+        let kept = keep.map(
             #[inline(always)]
-            |keep| flags(keep, far, scratch_slice(&mut beside.f32s, high - low)),
+            |keep| keep_scores(isa, x, keep, far, scratch_slice(&mut beside.f32s, high - low)),
         );
-        Some(match (bias, flags) {
-            (None, None) => Bias::None,
-            (None, Some(flags)) => Bias::Flags(flags),
-            (Some(bias), None) if is_exact(isa, bias) => Bias::Exact(bias),
-            (Some(bias), None) => Bias::Any(bias),
-            (Some(bias), Some(flags)) => Bias::Both(bias, flags),
-        })
+        if !mask.has_bias() {
+            return Some((kept, Bias::None));
+        }
+        let bias = match (keep, mask.bias_of_f32(lane, low, high)) {
+            (None, Some(bias)) => bias,
+            (keep, _) => {
+                let to = scratch_slice(&mut buffers.f32s, high - low);
+                mask.narrow_bias_to(isa, lane, low, &mut *to)?;
+                for (bias, keep) in to.iter_mut().zip(keep.unwrap_or(&[])) {
+                    *bias = if *keep == 0 { f32::NEG_INFINITY } else { *bias };
+                }
+                to
+            }
+        };
+        Some((kept, if is_exact(isa, bias) { Bias::Exact(bias) } else { Bias::Any(bias) }))
     }
 }
 
-/// Writes 0 where a flag is set, and -inf elsewhere. Prefetches the flags of the next row if `far` is set.
+/// Writes the scores, with -inf where a flag is not set. Prefetches the flags of the next row if `far` is set.
 #[inline(always)]
-fn flags<'t>(keep: &[u8], far: bool, to: &'t mut [f32]) -> &'t [f32] {
+fn keep_scores<'t, I: Isa>(isa: I, x: &[f32], keep: &[u8], far: bool, to: &'t mut [f32]) -> Kept<'t> {
     if far {
         let ahead = PrefetchRow::of(keep, 1);
         for line in 0..keep.len() / 64 {
             ahead.block(line * 64 / BLOCK);
         }
     }
-    for (to, keep) in to.iter_mut().zip(keep) {
-        *to = if *keep == 0 { f32::NEG_INFINITY } else { 0.0 };
-    }
-    to
+    let least = isa.f32(f32::NEG_INFINITY);
+    let mut max = Maximum::new(isa);
+    let scores = Span::in_place(to).reading(x).map(
+        isa,
+        #[inline(always)]
+        |i, x: I::F32| {
+            let x = I::F32::select(load_flags(isa, keep, i), x, least);
+            max.update(x);
+            NotNan(x)
+        },
+    );
+    Kept { scores, max: max.found(isa) }
 }
 
-/// Returns the logits, with -inf where the flag is not set.
-#[inline(always)]
-fn kept<I: Isa>(isa: I, z: I::F32, flags: &[f32; BLOCK]) -> I::F32 {
-    let flags = isa.load_f32(flags);
-    I::F32::select(flags.eq(isa.f32(0.0)), z, flags)
+/// Running maximum over blocks. Two chains alternate, which hides the latency of a comparison.
+struct Maximum<I: Isa> {
+    max: [I::F32; 2],
+    nan: I::M32,
+}
+
+impl<I: Isa> Maximum<I> {
+    #[inline(always)]
+    fn new(isa: I) -> Self {
+        let least = isa.f32(f32::NEG_INFINITY);
+        Maximum { max: [least; 2], nan: least.lt(least) }
+    }
+
+    #[inline(always)]
+    fn update(&mut self, z: I::F32) {
+        self.max = [z.max(self.max[1]), self.max[0]];
+        self.nan = self.nan | z.is_nan();
+    }
+
+    /// Returns the maximum; `None` if there is a NaN.
+    #[inline(always)]
+    fn found(self, isa: I) -> Option<f32> {
+        (!self.nan.any()).then(|| isa.max_f32(self.max[0].max(self.max[1])))
+    }
 }
 
 /// Returns whether all biases are 0 or infinite. A bias of +inf is detected later, because it makes the maximum +inf.
@@ -239,24 +278,26 @@ fn is_exact<I: Isa>(isa: I, bias: &[f32]) -> bool {
     rest.iter().all(|&bias| bias + bias == bias)
 }
 
-/// Returns the largest score that is not masked; `None` if there is a NaN.
+/// Returns the largest sum of score and bias; `None` if there is a NaN.
 #[inline(always)]
-fn max_score<I: Isa, E: Element, const FLAGS: bool, const N: usize>(
-    isa: I,
-    x: &[E],
-    beside: [&[f32]; N],
-) -> Option<f32> {
-    max(
-        isa,
+fn max_score<I: Isa, const N: usize>(isa: I, x: &[f32], bias: [&[f32]; N]) -> Option<f32> {
+    fold_with(
         x,
-        beside,
+        f32::NEG_INFINITY,
+        bias,
+        Maximum::new(isa),
         #[inline(always)]
-        |x, beside| match beside.first() {
-            Some(flags) if FLAGS => kept(isa, x, flags),
-            Some(bias) => x + isa.load_f32(bias),
-            None => x,
+        |mut max, _, x, bias| {
+            let x = isa.load_f32(x);
+            max.update(bias.first().map_or(
+                x,
+                #[inline(always)]
+                |bias| x + isa.load_f32(bias),
+            ));
+            max
         },
     )
+    .found(isa)
 }
 
 /// Returns the logit of the largest score, as a high and a low part.
@@ -268,51 +309,51 @@ fn product(max: Option<f32>, scale: (f32, f32)) -> Option<(f32, f32)> {
 }
 
 /// Returns the largest logit among those whose high part is within [`NEAR`] of the largest high part; `None` if there
-/// is a NaN.
+/// is a NaN. `rounded` is a buffer for the rounded logits.
 ///
 /// This is the largest logit of the row, except in rows where a logit near the maximum has a |score * scale| of at
 /// least [`LARGEST_PRODUCT`]. Such rows take the general path. A bias of -inf masks a finite score even if score *
 /// scale overflows. An infinite score with a bias of -inf gives NaN.
 #[inline(always)]
-fn max_of_sums<I: Isa, E: Element, const N: usize>(
-    isa: I,
-    x: &[E],
-    scale: (f32, f32),
-    beside: [&[f32]; N],
-) -> Option<Sums> {
-    let (scale_high, least) = (isa.f32(scale.0), isa.f32(f32::NEG_INFINITY));
-    let high = max(
+fn max_of_sums<I: Isa>(isa: I, x: &[f32], scale: (f32, f32), bias: &[f32], rounded: &mut Vec<f32>) -> Option<Sums> {
+    let (scale_high, least, zero) = (isa.f32(scale.0), isa.f32(f32::NEG_INFINITY), isa.f32(0.0));
+    let (mut max, mut size) = (Maximum::new(isa), zero);
+    let rounded = Span::in_place(scratch_slice(rounded, x.len())).reading(x).map_with(
         isa,
-        x,
-        beside,
+        [bias],
         #[inline(always)]
-        |x, beside| sum(isa, bounded_product(isa, x, scale_high), beside),
-    )?;
+        |_, x: I::F32, [bias]| {
+            let product = bounded_product(isa, x, scale_high);
+            // The product of an infinity and 0 is NaN, which the maximum ignores.
+            size = product.mul_add(zero, product.abs()).max(size);
+            let z = product + isa.load_f32(bias);
+            max.update(z);
+            NotNan(z)
+        },
+    );
+    let high = max.found(isa)?;
     if !high.is_finite() {
         return Some(Sums { high, ..Sums::NOTHING });
     }
-    let (near, too_large, left_out) = (isa.f32(high - NEAR), isa.f32(LARGEST_PRODUCT), isa.f32(LEFT_OUT));
-    let (large, (high, low)) = fold_with(
+    let near = isa.f32(high - NEAR);
+    let (high, low) = fold_with(
         x,
-        E::NEG_INFINITY,
-        beside,
-        (least, (least, least)),
+        f32::NEG_INFINITY,
+        [bias, &*rounded],
+        (least, least),
         #[inline(always)]
-        |(large, max), _, x, beside| {
-            let x = E::load(isa, x);
-            let product = bounded_product(isa, x, scale_high);
-            let z = sum(isa, product, beside);
-            let size = product.abs();
-            let large = I::F32::select(too_large.le(size), size.mul_add(left_out, z), least).max(large);
-            let found = near.le(z);
+        |max, _, x, [bias, z]| {
+            let found = near.le(isa.load_f32(z));
             if !found.any() {
-                return (large, max);
+                return max;
             }
-            let (high, low) = logits::<I, false, N>(isa, x, scale, beside);
+            let (high, low) = logits::<I, false, 1>(isa, isa.load_f32(x), scale, [bias]);
             let (high, low) = fast_two_sum(high, low);
-            (large, larger::<I>(max, (I::F32::select(found, high, least), low)))
+            larger::<I>(max, (I::F32::select(found, high, least), low))
         },
     );
+    let too_large = isa.f32(LARGEST_PRODUCT);
+    let large = if too_large.le(size).any() { large_logit(isa, x, scale_high, bias) } else { f32::NEG_INFINITY };
     let (of_row, lows) = (isa.max_f32(high), isa.array_f32(low));
     // Usually one SIMD lane holds the maximum, so the loop runs once.
     let (mut lanes, mut low) = (high.eq(isa.f32(of_row)).bits(), f32::NEG_INFINITY);
@@ -320,8 +361,26 @@ fn max_of_sums<I: Isa, E: Element, const N: usize>(
         low = low.max(lows[lanes.trailing_zeros() as usize]);
         lanes &= lanes - 1;
     }
-    let large = if least.lt(large).any() { isa.max_f32(large) } else { f32::NEG_INFINITY };
     Some(Sums { high: of_row, low, large })
+}
+
+/// Returns an upper bound of the logits whose |score * scale| is at least [`LARGEST_PRODUCT`]; -inf if there is none.
+#[inline(always)]
+fn large_logit<I: Isa>(isa: I, x: &[f32], scale: I::F32, bias: &[f32]) -> f32 {
+    let (least, too_large, left_out) = (isa.f32(f32::NEG_INFINITY), isa.f32(LARGEST_PRODUCT), isa.f32(LEFT_OUT));
+    let large = fold_with(
+        x,
+        f32::NEG_INFINITY,
+        [bias],
+        least,
+        #[inline(always)]
+        |large, _, x, [bias]| {
+            let product = bounded_product(isa, isa.load_f32(x), scale);
+            let (size, z) = (product.abs(), product + isa.load_f32(bias));
+            I::F32::select(too_large.le(size), size.mul_add(left_out, z), least).max(large)
+        },
+    );
+    isa.max_f32(large)
 }
 
 /// Returns the larger of two sums. In each sum, the low part is below half an ULP of the high part. A NaN is never
@@ -332,78 +391,48 @@ fn larger<I: Isa>((high, low): (I::F32, I::F32), (other, other_low): (I::F32, I:
     (other.max(high), I::F32::select(high.lt(other), other_low, of_equals))
 }
 
-/// Returns the largest value of `f` over the blocks of a row; `None` if there is a NaN.
-#[inline(always)]
-fn max<I: Isa, E: Element, const N: usize>(
-    isa: I,
-    x: &[E],
-    bias: [&[f32]; N],
-    f: impl Fn(I::F32, [&[f32; BLOCK]; N]) -> I::F32,
-) -> Option<f32> {
-    let least = isa.f32(f32::NEG_INFINITY);
-    let (max, nan) = fold_with(
-        x,
-        E::NEG_INFINITY,
-        bias,
-        ([least; 2], least.lt(least)),
-        #[inline(always)]
-        |(max, nan), _, x, bias| {
-            let z = f(E::load(isa, x), bias);
-            // Two maxima alternate, which hides the latency of a comparison.
-            ([z.max(max[1]), max[0]], nan | z.is_nan())
-        },
-    );
-    (!nan.any()).then(|| isa.max_f32(max[0].max(max[1])))
-}
-
 /// Returns the product of score and scale. If the score is below +inf, the product is limited to `f32::MAX`.
 #[inline(always)]
 fn bounded_product<I: Isa>(isa: I, x: I::F32, scale: I::F32) -> I::F32 {
     isa.f32(f32::MAX).max(x).min(x * scale)
 }
 
-/// Returns the rounded sum of a product and its bias, or -inf where flags mask it.
-#[inline(always)]
-fn sum<I: Isa, const N: usize>(isa: I, product: I::F32, beside: [&[f32; BLOCK]; N]) -> I::F32 {
-    let sum = product + isa.load_f32(beside[0]);
-    match beside.get(1) {
-        Some(flags) => kept(isa, sum, flags),
-        None => sum,
-    }
-}
-
 /// Returns a block of logits, each as a high and a low part. The low part is meaningless where the high part is not
-/// finite. Both parts are meaningless where flags mask a NaN.
+/// finite.
 #[inline(always)]
 fn logits<I: Isa, const EXACT: bool, const N: usize>(
     isa: I,
     x: I::F32,
     scale: (f32, f32),
-    beside: [&[f32; BLOCK]; N],
+    bias: [&[f32; BLOCK]; N],
 ) -> (I::F32, I::F32) {
-    let x = if EXACT && N > 0 { x + isa.load_f32(beside[0]) } else { x };
+    let x = if EXACT && N > 0 { x + isa.load_f32(bias[0]) } else { x };
     let (scale, scale_low) = (isa.f32(scale.0), isa.f32(scale.1));
     let product = x * scale;
     let rest = x.mul_add(scale_low, x.mul_add(scale, isa.f32(0.0) - product));
     if EXACT || N == 0 {
         return (product, rest);
     }
-    let (high, error) = two_sum(product, isa.load_f32(beside[0]));
-    (if N > 1 { high + isa.load_f32(beside[1]) } else { high }, rest + error)
+    let (high, error) = two_sum(product, isa.load_f32(bias[0]));
+    (high, rest + error)
 }
 
 impl Masked<'_> {
     /// Computes the exponentials of the columns that have logits, and writes them to the span's destination. Returns
     /// the exponentials with their fixed-point sum. Prefetches the next row if the span's `far` flag is set.
     #[inline(always)]
-    pub fn exps_to<'d, I: Isa, S: Storage, D: Storage>(
+    pub fn exps_to<'d, I: Isa, D: Storage>(
         &self,
         isa: I,
-        span: Span<'_, 'd, S, D>,
+        span: Span<'_, 'd, f32, D>,
         row_len: usize,
     ) -> (&'d mut [D], u128) {
         let exp = SoftmaxExp::of_pairs(isa, self.max);
         let next = span.next(1);
+        let span = match self.kept {
+            Some(scores) => span.reading(scores),
+            None => span,
+        };
         let mut sum = KeptSum::new(row_len);
         let values = span.in_runs(
             RUN,
@@ -412,15 +441,9 @@ impl Masked<'_> {
                 let next = next.from(start);
                 let columns = start..start + run.len();
                 let values = match self.bias {
-                    Bias::None => self.exps::<I, S, D, true, 0>(isa, &exp, run, next, []),
-                    Bias::Flags(bias) | Bias::Exact(bias) => {
-                        self.exps::<I, S, D, true, 1>(isa, &exp, run, next, [&bias[columns]])
-                    }
-                    Bias::Any(bias) => self.exps::<I, S, D, false, 1>(isa, &exp, run, next, [&bias[columns]]),
-                    Bias::Both(bias, flags) => {
-                        let beside = [&bias[columns.clone()], &flags[columns]];
-                        self.exps::<I, S, D, false, 2>(isa, &exp, run, next, beside)
-                    }
+                    Bias::None => self.exps::<I, D, true, 0>(isa, &exp, run, next, []),
+                    Bias::Exact(bias) => self.exps::<I, D, true, 1>(isa, &exp, run, next, [&bias[columns]]),
+                    Bias::Any(bias) => self.exps::<I, D, false, 1>(isa, &exp, run, next, [&bias[columns]]),
                 };
                 sum.add(isa, values);
                 values
@@ -430,29 +453,29 @@ impl Masked<'_> {
         (values, sum)
     }
 
-    /// Writes the exponentials of a run of columns; `beside` holds the biases and flags of the run.
+    /// Writes the exponentials of a run of columns; `bias` holds the biases of the run.
     #[inline(always)]
-    fn exps<'d, I: Isa, S: Storage, D: Storage, const EXACT: bool, const N: usize>(
+    fn exps<'d, I: Isa, D: Storage, const EXACT: bool, const N: usize>(
         &self,
         isa: I,
         exp: &SoftmaxExp<I>,
-        run: Span<'_, 'd, S, D>,
-        next: PrefetchSpan<S, D>,
-        beside: [&[f32]; N],
+        run: Span<'_, 'd, f32, D>,
+        next: PrefetchSpan<f32, D>,
+        bias: [&[f32]; N],
     ) -> &'d mut [D] {
         // If the next row's bias need not be prefetched, the current block is prefetched, which has no effect. With a
         // branch instead, the loop would be compiled twice.
         let ahead = if self.far { self.columns.len() } else { 0 };
         run.map_with(
             isa,
-            beside,
+            bias,
             #[inline(always)]
-            |i, x: I::F32, beside| {
+            |i, x: I::F32, bias| {
                 next.source(i);
-                for values in beside {
+                for values in bias {
                     PrefetchRow::of(values, 0).from(ahead).block(0);
                 }
-                let (high, low) = logits::<I, EXACT, N>(isa, x, self.scale, beside);
+                let (high, low) = logits::<I, EXACT, N>(isa, x, self.scale, bias);
                 NotNan(exp.pair(high, low))
             },
         )

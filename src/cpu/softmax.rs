@@ -64,7 +64,8 @@ fn lane<'d, I: Isa, E: Element>(
     let (row_len, far) = (span.len(), span.is_far());
     let columns = transform.bounds(index, 0..row_len);
     let (x, found) = LogitTransform::widened(isa, span.source(), columns.clone(), far, buffer);
-    let masked = transform.masked(isa, index, (x, columns.clone(), found), far, [&mut *logits, beside]);
+    let masked =
+        transform.masked(isa, index, (x, columns.clone(), found), far, ([&mut *logits, beside], &mut made.f32s));
     if let Some(masked) = masked {
         // `run` is inlined here, because a call would take noticeable time in rows of 128 columns.
         return Write { row: &masked, span, row_len, widened: buffer, made, inverse: None }.run(isa);

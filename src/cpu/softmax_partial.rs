@@ -204,9 +204,9 @@ impl<E: Element> OfRow<E> for Finding<'_> {
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> ShardStats {
         let LogitShard { scores, first, .. } = self.0;
-        let Scratch { logits, widened: buffer, beside, .. } = scratch;
+        let Scratch { logits, widened: buffer, made, beside } = scratch;
         let x = widened(isa, x, buffer);
-        let masked = scores.find_masked(isa, row, first, x, [&mut *logits, beside]);
+        let masked = scores.find_masked(isa, row, first, x, ([&mut *logits, beside], &mut made.f32s));
         ShardStats { masked, ..ShardStats::of(isa, &scores.read_part(isa, row, first, x, logits), x) }
     }
 }
@@ -236,7 +236,7 @@ impl<E: Element> OfRow<E> for Summing<'_> {
             && let Some(masked) = scores.masked_part(isa, row, first, x, &found.masked, [&mut *logits, &mut *beside])
         {
             let x = &x[masked.columns.clone()];
-            let to = Span::in_place(scratch_slice(&mut made.f32s, x.len())).reading(x);
+            let to = Span::in_place(scratch_slice(&mut made.f32s, x.len())).reading(x).reading_f32s();
             return ExpSum::narrow(masked.exps_to(isa, to, all).1);
         }
         let Row::Live(live) = scores.read_part(isa, row, first, x, logits) else { return ExpSum::default() };
