@@ -9,7 +9,7 @@ use super::each_row::{OfRow, each_row};
 use super::exp_sum;
 use super::exp_sum::ExpSum;
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
-use super::scores::{Live, LogitTransform, Logits, Row, is_half, widened};
+use super::scores::{Live, Logits, Row, is_half, widened};
 use super::scratch::{Buffers, Scratch};
 use super::softmax_partial::ShardStats;
 use crate::element::Element;
@@ -275,7 +275,7 @@ impl Gradients<'_> {
             forward.fill_value::<E>(&known, row, target, guards);
             return span.fill(if matches!(known, Row::Masked) { E::ZERO } else { E::NAN });
         };
-        let (x, _) = LogitTransform::widened(isa, span.source(), 0..span.len(), span.is_far(), buffer);
+        let x = widened(isa, span.source(), buffer);
         let live = self.part.live(isa, row, x, found, [logits, beside]);
         let exps = live.exps(isa, x, all, !is_half::<E>(), made);
         let one = target.checked_sub(first).map_or(0.0, |at| exps.at(at));

@@ -17,6 +17,7 @@ mod tables;
 
 pub use flat::{ROW, SliceIo, apply, apply_in_place};
 pub use functions::*;
+pub use kernels::AHEAD;
 pub use tables::Tables;
 
 use crate::element::Element;

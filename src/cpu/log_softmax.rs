@@ -44,7 +44,7 @@ impl LogSoftmax<'_> {
             let uniform = E::from_wide(-log_scalar(isa, span.len() as f64).0);
             return span.fill(row.fill_value(index, self.0.fully_masked, guards, E::NEG_INFINITY, uniform));
         };
-        let log_sum = live.log_sum(isa, x, !is_half::<E>(), made);
+        let log_sum = live.log_sum(isa, x, span.is_far() && !is_half::<E>(), made);
         write_live(isa, &live, log_sum, span)
     }
 }

@@ -46,7 +46,7 @@ pub struct Masked<'a> {
     pub columns: Range<usize>,
     /// Scale, as a high and a low part.
     scale: (f32, f32),
-    /// Scores with -inf where a keep flag is not set; `None` if the mask has no keep flags.
+    /// Scores with -inf where a keep flag is not set; `None` if the scores themselves have these values.
     kept: Option<&'a [f32]>,
     bias: Bias<'a>,
     /// Largest logit, as the sum of a high and a low part.
@@ -73,8 +73,8 @@ struct Kept<'a> {
 }
 
 impl LogitTransform<'_> {
-    /// Finds the row's maximum, or returns `None` if the row takes the general path. `columns` are the lane's bounds.
-    /// `found` has the extremes of the scores in `columns` if the extremes are known. `rounded` is a buffer.
+    /// Finds the row's maximum, or returns `None` if the row takes the general path. `x` and `found` are the results of
+    /// [`Self::widened`], and `columns` are the lane's bounds. `rounded` is a buffer.
     #[inline(always)]
     pub fn masked<'s, I: Isa, E: Element>(
         &'s self,
@@ -88,12 +88,14 @@ impl LogitTransform<'_> {
             return None;
         }
         let x = &E::as_f32s(x)?[columns.clone()];
-        let (kept, bias) = self.operands(isa, lane, x, (columns.start, columns.end), far, buffers)?;
+        // If the extremes are known, the scores already are -inf where a keep flag is not set.
+        let is_kept = found.is_some();
+        let (kept, bias) = self.operands(isa, lane, (x, is_kept), (columns.start, columns.end), far, buffers)?;
         let scale = self.scale_pair();
         let of = kept.map_or(x, |kept| kept.scores);
         let max = match (bias, kept, found) {
             (Bias::None, Some(kept), _) => product(kept.max, scale),
-            (Bias::None, None, _) if self.scale == 1.0 => None,
+            (Bias::None, None, _) if self.scale == 1.0 && !self.has_flags() => None,
             (Bias::None, None, Some(found)) => product((!found.nan).then_some(found.max as f32), scale),
             (Bias::None, None, None) => product(max_score(isa, x, []), scale),
             (Bias::Exact(bias), ..) => product(max_score(isa, of, [bias]), scale),
@@ -117,7 +119,8 @@ impl LogitTransform<'_> {
         let (true, Some(x)) = (self.may_be_masked::<E>(), E::as_f32s(x)) else { return nothing };
         let columns = self.bounds(lane, first..first + x.len());
         let x = &x[columns.start - first..columns.end - first];
-        let Some((kept, bias)) = self.operands(isa, lane, x, (columns.start, columns.end), false, buffers) else {
+        let Some((kept, bias)) = self.operands(isa, lane, (x, false), (columns.start, columns.end), false, buffers)
+        else {
             return MaskedStats { fits: false, ..nothing };
         };
         let scale = self.scale_pair();
@@ -155,7 +158,7 @@ impl LogitTransform<'_> {
         let columns = self.bounds(lane, first..first + x.len());
         let within = columns.start - first..columns.end - first;
         let x = &E::as_f32s(x)?[within.clone()];
-        let (kept, bias) = self.operands(isa, lane, x, (columns.start, columns.end), false, buffers)?;
+        let (kept, bias) = self.operands(isa, lane, (x, false), (columns.start, columns.end), false, buffers)?;
         let bias = match bias {
             Bias::Exact(bias) if !found.exact => Bias::Any(bias),
             bias => bias,
@@ -174,26 +177,34 @@ impl LogitTransform<'_> {
         !E::IS_F64 && self.softcap.is_none() && SCALES.contains(&self.scale)
     }
 
+    fn has_flags(&self) -> bool {
+        self.mask.is_some_and(|mask| mask.has_flags())
+    }
+
     fn scale_pair(&self) -> (f32, f32) {
         let high = self.scale as f32;
         (high, (self.scale - f64::from(high)) as f32)
     }
 
-    /// Returns the kept scores, if the mask has keep flags, and the bias of some columns of a lane. Returns `None` if f32
-    /// cannot represent the bias exactly. `x` holds the scores of these columns.
+    /// Returns the kept scores and the bias of some columns of a lane. `x` holds the scores of these columns. There are no
+    /// kept scores if the mask has no keep flags, or if `x` is already -inf where a flag is not set, as `is_kept` tells.
+    /// Returns `None` if f32 cannot represent the bias exactly.
     #[inline(always)]
     fn operands<'s, I: Isa>(
         &'s self,
         isa: I,
         lane: usize,
-        x: &[f32],
+        (x, is_kept): (&[f32], bool),
         (low, high): (usize, usize),
         far: bool,
         [buffers, beside]: [&'s mut Buffers; 2],
     ) -> Option<(Option<Kept<'s>>, Bias<'s>)> {
         let Some(mask) = &self.mask else { return Some((None, Bias::None)) };
+        if is_kept && !mask.has_bias() {
+            return Some((None, Bias::None));
+        }
         let keep = mask.keep(lane, low, high, grown(&mut buffers.flags, high - low));
-        let kept = keep.map(
+        let kept = keep.filter(|_| !is_kept).map(
             #[inline(always)]
             |keep| keep_scores(isa, x, keep, far, scratch_slice(&mut beside.f32s, high - low)),
         );

@@ -63,7 +63,7 @@ fn lane<'d, I: Isa, E: Element>(
     let Scratch { logits, widened: buffer, made, beside } = scratch;
     let (row_len, far) = (span.len(), span.is_far());
     let columns = transform.bounds(index, 0..row_len);
-    let (x, found) = LogitTransform::widened(isa, span.source(), columns.clone(), far, buffer);
+    let (x, found) = transform.widened(isa, index, (span.source(), columns.clone()), far, (buffer, &mut logits.flags));
     let masked =
         transform.masked(isa, index, (x, columns.clone(), found), far, ([&mut *logits, beside], &mut made.f32s));
     if let Some(masked) = masked {

@@ -3,11 +3,11 @@
 //! The choice for an element depends on that element alone. The f64 computation is a separate function, which is called
 //! for every chunk with at least one element that needs f64.
 
-use super::elementwise::{ROW, SliceIo};
+use super::elementwise::{AHEAD, ROW, SliceIo};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::swiglu::{Narrow, swiglu};
-use crate::simd::{self, Float, Isa, Kernel, MaskBits, NotNan, Output, Select, Span, Work, Written};
+use crate::simd::{self, Float, Isa, Kernel, MaskBits, NotNan, Output, PrefetchRow, Select, Span, Work, Written};
 
 /// Number of elements processed at a time. If the gate is overwritten, each of its chunks is copied first.
 const CHUNK: usize = 512;
@@ -87,11 +87,16 @@ fn by_narrow<'a, I: Isa, E: Element>(
     chunk: Span<'_, 'a, E, E>,
 ) -> &'a mut [E] {
     let mut all = isa.f32(0.0).eq(isa.f32(0.0));
+    let ahead = [gate, up].map(|slice| PrefetchRow::of(slice, 0).from(AHEAD));
+    let ahead_to = chunk.ahead(0).from(AHEAD);
     let to = chunk.reading(gate).map_with(
         isa,
         [up],
         #[inline(always)]
-        |_, gate: I::F32, [up]| {
+        |i, gate: I::F32, [up]| {
+            ahead[0].block(i);
+            ahead[1].block(i);
+            ahead_to.block(i);
             let (y, serves) = narrow.product::<E>(gate, E::load(isa, up));
             all = all & serves;
             NotNan(y)

@@ -124,7 +124,7 @@ impl<I: Isa> Narrow<I> {
         let most = gate * up;
         let is_zero = most.eq(zero);
         let least = self.isa.f32(LEAST);
-        let has_room = least.le(silu.abs()) & least.le(y.abs()) & y.abs().lt(self.isa.f32(f32::INFINITY));
+        let has_room = least.le(silu.abs().min(y.abs())) & y.abs().lt(self.isa.f32(f32::INFINITY));
         (I::F32::select(is_zero, most, y), is_zero | serves & has_room)
     }
 }

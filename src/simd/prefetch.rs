@@ -69,11 +69,11 @@ pub struct PrefetchSpan<S, D> {
 
 impl<S, D> PrefetchSpan<S, D> {
     /// Creates a span to prefetch, whose source begins `elements` elements after the start of `part`. The span has no
-    /// destination. Nothing is prefetched if `far` is not set. If the distance exceeds 256 KiB
-    /// (`PrefetchRow::LONGEST`), the source is `part` itself, because prefetching `part` costs nothing.
+    /// destination. If `far` is not set, or if the distance exceeds 256 KiB (`PrefetchRow::LONGEST`), the source is
+    /// `part` itself, because prefetching `part` costs less than a branch.
     pub fn behind(part: &[S], elements: usize, far: bool) -> Self {
         let none = PrefetchRow(std::ptr::null());
-        PrefetchSpan { source: PrefetchRow::new(part.as_ptr(), elements, 1), to: none, far }
+        PrefetchSpan { source: PrefetchRow::new(part.as_ptr(), elements, usize::from(far)), to: none, far: true }
     }
 
     /// Advances both addresses by `start` elements.

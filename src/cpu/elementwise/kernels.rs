@@ -10,7 +10,7 @@ pub const CHUNK: usize = 4096;
 /// Number of elements that [`InF64`] computes at a time.
 const TILE: usize = 64;
 /// Number of elements between the computed block and the prefetched block.
-const AHEAD: usize = 1024;
+pub const AHEAD: usize = 1024;
 /// Number of blocks whose flags share one 64-bit word.
 const WORD: usize = 4;
 

@@ -2,9 +2,9 @@
 
 use super::extrema::{Extrema, Extremes};
 use super::{LogitTransform, Logits, Row, classify};
-use crate::cpu::scratch::{Buffers, scratch_slice};
+use crate::cpu::scratch::{Buffers, grown, scratch_slice};
 use crate::element::Element;
-use crate::simd::{Isa, Kernel, NotNan, PrefetchRow, Span};
+use crate::simd::{Isa, Kernel, NotNan, PrefetchRow, Select, Span, load_flags};
 use std::ops::Range;
 
 /// Returns the scores as f32 or f64. 16-bit scores are widened into the buffer.
@@ -22,22 +22,32 @@ pub const fn is_half<E: Element>() -> bool {
 }
 
 impl LogitTransform<'_> {
-    /// Returns the scores as f32 or f64. For 16-bit scores, widens `columns` into the buffer, and also returns the
-    /// extremes of `columns`. Other columns of the buffer are unspecified. If `far` is set, the next row is prefetched.
+    /// Returns the scores as f32 or f64. For 16-bit scores, widens `columns` into the buffer, with -inf where a keep flag
+    /// is not set, and also returns the extremes of `columns`. Other columns of the buffer are unspecified. If `far` is
+    /// set, the next row is prefetched.
     ///
     /// The loop is inlined into the caller, because a call would take noticeable time in rows of 128 columns.
     #[inline(always)]
     pub fn widened<'a, I: Isa, E: Element>(
+        &self,
         isa: I,
-        x: &'a [E],
-        columns: Range<usize>,
+        lane: usize,
+        (x, columns): (&'a [E], Range<usize>),
         far: bool,
-        buffer: &'a mut Vec<f32>,
+        (buffer, flags): (&'a mut Vec<f32>, &mut Vec<u8>),
     ) -> (&'a [E::Logit], Option<Extrema>) {
         let found = if is_half::<E>() {
             let next = PrefetchRow::of(x, usize::from(far)).from(columns.start);
             let to = &mut scratch_slice(buffer, x.len())[columns.clone()];
-            Some(Widen { x: &x[columns], next, to }.run(isa))
+            let widen = Widen { x: &x[columns.clone()], next, to };
+            let keep = self
+                .mask
+                .as_ref()
+                .and_then(|mask| mask.keep(lane, columns.start, columns.end, grown(flags, columns.len())));
+            Some(match keep {
+                Some(keep) => isa.outline(WidenKept { widen, keep }),
+                None => widen.run(isa),
+            })
         } else {
             None
         };
@@ -56,13 +66,13 @@ impl LogitTransform<'_> {
         (buffer, buffers): (&'x mut Vec<f32>, &'s mut Buffers),
     ) -> (&'x [E::Logit], Row<'s>) {
         let columns = if is_half::<E>() { self.bounds(lane, 0..x.len()) } else { 0..0 };
-        let (x, found) = Self::widened(isa, x, columns.clone(), far, buffer);
+        let (x, found) = self.widened(isa, lane, (x, columns.clone()), far, (buffer, &mut buffers.flags));
         let row = self.read_found(isa, lane, (x, columns, found), buffers);
         (x, row)
     }
 
-    /// Classifies a row as [`Self::read`] does. `columns` are the lane's bounds. `found` has the extremes of the scores
-    /// in `columns` if the extremes are known.
+    /// Classifies a row as [`Self::read`] does. The arguments in parentheses are the results of [`Self::widened`], with
+    /// the lane's bounds between them.
     #[inline(always)]
     pub fn read_found<'s, I: Isa, E: Element>(
         &self,
@@ -72,9 +82,7 @@ impl LogitTransform<'_> {
         buffers: &'s mut Buffers,
     ) -> Row<'s> {
         match found {
-            Some(found) if self.is_plain() && !self.mask.is_some_and(|mask| mask.has_flags()) => {
-                classify(columns, Logits::Direct, found)
-            }
+            Some(found) if self.is_plain() => classify(columns, Logits::Direct, found),
             _ => self.read(isa, lane, x, buffers),
         }
     }
@@ -101,6 +109,34 @@ impl<E: Element> Kernel for Widen<'_, E> {
                 next.block_for_later(i);
                 extremes.update_alone(x);
                 // If x is NaN after all, its bits are stored unchanged. No result depends on them.
+                NotNan(x)
+            },
+        );
+        extremes.found(isa)
+    }
+}
+
+/// Widens 16-bit scores like [`Widen`], with -inf where a keep flag is not set.
+struct WidenKept<'a, E> {
+    widen: Widen<'a, E>,
+    keep: &'a [u8],
+}
+
+impl<E: Element> Kernel for WidenKept<'_, E> {
+    type Out = Extrema;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Extrema {
+        let WidenKept { widen: Widen { x, next, to }, keep } = self;
+        let masked = isa.f32(f32::NEG_INFINITY);
+        let mut extremes = Extremes::new(isa);
+        Span::in_place(to).reading(x).map(
+            isa,
+            #[inline(always)]
+            |i, x: I::F32| {
+                next.block_for_later(i);
+                let x = I::F32::select(load_flags(isa, keep, i), x, masked);
+                extremes.update_alone(x);
                 NotNan(x)
             },
         );
