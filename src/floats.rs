@@ -17,7 +17,8 @@ macro_rules! each_type {
 pub(crate) use each_type;
 
 use crate::element::{DType, Element};
-use crate::simd::{Isa, Kernel, Span, in_default, load, load_wide};
+use crate::error::Result;
+use crate::simd::{Isa, Kernel, Span, Token, in_default, load, load_wide};
 use half::{bf16, f16};
 use std::ops::Range;
 
@@ -234,19 +235,40 @@ impl FloatsMut<'_> {
     }
 
     /// Overwrites the values with `numbers`, which has the same length. Each number is rounded once.
-    pub(crate) fn store(&mut self, numbers: &[f64]) {
-        fn each<E: Element>(values: &mut [E], numbers: &[f64]) {
-            for (value, &number) in values.iter_mut().zip(numbers) {
-                *value = E::from_wide(number);
-            }
-        }
-        in_default(|| match self {
-            FloatsMut::F64(values) => each(values, numbers),
-            FloatsMut::F32(values) => each(values, numbers),
-            FloatsMut::F16(values) => each(values, numbers),
-            FloatsMut::BF16(values) => each(values, numbers),
-        })
+    pub(crate) fn store(&mut self, numbers: &[f64]) -> Result<()> {
+        let token = Token::current()?;
+        in_default(|| token.run(Rounded { numbers, to: self.reborrow() }));
+        Ok(())
     }
+}
+
+struct Rounded<'a, 'b> {
+    numbers: &'a [f64],
+    to: FloatsMut<'b>,
+}
+
+impl Kernel for Rounded<'_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Rounded { numbers, to } = self;
+        match to {
+            FloatsMut::F64(to) => to.copy_from_slice(numbers),
+            FloatsMut::F32(to) => round_to(isa, numbers, to),
+            FloatsMut::F16(to) => round_to(isa, numbers, to),
+            FloatsMut::BF16(to) => round_to(isa, numbers, to),
+        }
+    }
+}
+
+#[inline(always)]
+fn round_to<I: Isa, E: Element>(isa: I, numbers: &[f64], to: &mut [E]) {
+    Span::in_place(to).reading(numbers).map(
+        isa,
+        #[inline(always)]
+        |_, v: I::F64| v,
+    );
 }
 
 struct Wide<'a, 'b> {

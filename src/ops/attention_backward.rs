@@ -155,7 +155,7 @@ pub fn attention_backward_into<'a, E: Element>(
     finish_call(OP, guards)?;
     if let Some(mut dsinks) = dsinks {
         let sum = |head| of_batches.iter().skip(head).step_by(heads).fold(0.0, |sum, part| sum + part);
-        in_default(|| dsinks.store(&(0..heads).map(sum).collect::<Vec<f64>>()));
+        dsinks.store(&in_default(|| (0..heads).map(sum).collect::<Vec<f64>>()))?;
     }
     Ok(written)
 }

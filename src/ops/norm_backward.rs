@@ -80,7 +80,7 @@ pub(crate) fn store_columns<E: Element, const N: usize>(
     E::norm_columns(x, norm, moments, [&mut of_weight, &mut of_bias])?;
     for ((_, room), sums) in operands.into_iter().zip([of_weight, of_bias]) {
         if let Some(mut room) = room {
-            room.store(&sums);
+            room.store(&sums)?;
         }
     }
     Ok(())
