@@ -11,7 +11,7 @@ use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::moments::{FullRow, Kept, Moments, OfRow, power_of_two};
 use super::scratch::{Scratch, scratch_slice};
 use crate::element::Element;
-use crate::floats::Floats;
+use crate::floats::{Floats, each_type};
 use crate::math::sum::sums_o_beside;
 use crate::rows::Rows;
 use crate::simd::{BLOCK, Float, Isa, Kernel, PrefetchRow, Select, Span, Written, fold, load_wide};
@@ -83,18 +83,34 @@ impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
     ) -> Written<'w> {
         let len = io.len();
         let weights = scratch_slice(&mut scratch.made.f64s, len);
-        let weights = match self.norm.weight {
-            Some(weight) => weight.wide(isa, 0..len, weights),
-            None => {
-                weights.fill(1.0);
-                weights
-            }
-        };
+        isa.outline(Weights { norm: &self.norm, to: &mut *weights });
         let mut written = Written::default();
         for (i, index) in io.indices().enumerate() {
             written = written + self.row(isa, weights, index, io.span(i), guards).into();
         }
         written
+    }
+}
+
+/// Writes the sum of weight and offset for each column.
+struct Weights<'a, 'b> {
+    norm: &'a Norm<'a>,
+    to: &'b mut [f64],
+}
+
+impl Kernel for Weights<'_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Weights { norm, to } = self;
+        let offset = isa.f64(norm.weight_offset);
+        match norm.weight {
+            Some(weight) => each_type!(weight, values => {
+                Span::in_place(to).reading(values).map(isa, #[inline(always)] |_, weight: I::F64| weight + offset);
+            }),
+            None => to.fill(1.0 + norm.weight_offset),
+        }
     }
 }
 
@@ -151,8 +167,7 @@ fn narrow<'d, I: Isa, E: Element>(
     span: Span<'d, 'd, E, E>,
     guards: &mut GuardCounts,
 ) -> &'d mut [E] {
-    let offset = isa.f64(norm.weight_offset);
-    let of = RowTerms { isa, moments, offset };
+    let of = RowTerms { isa, moments };
     let sums = match sums {
         Some(sums) => sums,
         None => of.sums(norm.centred, span.source(), x, weights),
@@ -176,7 +191,6 @@ fn narrow<'d, I: Isa, E: Element>(
 struct RowTerms<I: Isa> {
     isa: I,
     moments: Moments,
-    offset: I::F64,
 }
 
 impl<I: Isa> RowTerms<I> {
@@ -215,7 +229,7 @@ impl<I: Isa> RowTerms<I> {
 
     #[inline(always)]
     fn h(&self, dy: I::F64, weight: &[f64; BLOCK]) -> I::F64 {
-        dy * (self.isa.load_f64(weight) + self.offset)
+        dy * self.isa.load_f64(weight)
     }
 }
 
