@@ -77,7 +77,7 @@ use self::groups::{BLOCKS, CHAINS, Group, QUAD, fold_chains, of_tiles, sums_of_t
 use super::bins::power_of_two;
 pub use super::fixed_point::fixed_point_sum;
 pub(crate) use super::fixed_point::{add_q, grid, sum_q, unit_bits, units, units_of};
-use crate::simd::{BLOCK, Float, Isa, Storage, copy_to_start, in_default, map_array, opaque};
+use crate::simd::{BLOCK, Float, Isa, PrefetchRow, Storage, copy_to_start, in_default, map_array, opaque};
 
 /// Number of lanes (partial sums) of a tile in a tiled sum.
 pub(crate) const SUM_LANES: usize = 64;
@@ -235,6 +235,9 @@ pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N
     )
 }
 
+/// Number of elements between the tile of [`tile_of_dots`] and the tile that it prefetches.
+const AHEAD: usize = 2 * TILE;
+
 /// Computes the `N` sums of a tile, each as a block of 16 partial sums. A tile has 64 lanes, which are summed 16 at a
 /// time, so that their accumulators fit in the registers.
 #[inline(always)]
@@ -243,6 +246,10 @@ fn tile_of_dots<I: Isa, E: Storage, const R: usize, const C: usize, const N: usi
     a: [&[f64; TILE]; R],
     b: [&[E; TILE]; C],
 ) -> [I::F64; N] {
+    let mut ahead = [PrefetchRow::of(&[] as &[E], 0); C];
+    for c in 0..C {
+        ahead[c] = PrefetchRow::of(b[c], 0).from(AHEAD);
+    }
     let mut chains = [[isa.f64(0.0); N]; CHAINS];
     for (j, chain) in chains.iter_mut().enumerate() {
         let mut sums = [isa.f64(0.0); N];
@@ -253,6 +260,8 @@ fn tile_of_dots<I: Isa, E: Storage, const R: usize, const C: usize, const N: usi
                 of_a[r] = isa.load_f64(a[r]);
             }
             for c in 0..C {
+                // The blocks of a tile are not read in their order, which the hardware prefetcher would need.
+                ahead[c].block(i);
                 let of_b = E::load_wide(isa, b[c]);
                 for r in 0..R {
                     sums[r * C + c] = of_a[r].mul_add(of_b, sums[r * C + c]);
