@@ -110,6 +110,11 @@ impl LogitTransform<'_> {
         self.scale == 1.0 && self.softcap.is_none() && !self.mask.is_some_and(|m| m.has_bias())
     }
 
+    /// Returns whether the mask has keep flags.
+    pub fn has_flags(&self) -> bool {
+        self.mask.is_some_and(|mask| mask.has_flags())
+    }
+
     /// Returns whether scores of this type are used as f32 logits without change: no option or mask is set, and the
     /// type is not f64.
     pub fn is_bare<E: Element>(&self) -> bool {

@@ -177,10 +177,6 @@ impl LogitTransform<'_> {
         !E::IS_F64 && self.softcap.is_none() && SCALES.contains(&self.scale)
     }
 
-    fn has_flags(&self) -> bool {
-        self.mask.is_some_and(|mask| mask.has_flags())
-    }
-
     fn scale_pair(&self) -> (f32, f32) {
         let high = self.scale as f32;
         (high, (self.scale - f64::from(high)) as f32)

@@ -82,7 +82,8 @@ impl LogitTransform<'_> {
         buffers: &'s mut Buffers,
     ) -> Row<'s> {
         match found {
-            Some(found) if self.is_plain() => classify(columns, Logits::Direct, found),
+            // With keep flags, the logits differ from the scores that the caller may read again.
+            Some(found) if self.is_plain() && !self.has_flags() => classify(columns, Logits::Direct, found),
             _ => self.read(isa, lane, x, buffers),
         }
     }
