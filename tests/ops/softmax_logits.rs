@@ -6,11 +6,19 @@ use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
 use crate::support::ulp;
 use evenkeel::reference::{DoubleDouble, Real, softmax_of};
-use evenkeel::{DType, Mask, Rows, Softmax, SoftmaxPartial, softmax};
+use evenkeel::{DType, Mask, Rows, Softmax, SoftmaxPartial, log_softmax, logsumexp, softmax};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-for_each_dtype!(shown_rows, searched_rows, parts_agree, large_products_that_cancel, flags_and_scale, infinite_products);
+for_each_dtype!(
+    shown_rows,
+    searched_rows,
+    parts_agree,
+    large_products_that_cancel,
+    flags_and_scale,
+    flags_of_every_op,
+    infinite_products
+);
 
 /// Row with its bias and options.
 #[derive(Clone)]
@@ -237,6 +245,32 @@ fn flags_and_scale<E: Bits>() {
         row.check_parts(&mut rng);
     }
 }
+
+/// Checks that a keep flag which is not set has the effect of a score of -inf.
+fn flags_of_every_op<E: Bits>() {
+    let mut rng = generate::rng("softmax, flags of every op");
+    let ops: [(&str, &Op<E>); 3] = [
+        ("softmax", &|x, options| softmax(x, options).unwrap()),
+        ("log_softmax", &|x, options| log_softmax(x, options).unwrap()),
+        ("logsumexp", &|x, options| logsumexp(x, options).unwrap()),
+    ];
+    for cols in [1, 5, 16, 100, 700] {
+        let x = generate::bell::<E>(&mut rng, 3 * cols, 0.0, 3.0);
+        let keep: Vec<bool> = (0..3 * cols).map(|i| i % cols == 0 || rng.random()).collect();
+        let hidden: Vec<E> = x.iter().zip(&keep).map(|(x, keep)| if *keep { *x } else { E::NEG_INFINITY }).collect();
+        let mask = Mask::keep(&keep, &[3, cols]);
+        let with_flags = Softmax::default().mask(&mask);
+        let view = |x| Rows::new(x, 3, cols).unwrap();
+        each_level(|level| {
+            for (op, run) in ops {
+                let what = format!("{op}, {cols} columns, {level}");
+                assert_same_bits(&what, &run(view(&x), &with_flags), &run(view(&hidden), &Softmax::default()));
+            }
+        });
+    }
+}
+
+type Op<E> = dyn Fn(Rows<'_, E>, &Softmax<'_>) -> Vec<E>;
 
 /// Checks infinite logits. A score of +inf with a bias of -inf gives NaN, as in IEEE 754. A bias of -inf masks every
 /// finite score, even if scale * score overflows f32. In both cases, partial results must have the same bits as the
