@@ -182,9 +182,9 @@ impl LogitTransform<'_> {
         (high, (self.scale - f64::from(high)) as f32)
     }
 
-    /// Returns the kept scores and the bias of some columns of a lane. `x` holds the scores of these columns. There are no
-    /// kept scores if the mask has no keep flags, or if `x` is already -inf where a flag is not set, as `is_kept` tells.
-    /// Returns `None` if f32 cannot represent the bias exactly.
+    /// Returns the kept scores and the bias of some columns of a lane. `x` holds the scores of these columns. If
+    /// `is_kept` is set, `x` is already -inf where a keep flag is not set. In this case, and without keep flags, there
+    /// are no kept scores. Returns `None` if f32 cannot represent the bias exactly.
     #[inline(always)]
     fn operands<'s, I: Isa>(
         &'s self,

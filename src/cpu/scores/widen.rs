@@ -22,9 +22,9 @@ pub const fn is_half<E: Element>() -> bool {
 }
 
 impl LogitTransform<'_> {
-    /// Returns the scores as f32 or f64. For 16-bit scores, widens `columns` into the buffer, with -inf where a keep flag
-    /// is not set, and also returns the extremes of `columns`. Other columns of the buffer are unspecified. If `far` is
-    /// set, the next row is prefetched.
+    /// Returns the scores as f32 or f64. For 16-bit scores, widens `columns` into the buffer and also returns the
+    /// extremes of `columns`. A score whose keep flag is not set becomes -inf. Other columns of the buffer are
+    /// unspecified. If `far` is set, the next row is prefetched.
     ///
     /// The loop is inlined into the caller, because a call would take noticeable time in rows of 128 columns.
     #[inline(always)]
