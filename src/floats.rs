@@ -254,7 +254,7 @@ impl Kernel for Rounded<'_, '_> {
     fn run<I: Isa>(self, isa: I) {
         let Rounded { numbers, to } = self;
         match to {
-            FloatsMut::F64(to) => to.copy_from_slice(numbers),
+            FloatsMut::F64(to) => round_to(isa, numbers, to),
             FloatsMut::F32(to) => round_to(isa, numbers, to),
             FloatsMut::F16(to) => round_to(isa, numbers, to),
             FloatsMut::BF16(to) => round_to(isa, numbers, to),

@@ -22,7 +22,7 @@ pub struct ExpSum {
     /// other types.
     grids: [f64; 3],
     /// Sum of all terms except the largest, for an accurate logarithm. It is computed only if the sum of all terms is
-    /// barely above 1 or, in a part of a row, below 1.
+    /// barely above 1. The sum of a part of a row may also be below 1, and `rest` is then computed too.
     rest: Rest,
     /// Sum of all terms except the largest, for f64; see `rest`.
     bins: Bins,

@@ -80,14 +80,14 @@ pub fn write_live<'d, I: Isa, E: Element>(
 /// roundings are therefore negligible in 16-bit types.
 #[inline(always)]
 fn write<'a, I: Isa, S: Storage, E: Element>(isa: I, max: f64, log_sum: f64, span: Span<'_, 'a, S, E>) -> &'a mut [E] {
-    let ahead = span.ahead(1);
+    let next = span.next(1);
     if is_half::<E>() {
         let (max, log_sum) = (isa.f32(max as f32), isa.f32(log_sum as f32));
         return span.map(
             isa,
             #[inline(always)]
             |i, z: I::F32| {
-                ahead.block(i);
+                next.to(i);
                 NotNan((z - max) - log_sum)
             },
         );
@@ -104,7 +104,7 @@ fn write<'a, I: Isa, S: Storage, E: Element>(isa: I, max: f64, log_sum: f64, spa
         isa,
         #[inline(always)]
         |i, z: I::F64| {
-            ahead.block(i);
+            next.to(i);
             NotNan(isa.narrow((z - max) - log_sum))
         },
     )

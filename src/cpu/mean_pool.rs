@@ -75,7 +75,7 @@ const BLOCKS: usize = WIDTH / BLOCK;
 struct Runs<'a, 'w, E> {
     x: Lanes<'a, E>,
     pool: MeanPool<'a>,
-    /// Number of runs in a sequence.
+    /// Number of runs of columns in a sequence.
     runs: usize,
     /// Index of the first run to compute.
     first: usize,

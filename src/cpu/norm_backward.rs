@@ -83,7 +83,9 @@ impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
     ) -> Written<'w> {
         let len = io.len();
         let weights = scratch_slice(&mut scratch.made.f64s, len);
-        isa.outline(Weights { norm: &self.norm, to: &mut *weights });
+        if !E::IS_F64 {
+            isa.outline(Weights { norm: &self.norm, to: &mut *weights });
+        }
         let mut written = Written::default();
         for (i, index) in io.indices().enumerate() {
             written = written + self.row(isa, weights, index, io.span(i), guards).into();

@@ -16,7 +16,7 @@ mod widen;
 
 pub use exps::{Exps, exp_f64, leaves_digits, log_of_units};
 pub use extrema::{Extrema, Plain};
-pub use widen::{is_half, widened};
+pub use widen::{is_half, prefetch_flags, widened};
 
 use super::lanes::GuardCounts;
 use super::scratch::{Buffers, grown, scratch_slice};

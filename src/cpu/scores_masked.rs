@@ -6,7 +6,7 @@
 //! sharded row, each shard reports its statistics ([`MaskedStats`]). The statistics of all shards decide the path of
 //! the row.
 
-use super::scores::{Extrema, LogitTransform};
+use super::scores::{Extrema, LogitTransform, prefetch_flags};
 use super::scratch::{Buffers, grown, scratch_slice};
 use crate::element::Element;
 use crate::math::fixed_point::KeptSum;
@@ -59,7 +59,7 @@ pub struct Masked<'a> {
 #[derive(Clone, Copy)]
 enum Bias<'a> {
     None,
-    /// Bias whose values are all 0 or -inf.
+    /// Bias whose values are all 0 or -inf, without keep flags.
     Exact(&'a [f32]),
     Any(&'a [f32]),
 }
@@ -102,6 +102,8 @@ impl LogitTransform<'_> {
             (Bias::Any(bias), ..) => Sums::max(max_of_sums(isa, of, scale, bias, rounded)),
         }?;
         let kept = kept.map(|kept| kept.scores);
+        // With keep flags, the bias is a copy.
+        let far = far && !self.has_flags();
         (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns, scale, kept, bias, max, far })
     }
 
@@ -218,19 +220,14 @@ impl LogitTransform<'_> {
                 to
             }
         };
-        Some((kept, if is_exact(isa, bias) { Bias::Exact(bias) } else { Bias::Any(bias) }))
+        Some((kept, if keep.is_none() && is_exact(isa, bias) { Bias::Exact(bias) } else { Bias::Any(bias) }))
     }
 }
 
 /// Writes the scores, with -inf where a flag is not set. Prefetches the flags of the next row if `far` is set.
 #[inline(always)]
 fn keep_scores<'t, I: Isa>(isa: I, x: &[f32], keep: &[u8], far: bool, to: &'t mut [f32]) -> Kept<'t> {
-    if far {
-        let ahead = PrefetchRow::of(keep, 1);
-        for line in 0..keep.len() / 64 {
-            ahead.block(line * 64 / BLOCK);
-        }
-    }
+    prefetch_flags(keep, far);
     let least = isa.f32(f32::NEG_INFINITY);
     let mut max = Maximum::new(isa);
     let scores = Span::in_place(to).reading(x).map(

@@ -80,7 +80,7 @@ const STEP_LO: f32 = f32::from_bits(0xaf82e308);
 /// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/16, with the first one fixed at 1/2; error 2^-32.4.
 const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2aae3a), f32::from_bits(0x3d2aad66)];
 /// Coefficients of [`WeightExp`]. The second coefficient is smaller than the second one of [`POLY`], so that a larger
-/// logit never gets a smaller power.
+/// logit never has a smaller exponential.
 const MONOTONE_POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a9c39), f32::from_bits(0x3d2aad66)];
 /// 1.5 * 2^23. Adding it to a number rounds the number to an integer. This integer is in the low bits of the sum.
 pub const SHIFTER: f32 = 12_582_912.0;

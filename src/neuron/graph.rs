@@ -230,7 +230,7 @@ impl Graph {
         let cols = parts.iter().map(|v| self.dims(*v).get(1).copied().unwrap_or(0)).sum();
         let fits = parts.iter().all(|v| self.dims(*v).first() == Some(&rows) && self.dims(*v).len() == 2);
         self.expect(fits && !parts.is_empty(), |_| {
-            "a concatenation of values that are not matrices with equal numbers of rows".into()
+            "a concatenation of no values, or of values that are not matrices with the same number of rows".into()
         });
         let dtype = parts.first().map_or(F32, |v| self.node(*v).dtype);
         self.push(Operator::Concatenate(1), parts, dtype, &[rows, cols])

@@ -52,7 +52,7 @@ pub use ops::squared_norm::{SquaredNorm, program as squared_norm};
 pub use program::{ElementType, Program, TensorSpec};
 pub use runtime::{About, Device, Loaded, Session, available};
 
-/// Ops that run as programs on a device, with the names of the crate root's functions. The first argument is the
+/// Ops that run as programs on a device. Each has the name of the same op in the crate root. The first argument is the
 /// device: any implementation of [`Execute`].
 pub mod run {
     pub use super::ops::clamped_exp::run as clamped_exp;

@@ -48,10 +48,10 @@ const OP: &str = "cross_entropy_backward";
 /// f32: 3.7 ULP. f16, bf16: 0.51 ULP. f64: 8 ULP. On random rows, tests assert 2 ULP in f32.
 ///
 /// With label smoothing, `z_loss` or weights of both signs, the unit is the ULP of S, the sum of the terms' magnitudes.
-/// At the target, the product of a and p_t - 1 is one term. Otherwise the unit is the ULP of the result. In S, a p
-/// below the smallest normal number of the type (for f16 and bf16, of f32) is replaced by this number. The log-sum-exp
-/// in S is replaced by the larger of |max| and ln(sum). In f64, label smoothing with class weights adds 15 ULP, and one
-/// more ULP for each 16,384 classes. The bounds do not include the rounding of softcapped logits to f64.
+/// Without these options, the unit is the ULP of the result. At the target, the product of a and p_t - 1 is one term of
+/// S. In S, a p below the smallest normal number of the type (for f16 and bf16, of f32) is replaced by this number. The
+/// log-sum-exp in S is replaced by the larger of |max| and ln(sum). In f64, label smoothing with class weights adds 15
+/// ULP, and one more ULP for each 16,384 classes. The bounds do not include the rounding of softcapped logits to f64.
 ///
 /// # Errors
 /// The errors of [`cross_entropy`](crate::cross_entropy()), and [`Error::ShapeMismatch`] if the shape of `dloss` or of

@@ -110,7 +110,7 @@ const OP: &str = "rms_norm";
 /// The squares are added by a [tiled sum](crate::math::sum), so the bits of a row depend neither on its batch nor on
 /// the machine. Elements are multiplied by the reciprocal root and the weight in f64, with one exception. If all values
 /// are within the range of f32, and the normalised value is not rounded before the weight multiplies it, f32 elements
-/// are multiplied in pairs of f32 (float-float numbers), and f16 and bf16 elements in f32.
+/// are multiplied as float-float numbers, each the sum of two f32. f16 and bf16 elements are multiplied in f32.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a weight of another length; [`Error::InvalidArgument`] if eps is negative or not

@@ -11,7 +11,7 @@ use crate::error::Result;
 pub trait Work: Sized + Send {
     /// Value returned in addition to the data written.
     type Out: Copy + Send;
-    /// [`Kernel::GAINS_FROM_AVX512`] of the kernel that computes all rows.
+    /// Value of [`Kernel::GAINS_FROM_AVX512`] for the kernel that computes all rows.
     const GAINS_FROM_AVX512: bool = true;
     /// Returns the number of rows.
     fn rows(&self) -> usize;

@@ -1,7 +1,8 @@
-// Stand-in for the CUDA driver, with two devices. Device memory is host memory. A launch runs no kernel. Only a launch
-// of unmasked softmax of f32 has an effect: it counts row 1 as fully masked. The stand-in has only the functions that
-// the tests in standin.rs and engine.rs need. Functions return 0, which means success, unless a comment says otherwise.
-// Functions that use a device return an error unless the context of a device is current.
+// Stand-in for the CUDA driver, with two devices. Device memory is host memory. A launch runs no kernel and has no
+// effect, with one exception: a launch of softmax of f32 without a mask reports that row 1 is fully masked. The
+// stand-in has only the functions that the tests in standin.rs and engine.rs need. Functions return 0, which means
+// success, unless a comment says otherwise. Functions that use a device return an error unless the context of a device
+// is current.
 
 #include <pthread.h>
 #include <stddef.h>

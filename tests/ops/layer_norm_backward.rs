@@ -128,6 +128,12 @@ fn outcomes<E: Bits>() {
     let options = LayerNorm::default().weight(&weight).bias(&bias).eps(0.0);
     let live = [E::from_wide(-1.0), zero, one];
     each_level(|level| {
+        // Infinities of both signs cancel to the NaN that every op stores.
+        let (x, dy) = ([one, zero, zero, one], [inf, one, E::NEG_INFINITY, one]);
+        let view = |data| Rows::new(data, 2, 2).unwrap();
+        let plain = LayerNorm::default().weight(&weight[..2]).bias(&bias[..2]);
+        let gradients = layer_norm_backward(view(&x), view(&dy), &plain).unwrap();
+        assert_same_bits("dbias", &gradients.dbias.unwrap(), &[E::NAN, E::from_wide(2.0)]);
         let outcome = |x: [E; 3], dy: [E; 3]| {
             let (x, dy) = ([live, x, live].concat(), [[one; 3], dy, [one; 3]].concat());
             let (x, dy) = (Rows::new(&x, 3, 3).unwrap(), Rows::new(&dy, 3, 3).unwrap());

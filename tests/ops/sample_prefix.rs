@@ -82,8 +82,8 @@ fn ends_of_step(step: i32) -> [f64; 4] {
     [[far, below], [below, near], [near, above], [above, close]].map(|[a, b]| (f64::from(a) + f64::from(b)) / 2.0)
 }
 
-/// Generates rows of six tokens. One token has the largest logit. The logits of the other five are adjacent values,
-/// between which the exponential may switch its table entry.
+/// Generates rows of six tokens. One token has the largest logit. The logits of the other five are adjacent numbers.
+/// The exponentials of two adjacent numbers may use different entries of the exponential's table.
 fn cuts_of_neighbours<E: Bits>(rng: &mut SmallRng, neighbour: impl Fn(E, bool) -> E) -> Vec<Cut<E>> {
     let mut cuts = Vec::new();
     for (i, temperature) in [1.0, 0.7, 1.0 / 3.0].into_iter().enumerate() {

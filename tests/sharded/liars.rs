@@ -190,7 +190,7 @@ fn shards_of_gradients_that_cannot_be() {
     }
     assert!(
         refused > 50,
-        "clip_grad_norm must reject false data from a rank more than 50 times, but rejected {refused}"
+        "clip_grad_norm must reject false data of a rank in more than 50 cases, but rejected it in {refused}"
     );
 }
 

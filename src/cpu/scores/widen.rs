@@ -4,7 +4,7 @@ use super::extrema::{Extrema, Extremes};
 use super::{LogitTransform, Logits, Row, classify};
 use crate::cpu::scratch::{Buffers, grown, scratch_slice};
 use crate::element::Element;
-use crate::simd::{Isa, Kernel, NotNan, PrefetchRow, Select, Span, load_flags};
+use crate::simd::{BLOCK, Isa, Kernel, NotNan, PrefetchRow, Select, Span, load_flags};
 use std::ops::Range;
 
 /// Returns the scores as f32 or f64. 16-bit scores are widened into the buffer.
@@ -44,6 +44,7 @@ impl LogitTransform<'_> {
                 .mask
                 .as_ref()
                 .and_then(|mask| mask.keep(lane, columns.start, columns.end, grown(flags, columns.len())));
+            prefetch_flags(keep.unwrap_or_default(), far);
             Some(match keep {
                 Some(keep) => isa.outline(WidenKept { widen, keep }),
                 None => widen.run(isa),
@@ -114,6 +115,17 @@ impl<E: Element> Kernel for Widen<'_, E> {
             },
         );
         extremes.found(isa)
+    }
+}
+
+/// Prefetches the flags of the next row if `far` is set.
+#[inline(always)]
+pub fn prefetch_flags(keep: &[u8], far: bool) {
+    if far {
+        let ahead = PrefetchRow::of(keep, 1);
+        for line in 0..keep.len() / 64 {
+            ahead.block(line * 64 / BLOCK);
+        }
     }
 }
 

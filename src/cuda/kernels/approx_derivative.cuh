@@ -1,9 +1,11 @@
-// Intervals that contain the derivative of a function, and its product with a gradient, for 16-bit types. Margins are
-// sums as in `approx_f32.cuh`, and include 1 u for the product with the gradient.
+// Intervals that contain the derivative of a function, and intervals that contain the product of the derivative and a
+// gradient, for 16-bit types. `approx_f32.cuh` lists the terms of a margin. Here 1 u is added for the product with the
+// gradient.
 //
-// Unlike in `approx_f32.cuh`, `from` is the end nearer to zero, so that `times_factor` can flush the product at `from`
-// to zero and round the other product away from zero. If zero is inside an interval, the ends have opposite signs. An
-// end is 0 only if the derivative has underflowed, and then the other end is not 0.
+// Unlike in `approx_f32.cuh`, `from` is the end nearer to zero. Therefore `times_factor` can flush the product of
+// `from` and the gradient to zero, and round the product of the other end away from zero. If zero is inside an
+// interval, the ends have opposite signs. An end is 0 only if the derivative has underflowed, and then the other end is
+// not 0.
 #pragma once
 #include "approx_f32.cuh"
 
@@ -136,9 +138,10 @@ DEVICE Interval near_gelu_tanh_derivative(float x) {
 
 // Interval around the normal distribution function plus x times the density. With a = |x|, the value is e^(-a^2/2) * h
 // for negative x, and 1 minus this product for other x. Here h = tail - a / sqrt(2 pi), and `tail` is the
-// distribution's tail divided by the exponential. The margin is 5 u for the power of two, 9 u for the reciprocal, 5 u
-// for P and 1 u for the product (see `near_gelu`), 2 u for h and the product with the exponential, and 2 u for the
-// ends. 1 minus the product is below 1.13, so 3 roundings add less than 3.5 u.
+// distribution's tail divided by the exponential. The margin is the sum of these bounds. As in `near_gelu`: 5 u for
+// the exponential, 9 u for the reciprocal, 5 u for the polynomial P and 1 u for the product of P and the reciprocal. In
+// addition: 1 u for h, 1 u for the product of h and the exponential, and 2 u for rounding the ends. 1 minus the product
+// is below 1.13, so 3 roundings add less than 3.5 u.
 DEVICE Interval near_gelu_derivative(float x) {
     const float DENSITY = 0x1.988454p-2f;
     x = min_or_nan(max_or_nan(x, -14.0f), 14.0f);

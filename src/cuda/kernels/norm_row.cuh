@@ -93,7 +93,7 @@ struct RowPieces {
         return ((u32)((u64)of.row % 16 / sizeof(typename S::Bits)) + head) / COUNT;
     }
 
-    // Elements behind the row are 0.
+    // Loads the elements from `column` on. Elements past the end of the row are 0.
     DEVICE void load(u32 column, Words& words) const {
         if (column < end) {
             const uint4* const at = copied + column / COUNT;

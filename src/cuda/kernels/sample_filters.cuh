@@ -64,7 +64,7 @@ struct SampleRow {
         logits.each(warp * warp_runs.share, (warp + 1) * warp_runs.share, f);
     }
 
-    // Returns the sum of `of(index, logit)` over the row. The sums of the warps' runs stay in `shared.sums`.
+    // Returns the sum of `of(index, logit)` over the row. Stores the sum over each warp's tokens in `shared.sums`.
     template <class Term>
     DEVICE u64 sum(Term of) {
         u64 own = 0;

@@ -50,7 +50,7 @@ const MOST_TOKENS: usize = 1 << 30;
 /// Requests of all rows, with their lists of tokens in the host's memory.
 pub(crate) struct Plan {
     requests: Vec<Request>,
-    /// Lists of all rows, one after another.
+    /// Allowed tokens, prompts and outputs of all rows, one after another.
     words: Vec<u32>,
     /// For each row, three ranges of `words`: its allowed tokens, its prompt and its output.
     places: Vec<[Range<usize>; 3]>,

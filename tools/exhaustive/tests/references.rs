@@ -49,7 +49,7 @@ fn mpfr_gives_the_vectors_of_the_library() {
         let error = (got - &expected).abs();
         assert!(
             error <= expected.abs() >> 104,
-            "{line}: the error of MPFR must be at most 2^-104 of the result {expected:e}, got {error:e}"
+            "{line}: MPFR may differ from the expected {expected:e} by 2^-104 times it, but differs by {error:e}"
         );
         count += 1;
     }

@@ -110,7 +110,7 @@ pub fn look(emulator: &Emulator) -> Outcome {
     look_at::<f32>(emulator)?;
     look_at::<bf16>(emulator)?;
     let mut rng = StdRng::seed_from_u64(4);
-    // About one in a thousand of these gradients is too close to a tie for f32.
+    // About one in a thousand of these gradients is so close to a rounding tie of f16 that f32 cannot tell its side.
     let mut numbers = || -> Vec<f16> { row_of(&mut rng, RowKind::Normal, 64 * 1024) };
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     let norm = Norm::Rms(RmsNorm::default().weight_offset(1.0));
