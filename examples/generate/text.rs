@@ -18,7 +18,7 @@ use tokenizers::Tokenizer;
 /// of logits per key.
 const CHUNK: usize = 256;
 
-/// Text to be written. All arguments and files have been checked.
+/// Model, prompt and settings with which a text is generated. All arguments and files have been checked.
 pub struct Text<'a> {
     model: Model<Evenkeel>,
     place: Place,

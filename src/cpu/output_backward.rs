@@ -318,7 +318,7 @@ fn clean<E: Element>(y: &[E], dy: &[E], masked: f64, to: &mut Vec<E>) {
     to.extend(y.iter().zip(dy).map(|(y, dy)| if y.widen() == masked { E::ZERO } else { *dy }));
 }
 
-/// Writes NaN to unmasked positions, and 0 to masked ones. Counts the lane.
+/// Writes NaN to the unmasked positions of a lane, and 0 to the masked ones. Counts the lane in the report.
 #[cold]
 #[inline(never)]
 fn spoil<'d, E: Element>(

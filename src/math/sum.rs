@@ -58,14 +58,14 @@
 //! # Sums without their largest term
 //!
 //! The logarithm of a sum barely above 1 needs R, an accurate sum of all terms but the largest. In f32, R is used where
-//! the fixed-point sum is below 1 + n 2^-21. R is 2^-k times the fixed-point sum of the terms e_i 2^k, without the term
-//! that is 1. Let max and next be the two largest logits, which differ in this case. Then k is (max - next) / ln 2 -
-//! 2^-20, rounded down and clamped to the range from 0 to 126, so the largest of the other terms is scaled to between
-//! 1/2 and 1. The relative error of R is therefore at most n 2^-45, which is at most 2^-27 for n up to 2^18. For larger
-//! n it is at most 2^-28.
+//! the fixed-point sum is below 1 + n 2^-21. The largest term is then 1. All other terms are multiplied by 2^k and
+//! added by a fixed-point sum. R is this sum times 2^-k. Let max and next be the two largest logits, which differ in
+//! this case. Then k is (max - next) / ln 2 - 2^-20, rounded down and clamped to the range from 0 to 126, so the
+//! largest of the other terms is scaled to between 1/2 and 1. The relative error of R is therefore at most n 2^-45,
+//! which is at most 2^-27 for n up to 2^18. For larger n it is at most 2^-28.
 //!
-//! In f64, R is (s_1 - 1) + (s_2 + s_3). Where (s_1 - 1) + s_2 is below n 2^-34, R is the binned sum of the terms below
-//! 1.
+//! In f64, R is the binned sum of the terms below 1 if (s_1 - 1) + s_2 is below n 2^-34. Otherwise R is
+//! (s_1 - 1) + (s_2 + s_3).
 //!
 //! The functions below define these sums as plain loops over any terms. Kernels give the same bits faster.
 //! `tests/vectors/sums.tsv` holds test vectors and names the script that made them.

@@ -25,7 +25,7 @@ pub trait Execute {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
-    /// 0: the row's outputs are its results.
+    /// 0: the numbers that the program wrote for the row are its final results.
     Plain,
     /// 1: the row is fully masked, or a class that contributes to a loss is masked.
     Masked,

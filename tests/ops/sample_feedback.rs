@@ -192,11 +192,11 @@ fn edges_of_mirostat() {
             "{logits:?}, temperature {temperature}: mirostat 1 must keep one token"
         );
     }
-    // The integer probability of the second token is 0. It is removed even if 2^-mu underflows.
+    // The fixed-point probability of the second token is 0. It is removed even if 2^-mu underflows.
     let sampler = SamplerConfig::default().mirostat(2, 5.0, 0.1).validate().unwrap();
     for mu in [1000.0, 1100.0, f64::MAX] {
         let kept = sampler.sample(&[0.0f32, -100.0], Step::from(Draw::default()).feedback(mu)).unwrap().kept;
-        assert_eq!(kept, 1, "mirostat 2 with mu = {mu} must remove a token whose integer probability is 0");
+        assert_eq!(kept, 1, "mirostat 2 with mu = {mu} must remove a token whose fixed-point probability is 0");
     }
 }
 

@@ -184,7 +184,7 @@ fn long_rows_of_neighbours_are_cut_by_their_logits() {
                 assert!(
                     got == expected,
                     "step {step}, largest logit {max:?}, other logits near {:?}, {config:?}: the filters must keep the \
-                     same tokens of f32 and f64 logits, got {} tokens of f32 and {} tokens of f64",
+                     same tokens for f32 logits as for f64 logits, but kept {} tokens for f32 and {} for f64",
                     f32::from_bits(bits),
                     got.len(),
                     expected.len()

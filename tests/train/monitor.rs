@@ -224,7 +224,7 @@ fn records_that_do_not_fit_leave_no_part() {
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("1 passed"), "the test with limited files failed: {text}");
+        assert!(output.status.success() && text.contains("1 passed"), "the test with a file size limit failed: {text}");
         return;
     };
     let path = folder.join("run.jsonl");

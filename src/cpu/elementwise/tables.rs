@@ -1,8 +1,8 @@
 //! Tables of a function's results for all inputs of a 16-bit type.
 //!
-//! Reading a result from a table takes less time than computing it. A table is filled once its function has got more
-//! elements in total than the table has entries. On one thread, filling the table then takes no longer than computing
-//! these elements.
+//! Reading a result from a table takes less time than computing it. A table is filled as soon as all calls of its
+//! function together have had more elements than the table has entries. On one thread, filling the table then takes no
+//! longer than computing these elements took.
 
 use crate::dtype::DType;
 use crate::element::Element;

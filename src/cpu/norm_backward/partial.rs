@@ -56,7 +56,7 @@ impl<E: Element> OfRow<E> for LargestProducts<'_> {
     }
 }
 
-/// Returns the tile sums of each row's shard. The moments must be known, and the sums must come from [`Sums::begin`].
+/// Returns the tile sums of each row's shard. `part` must have moments, and sums that [`Sums::begin`] returned.
 pub fn tiles_of_each<E: Element>(dy: Rows<'_, E>, part: ShardInput<'_, E>) -> Result<Vec<OfTiles>> {
     each_row(dy, OfTiles::default(), part)
 }

@@ -215,8 +215,9 @@ impl<S: Element> LogitSlice<'_, S> {
     /// Appends the first k tokens by [`Candidate::order`] and, with `keeps_equals`, all tokens with the logit of the
     /// k-th.
     ///
-    /// k is less than the number of logits. The `maxima` come from [`LogitSlice::survey`]. The k-th largest maximum is
-    /// a lower bound of the logits to gather: at least k tokens reach it, and usually few more.
+    /// k is less than the number of logits. `maxima` are the largest logits of disjoint parts, from
+    /// [`LogitSlice::survey`]. At least k logits are at least as large as the k-th largest of these maxima, and usually
+    /// few others are. Only these logits are gathered.
     #[inline(always)]
     pub fn top_k<I: Isa>(
         &self,

@@ -66,8 +66,8 @@ pub fn largest_of_each<E: Element>(part: ShardInput<'_, E>, dy: Rows<'_, E>) -> 
     Ok(gained(part, dy, None)?.into_iter().map(|gained| gained.largest).collect())
 }
 
-/// Returns, for each row, the terms of this shard in the gradient's sums. `largest[i]` is the largest magnitude of `dy`
-/// in row i over all shards.
+/// Returns, for each row, this shard's part of the row sums that the gradient needs. `largest[i]` is the largest
+/// magnitude of `dy` in row i over all shards.
 pub fn terms_of_each<E: Element>(
     part: ShardInput<'_, E>,
     dy: Rows<'_, E>,

@@ -8,7 +8,7 @@
 // |---|---|
 // | ex2.approx | 2 ULP from the correctly rounded result, so less than 2.5 ULP from the exact one |
 // | lg2.approx | 2^-22 for arguments between 0.5 and 2, else 2^-22 of the result |
-// | rcp.approx | 1 ULP; here 1.5 ULP, in case the document compares with the correctly rounded result |
+// | rcp.approx | 1 ULP, of the exact or of the correctly rounded result; this file assumes 1.5 ULP for both cases |
 // | rsqrt.approx | 2^-22.9 of the result |
 // | sqrt.approx | 2^-23 of the result |
 //

@@ -39,7 +39,7 @@ struct UnalignedRow {
     typedef typename S::Bits Bits;
     static const u32 COUNT = Vectors<S>::COUNT;
     const u32 cols;
-    // Number of elements between the start of a granule and the start of a piece.
+    // Number of elements between the start of each piece and the start of the granule in which the piece begins.
     const u32 shift;
     // Address of the granule in which the first piece begins.
     const u64 granules;

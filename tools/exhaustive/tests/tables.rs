@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 use tempfile::TempDir;
 
 fn row(name: &str, level: Level, misrounded: &[Example]) -> Row {
-    let function = function(name).expect("the function of the row must be in the table of functions");
+    let function = function(name).expect("every function that a test names must be a function of this program");
     let mut progress = Progress::new(function, level, NonZeroU32::MIN);
     progress.tally.inputs = 1 << 32;
     for &example in misrounded {

@@ -111,7 +111,7 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
             (OnDevice::F32(got), Gradient::F32(x), OnDevice::F32(copy)) => compare(got, x, copy.values(), is_kept),
             (OnDevice::F16(got), Gradient::F16(x), OnDevice::F16(copy)) => compare(got, x, copy.values(), is_kept),
             (OnDevice::BF16(got), Gradient::BF16(x), OnDevice::BF16(copy)) => compare(got, x, copy.values(), is_kept),
-            _ => unreachable!("a gradient has different types on the host, on the device and in the copy"),
+            _ => unreachable!("a gradient, its form on the device and the copy of this form must have the same type"),
         }
         .map_err(describe)?;
     }

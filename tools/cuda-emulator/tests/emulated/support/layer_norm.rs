@@ -52,7 +52,8 @@ fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     })
 }
 
-/// Row, its weights and biases, and the offset of all three from multiples of 16 bytes, in elements.
+/// Row, its weights and biases, and the number of elements by which each of the three begins after a multiple of 16
+/// bytes.
 pub type Limit<E> = (Vec<E>, [Vec<f32>; 2], usize);
 
 /// Returns rows of a 16-bit type, with weights and biases, at the limits within which f32 suffices. The results show
