@@ -59,8 +59,8 @@ impl<T> PrefetchRow<T> {
     }
 }
 
-/// Source and destination of a later lane, to be prefetched. Nothing is prefetched unless `far` is set: the nearer caches
-/// then do not hold all data.
+/// Source and destination of a later lane, to be prefetched. Nothing is prefetched unless `far` is set: the nearer
+/// caches then do not hold all data.
 #[derive(Clone, Copy)]
 pub struct PrefetchSpan<S, D> {
     pub(super) source: PrefetchRow<S>,
