@@ -97,11 +97,10 @@ struct Widen<'a, E> {
     to: &'a mut [f32],
 }
 
-impl<E: Element> Kernel for Widen<'_, E> {
-    type Out = Extrema;
-
+impl<E: Element> Widen<'_, E> {
+    /// Applies `f` to the index and the values of each block, and writes the result.
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Extrema {
+    fn each<I: Isa>(self, isa: I, f: impl Fn(usize, I::F32) -> I::F32) -> Extrema {
         let Widen { x, next, to } = self;
         let mut extremes = Extremes::new(isa);
         Span::in_place(to).reading(x).map(
@@ -109,12 +108,26 @@ impl<E: Element> Kernel for Widen<'_, E> {
             #[inline(always)]
             |i, x: I::F32| {
                 next.block_for_later(i);
+                let x = f(i, x);
                 extremes.update_alone(x);
                 // If x is NaN after all, its bits are stored unchanged. No result depends on them.
                 NotNan(x)
             },
         );
         extremes.found(isa)
+    }
+}
+
+impl<E: Element> Kernel for Widen<'_, E> {
+    type Out = Extrema;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Extrema {
+        self.each(
+            isa,
+            #[inline(always)]
+            |_, x| x,
+        )
     }
 }
 
@@ -140,19 +153,11 @@ impl<E: Element> Kernel for WidenKept<'_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Extrema {
-        let WidenKept { widen: Widen { x, next, to }, keep } = self;
         let masked = isa.f32(f32::NEG_INFINITY);
-        let mut extremes = Extremes::new(isa);
-        Span::in_place(to).reading(x).map(
+        self.widen.each(
             isa,
             #[inline(always)]
-            |i, x: I::F32| {
-                next.block_for_later(i);
-                let x = I::F32::select(load_flags(isa, keep, i), x, masked);
-                extremes.update_alone(x);
-                NotNan(x)
-            },
-        );
-        extremes.found(isa)
+            |i, x| I::F32::select(load_flags(isa, self.keep, i), x, masked),
+        )
     }
 }
