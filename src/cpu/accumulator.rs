@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::floats::Floats;
-use crate::simd::{self, Isa, Span, Work};
+use crate::simd::{self, Isa, Kernel, Span, Work};
 
 /// Number of elements processed together. They fit in the first-level cache.
 const CHUNK: usize = 1024;
@@ -22,8 +22,6 @@ struct Add<'a> {
 }
 
 impl Work for Add<'_> {
-    type Out = ();
-
     fn rows(&self) -> usize {
         self.sums.len().div_ceil(CHUNK)
     }
@@ -37,8 +35,10 @@ impl Work for Add<'_> {
         let (a, b) = self.sums.split_at_mut(at);
         (Add { sums: a, ..self }, Add { sums: b, start: self.start + at, ..self })
     }
+}
 
-    fn join((): (), (): ()) {}
+impl Kernel for Add<'_> {
+    type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {

@@ -32,7 +32,7 @@ use crate::floats::Floats;
 use crate::heads::Heads;
 use crate::mask::{FullyMasked, Resolved};
 use crate::math::log::log_scalar;
-use crate::simd::{self, Isa, Output, Span, Unwritten, Work, Written, allocated};
+use crate::simd::{self, Isa, Kernel, Output, Span, Work, Written, allocated};
 use merge::{BlockResult, State};
 use std::cell::Cell;
 use std::ops::Range;
@@ -209,13 +209,11 @@ struct Tiles<'a, 'w, E> {
     /// Partial results of all blocks, if they were computed before.
     parts: Option<&'a [Parts]>,
     tiles: Range<usize>,
-    to: Unwritten<'w, E>,
+    to: Output<'w, E>,
     lse: Option<&'a mut [f64]>,
 }
 
 impl<'w, E: Element> Work for Tiles<'_, 'w, E> {
-    type Out = (Written<'w>, GuardCounts);
-
     fn rows(&self) -> usize {
         self.tiles.len()
     }
@@ -236,23 +234,25 @@ impl<'w, E: Element> Work for Tiles<'_, 'w, E> {
             Tiles { call, parts, tiles: middle..tiles.end, to: to_b, lse: lse_b },
         )
     }
+}
 
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
-        (first.0 + rest.0, first.1.join(rest.1))
-    }
+impl<'w, E: Element> Kernel for Tiles<'_, 'w, E> {
+    type Out = (Written<'w>, GuardCounts);
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let Tiles { call, parts, tiles, mut to, mut lse } = self;
         let (mut written, mut guards) = (Written::default(), GuardCounts::default());
         let features = call.v.shape()[3];
+        let (mut lent, mut lent_scratch) = (scratch::lend(&BUFFERS), scratch::lend_scratch());
+        let (buffers, scratch) = (lent.get(), lent_scratch.get());
         for tile in tiles {
             let rows = call.rows_of(tile);
             let these = to.take_first(rows.len() * features);
             let (these_lse, rest_lse) = lse.map(|lse| lse.split_at_mut(rows.len())).unzip();
             lse = rest_lse;
             let these = Tile { call: &call, parts, tile, rows, to: these, lse: these_lse, guards: &mut guards };
-            written = written + these.run(isa);
+            written = written + these.run(isa, buffers, scratch);
         }
         (written, guards)
     }
@@ -264,40 +264,31 @@ struct Tile<'a, 'w, E> {
     parts: Option<&'a [Parts]>,
     tile: usize,
     rows: Range<usize>,
-    to: Unwritten<'w, E>,
+    to: Output<'w, E>,
     lse: Option<&'a mut [f64]>,
     guards: &'a mut GuardCounts,
 }
 
 impl<'w, E: Element> Tile<'_, 'w, E> {
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written<'w> {
+    fn run<I: Isa>(self, isa: I, buffers: &mut Buffers, scratch: &mut Scratch) -> Written<'w> {
         let Tile { call, parts, tile, rows, mut to, mut lse, guards } = self;
         let features = call.v.shape()[3];
         let mut written = Written::default();
         guards.counts.rows += rows.len() as u64;
-        scratch::lend(
-            &BUFFERS,
-            #[inline(always)]
-            |buffers| {
-                match parts {
-                    None => scratch::with(
-                        #[inline(always)]
-                        |scratch| attend(isa, call, rows.clone(), buffers, scratch),
-                    ),
-                    Some(parts) => collect(isa, call, parts, (tile, rows.clone()), buffers),
-                }
-                for (i, row) in rows.enumerate() {
-                    let at = i * features..(i + 1) * features;
-                    let state = buffers.states[i];
-                    let to = Span::new(&buffers.out[at.clone()], to.range(at));
-                    written = written + finish(isa, call, row, state, to, guards).into();
-                    if let Some(lse) = &mut lse {
-                        lse[i] = state.log_sum_exp(isa);
-                    }
-                }
-            },
-        );
+        match parts {
+            None => attend(isa, call, rows.clone(), buffers, scratch),
+            Some(parts) => collect(isa, call, parts, (tile, rows.clone()), buffers),
+        }
+        for (i, row) in rows.enumerate() {
+            let at = i * features..(i + 1) * features;
+            let state = buffers.states[i];
+            let to = Span::new(&buffers.out[at.clone()], to.range(at));
+            written = written + finish(isa, call, row, state, to, guards).into();
+            if let Some(lse) = &mut lse {
+                lse[i] = state.log_sum_exp(isa);
+            }
+        }
         written
     }
 }

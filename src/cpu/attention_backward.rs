@@ -19,7 +19,7 @@ use super::scratch;
 use crate::element::Element;
 use crate::error::Result;
 use crate::heads::Heads;
-use crate::simd::{self, BLOCK, Isa, Output, Span, Unwritten, Work, Written};
+use crate::simd::{self, BLOCK, Isa, Kernel, Output, Span, Work, Written};
 use std::ops::Range;
 pub use unit::BUFFERS;
 
@@ -49,7 +49,7 @@ pub fn apply<'a, E: Element>(
 struct Units<'a, 'w, E> {
     call: AttentionBackward<'a, E>,
     units: Range<usize>,
-    to: [Unwritten<'w, E>; 3],
+    to: [Output<'w, E>; 3],
     dsinks: &'a mut [f64],
 }
 
@@ -63,8 +63,6 @@ impl<E: Element> Units<'_, '_, E> {
 }
 
 impl<'w, E: Element> Work for Units<'_, 'w, E> {
-    type Out = ([Written<'w>; 3], GuardCounts);
-
     fn rows(&self) -> usize {
         self.units.len()
     }
@@ -87,34 +85,26 @@ impl<'w, E: Element> Work for Units<'_, 'w, E> {
             Units { call, units: middle..units.end, to: [q_b, k_b, v_b], dsinks: sinks_b },
         )
     }
+}
 
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
-        let [(a, b, c), (d, e, f)] = [first.0, rest.0].map(|[a, b, c]| (a, b, c));
-        ([a + d, b + e, c + f], first.1.join(rest.1))
-    }
+impl<'w, E: Element> Kernel for Units<'_, 'w, E> {
+    type Out = ([Written<'w>; 3], GuardCounts);
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let (mut written, mut guards) = ([Written::default(); 3], GuardCounts::default());
         let (shapes, group) = (self.shapes(), self.call.forward.group());
         let Units { call, units, mut to, dsinks } = self;
+        let (mut lent, mut lent_scratch) = (scratch::lend(&BUFFERS), scratch::lend_scratch());
+        let (buffers, scratch) = (lent.get(), lent_scratch.get());
         for (i, unit) in units.enumerate() {
-            scratch::lend(
-                &BUFFERS,
-                #[inline(always)]
-                |buffers| {
-                    scratch::with(
-                        #[inline(always)]
-                        |scratch| unit::gradients(isa, &call, unit, buffers, scratch, &mut guards),
-                    );
-                    dsinks[i * group..][..group].copy_from_slice(&buffers.sums.dsinks);
-                    for ((to, written), (sums, (rows, features))) in
-                        to.iter_mut().zip(&mut written).zip(buffers.sums.all.iter().zip(shapes))
-                    {
-                        *written = *written + store(isa, sums, features, to.take_first(rows * features));
-                    }
-                },
-            );
+            unit::gradients(isa, &call, unit, buffers, scratch, &mut guards);
+            dsinks[i * group..][..group].copy_from_slice(&buffers.sums.dsinks);
+            for ((to, written), (sums, (rows, features))) in
+                to.iter_mut().zip(&mut written).zip(buffers.sums.all.iter().zip(shapes))
+            {
+                *written = *written + store(isa, sums, features, to.take_first(rows * features));
+            }
         }
         (written, guards)
     }
@@ -122,12 +112,7 @@ impl<'w, E: Element> Work for Units<'_, 'w, E> {
 
 /// Rounds rows of sums to `E`. Each row of sums starts at a new block of 16.
 #[inline(always)]
-fn store<'w, I: Isa, E: Element>(
-    isa: I,
-    sums: &[[f64; BLOCK]],
-    features: usize,
-    mut to: Unwritten<'w, E>,
-) -> Written<'w> {
+fn store<'w, I: Isa, E: Element>(isa: I, sums: &[[f64; BLOCK]], features: usize, mut to: Output<'w, E>) -> Written<'w> {
     let mut written = Written::default();
     if features == 0 {
         return written;

@@ -9,7 +9,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::{GROUP, group_o, sum_of_tiles, tiled_sum};
 use crate::options::NormType;
-use crate::simd::{self, BLOCK, Float, Isa, MaskBits, Span, fold};
+use crate::simd::{self, BLOCK, Float, Isa, Join, MaskBits, Span, fold};
 
 /// Contribution of a tensor to the norm. The order of the norm determines whether the contribution is the sum of
 /// squares, the sum of magnitudes or the largest magnitude. `value` is computed from the elements divided by
@@ -175,8 +175,6 @@ pub fn scale<E: Element>(x: &mut [E], scale: Scale) -> Result<()> {
 impl<E: Element> Overwriting<E> for Scale {
     type Seen = ();
 
-    fn join((): (), (): ()) {}
-
     #[inline(always)]
     fn write<I: Isa>(&self, isa: I, x: &mut [E]) {
         let factor = isa.f64(self.factor);
@@ -206,7 +204,9 @@ impl Seen {
     fn largest(&self) -> f64 {
         self.largest.into_iter().fold(0.0, f64::max)
     }
+}
 
+impl Join for Seen {
     fn join(self, rest: Seen) -> Seen {
         let mut both = Seen { nan: self.nan | rest.nan, ..self };
         for (a, b) in both.largest.iter_mut().zip(rest.largest) {
@@ -223,10 +223,6 @@ struct Largest;
 impl<E: Element> Pass<E> for Largest {
     type Seen = Seen;
     const SUMS: bool = false;
-
-    fn join(first: Seen, rest: Seen) -> Seen {
-        first.join(rest)
-    }
 
     #[inline(always)]
     fn look<I: Isa>(&self, isa: I, _: usize, run: &[E], seen: &mut Seen) -> [f64; GROUP] {
@@ -256,10 +252,6 @@ struct Magnitudes<const SQUARED: bool> {
 
 impl<E: Element, const SQUARED: bool> Pass<E> for Magnitudes<SQUARED> {
     type Seen = Seen;
-
-    fn join(first: Seen, rest: Seen) -> Seen {
-        first.join(rest)
-    }
 
     #[inline(always)]
     fn look<I: Isa>(&self, isa: I, _: usize, run: &[E], seen: &mut Seen) -> [f64; GROUP] {

@@ -3,7 +3,7 @@
 use super::tensor_reduce::{Overwrite, Overwriting};
 use crate::element::Element;
 use crate::error::Result;
-use crate::simd::{self, Float, Isa, MaskBits, Span};
+use crate::simd::{self, Float, Isa, Join, MaskBits, Span};
 
 /// Whether any element is NaN, and whether any is infinite.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,7 +12,7 @@ pub struct NonFinite {
     pub infinite: bool,
 }
 
-impl NonFinite {
+impl Join for NonFinite {
     fn join(self, rest: NonFinite) -> NonFinite {
         NonFinite { nan: self.nan | rest.nan, infinite: self.infinite | rest.infinite }
     }
@@ -31,10 +31,6 @@ struct Within {
 
 impl<E: Element> Overwriting<E> for Within {
     type Seen = NonFinite;
-
-    fn join(first: NonFinite, rest: NonFinite) -> NonFinite {
-        first.join(rest)
-    }
 
     #[inline(always)]
     fn write<I: Isa>(&self, isa: I, x: &mut [E]) -> NonFinite {

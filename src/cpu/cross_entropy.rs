@@ -4,7 +4,7 @@
 
 use super::lanes::GuardCounts;
 use super::scores::{Live, LogitTransform, Logits, Row, is_half};
-use super::scratch::{self, Scratch};
+use super::scratch::{Scratch, lend_scratch};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::bins::Bins;
@@ -48,8 +48,6 @@ struct Losses<'a, E> {
 }
 
 impl<E: Element> Work for Losses<'_, E> {
-    type Out = GuardCounts;
-
     fn rows(&self) -> usize {
         self.to.len()
     }
@@ -62,27 +60,24 @@ impl<E: Element> Work for Losses<'_, E> {
         let (a, b) = self.to.split_at_mut(at);
         (Losses { to: a, ..self }, Losses { first: self.first + at, to: b, ..self })
     }
+}
 
-    fn join(first: GuardCounts, rest: GuardCounts) -> GuardCounts {
-        first.join(rest)
-    }
+impl<E: Element> Kernel for Losses<'_, E> {
+    type Out = GuardCounts;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> GuardCounts {
         let mut guards = GuardCounts::default();
         guards.counts.rows = self.to.len() as u64;
-        scratch::with(
-            #[inline(always)]
-            |scratch| {
-                for (i, to) in self.to.iter_mut().enumerate() {
-                    let index = self.first + i;
-                    if let Some(target) = self.op.target(index) {
-                        let x = self.x.row(index);
-                        *to = self.op.row(isa, index, x, target, scratch, &mut guards);
-                    }
-                }
-            },
-        );
+        let mut lent = lend_scratch();
+        let scratch = lent.get();
+        for (i, to) in self.to.iter_mut().enumerate() {
+            let index = self.first + i;
+            if let Some(target) = self.op.target(index) {
+                let x = self.x.row(index);
+                *to = self.op.row(isa, index, x, target, scratch, &mut guards);
+            }
+        }
         guards
     }
 }

@@ -4,7 +4,7 @@ use super::cross_entropy::{CrossEntropy, RowLoss};
 use super::exp_sum::ExpSum;
 use super::lanes::{GuardCounts, RowIo};
 use super::scores::{Exps, Row, is_half};
-use super::scratch::{self, Scratch};
+use super::scratch::{Scratch, lend_scratch};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::exp;
@@ -55,8 +55,6 @@ struct Gradients<'a, 'w, E> {
 }
 
 impl<'w, E: Element> Work for Gradients<'_, 'w, E> {
-    type Out = (Written<'w>, GuardCounts);
-
     fn rows(&self) -> usize {
         self.losses.len()
     }
@@ -70,31 +68,28 @@ impl<'w, E: Element> Work for Gradients<'_, 'w, E> {
         let ((io_a, io_b), (a, b)) = (io.split_at(at), losses.split_at_mut(at));
         (Gradients { io: io_a, losses: a, op }, Gradients { io: io_b, losses: b, op })
     }
+}
 
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
-        (first.0 + rest.0, first.1.join(rest.1))
-    }
+impl<'w, E: Element> Kernel for Gradients<'_, 'w, E> {
+    type Out = (Written<'w>, GuardCounts);
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Self::Out {
         let (mut written, mut guards) = (Written::default(), GuardCounts::default());
         guards.counts.rows = self.losses.len() as u64;
-        scratch::with(
-            #[inline(always)]
-            |scratch| {
-                for (i, (index, loss)) in self.io.indices().zip(self.losses).enumerate() {
-                    let span = self.io.span(i);
-                    let gradient = match self.op.forward.target(index) {
-                        None => span.fill(E::ZERO),
-                        Some(target) => {
-                            let guards = &mut guards;
-                            isa.outline(OneRow { op: &self.op, index, target, span, loss, scratch, guards })
-                        }
-                    };
-                    written = written + gradient.into();
+        let mut lent = lend_scratch();
+        let scratch = lent.get();
+        for (i, (index, loss)) in self.io.indices().zip(self.losses).enumerate() {
+            let span = self.io.span(i);
+            let gradient = match self.op.forward.target(index) {
+                None => span.fill(E::ZERO),
+                Some(target) => {
+                    let guards = &mut guards;
+                    isa.outline(OneRow { op: &self.op, index, target, span, loss, scratch, guards })
                 }
-            },
-        );
+            };
+            written = written + gradient.into();
+        }
         (written, guards)
     }
 }

@@ -1,11 +1,11 @@
 //! Computes one value for each row. In most calls, the rows are shards, and the values of all shards of a row are
 //! merged later.
 
-use super::scratch::{self, Scratch};
+use super::scratch::{Scratch, lend_scratch};
 use crate::element::Element;
 use crate::error::Result;
 use crate::rows::Rows;
-use crate::simd::{self, Isa, Work};
+use crate::simd::{self, Isa, Kernel, Work};
 
 /// Computation of one value for a row.
 pub trait OfRow<E: Element>: Copy + Send + Sync {
@@ -31,8 +31,6 @@ struct EachRow<'a, E: Element, F: OfRow<E>> {
 }
 
 impl<E: Element, F: OfRow<E>> Work for EachRow<'_, E, F> {
-    type Out = ();
-
     fn rows(&self) -> usize {
         self.to.len()
     }
@@ -45,19 +43,18 @@ impl<E: Element, F: OfRow<E>> Work for EachRow<'_, E, F> {
         let (a, b) = self.to.split_at_mut(at);
         (EachRow { to: a, ..self }, EachRow { first: self.first + at, to: b, ..self })
     }
+}
 
-    fn join((): (), (): ()) {}
+impl<E: Element, F: OfRow<E>> Kernel for EachRow<'_, E, F> {
+    type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        scratch::with(
-            #[inline(always)]
-            |scratch| {
-                for (i, to) in self.to.iter_mut().enumerate() {
-                    let row = self.first + i;
-                    *to = self.make.row(isa, row, self.x.row(row), scratch);
-                }
-            },
-        );
+        let mut lent = lend_scratch();
+        let scratch = lent.get();
+        for (i, to) in self.to.iter_mut().enumerate() {
+            let row = self.first + i;
+            *to = self.make.row(isa, row, self.x.row(row), scratch);
+        }
     }
 }

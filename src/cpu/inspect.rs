@@ -5,7 +5,7 @@ use super::tensor_reduce::{Pass, pass};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::{GROUP, group_o};
-use crate::simd::{BLOCK, Float, Isa, MaskBits, Select, fold};
+use crate::simd::{BLOCK, Float, Isa, Join, MaskBits, Select, fold};
 use crate::stats::{Finite, Stats};
 
 /// Counts NaN and infinite elements.
@@ -62,14 +62,6 @@ impl NonFiniteCounts {
         }
     }
 
-    fn join(self, rest: NonFiniteCounts) -> NonFiniteCounts {
-        NonFiniteCounts {
-            nan: self.nan + rest.nan,
-            infinite: self.infinite + rest.infinite,
-            first: self.first.or(rest.first),
-        }
-    }
-
     fn finite(self, count: usize) -> Finite {
         Finite { count, nan: self.nan, infinite: self.infinite, first: self.first }
     }
@@ -82,10 +74,6 @@ struct Check;
 impl<E: Element> Pass<E> for Check {
     type Seen = NonFiniteCounts;
     const SUMS: bool = false;
-
-    fn join(first: NonFiniteCounts, rest: NonFiniteCounts) -> NonFiniteCounts {
-        first.join(rest)
-    }
 
     #[inline(always)]
     fn look<I: Isa>(&self, isa: I, start: usize, run: &[E], counts: &mut NonFiniteCounts) -> [f64; GROUP] {
@@ -135,16 +123,28 @@ impl Default for Extremes {
     }
 }
 
+impl Join for NonFiniteCounts {
+    fn join(self, next: NonFiniteCounts) -> NonFiniteCounts {
+        NonFiniteCounts {
+            nan: self.nan + next.nan,
+            infinite: self.infinite + next.infinite,
+            first: self.first.or(next.first),
+        }
+    }
+}
+
+impl Join for Surveyed {
+    fn join(mut self, next: Surveyed) -> Surveyed {
+        for i in 0..BLOCK {
+            self.extremes.min[i] = self.extremes.min[i].min(next.extremes.min[i]);
+            self.extremes.max[i] = self.extremes.max[i].max(next.extremes.max[i]);
+        }
+        Surveyed { counts: self.counts.join(next.counts), ..self }
+    }
+}
+
 impl<E: Element> Pass<E> for Survey {
     type Seen = Surveyed;
-
-    fn join(mut first: Surveyed, rest: Surveyed) -> Surveyed {
-        for i in 0..BLOCK {
-            first.extremes.min[i] = first.extremes.min[i].min(rest.extremes.min[i]);
-            first.extremes.max[i] = first.extremes.max[i].max(rest.extremes.max[i]);
-        }
-        Surveyed { counts: first.counts.join(rest.counts), ..first }
-    }
 
     #[inline(always)]
     fn look<I: Isa>(&self, isa: I, start: usize, run: &[E], seen: &mut Surveyed) -> [f64; GROUP] {
@@ -191,8 +191,6 @@ struct Deviations<const SQUARED: bool> {
 
 impl<E: Element, const SQUARED: bool> Pass<E> for Deviations<SQUARED> {
     type Seen = ();
-
-    fn join((): (), (): ()) {}
 
     #[inline(always)]
     fn look<I: Isa>(&self, isa: I, _: usize, run: &[E], (): &mut ()) -> [f64; GROUP] {

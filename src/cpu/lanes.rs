@@ -1,13 +1,13 @@
 //! Driver that runs row kernels over every lane of a tensor. It works in place or out of place, and splits the lanes
 //! over threads.
 
-use super::scratch::{self, Scratch};
+use super::scratch::{Scratch, lend_scratch};
 use super::transpose::{gather, scatter};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::report::Counts;
 use crate::rows::{Lanes, LanesMut};
-use crate::simd::{self, Isa, Kernel, Span, Token, Unwritten, Work, Written};
+use crate::simd::{self, Isa, Join, Kernel, Output, Span, Token, Work, Written};
 use std::ops::Range;
 
 /// Kernel for the lanes of a tensor.
@@ -82,10 +82,15 @@ pub struct GuardCounts {
     pub first_refused: Option<usize>,
 }
 
-impl GuardCounts {
-    pub fn join(mut self, rest: GuardCounts) -> GuardCounts {
-        self.counts.add(&rest.counts);
-        self.first_refused = self.first_refused.or(rest.first_refused);
+impl Join for GuardCounts {
+    fn join(self, next: GuardCounts) -> GuardCounts {
+        GuardCounts { counts: self.counts.join(next.counts), first_refused: self.first_refused.or(next.first_refused) }
+    }
+}
+
+impl Join for Counts {
+    fn join(mut self, next: Counts) -> Counts {
+        self.add(&next);
         self
     }
 }
@@ -121,12 +126,12 @@ pub struct RowIo<'a, 'w, E> {
 }
 
 enum Memory<'a, 'w, E> {
-    Apart { from: &'a [E], from_stride: usize, to: Unwritten<'w, E>, to_stride: usize },
+    Apart { from: &'a [E], from_stride: usize, to: Output<'w, E>, to_stride: usize },
     InPlace { data: &'a mut [E], stride: usize },
 }
 
 impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
-    pub fn apart(x: Lanes<'a, E>, to: Unwritten<'w, E>, to_stride: usize) -> Self {
+    pub fn apart(x: Lanes<'a, E>, to: Output<'w, E>, to_stride: usize) -> Self {
         let Lanes { data: from, geometry } = x;
         let memory = Memory::Apart { from, from_stride: geometry.stride, to, to_stride };
         RowIo { memory, first: 0, rows: geometry.outer(), len: geometry.len(), inner: geometry.inner() }
@@ -224,9 +229,7 @@ fn uninitialised(op: &'static str) -> Error {
     Error::shape(op, "x", "uninitialised memory", "initialised values")
 }
 
-impl<'w, E: Element> Work for (RowIo<'_, 'w, E>, &dyn AnyKernel<E>) {
-    type Out = (Written<'w>, GuardCounts);
-
+impl<E: Element> Work for (RowIo<'_, '_, E>, &dyn AnyKernel<E>) {
     /// Returns the number of rows to process. If lanes have no elements, this number is 0: nothing is written, and the
     /// policy for fully masked rows does not apply.
     fn rows(&self) -> usize {
@@ -238,30 +241,27 @@ impl<'w, E: Element> Work for (RowIo<'_, 'w, E>, &dyn AnyKernel<E>) {
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let (a, b) = self.0.split_at(at);
-        ((a, self.1), (b, self.1))
+        let (io, kernel) = self;
+        let (a, b) = io.split_at(at);
+        ((a, kernel), (b, kernel))
     }
+}
 
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
-        (first.0 + rest.0, first.1.join(rest.1))
-    }
+impl<'w, E: Element> Kernel for (RowIo<'_, 'w, E>, &dyn AnyKernel<E>) {
+    type Out = (Written<'w>, GuardCounts);
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
-        let mut guards = GuardCounts::default();
-        // Returns before a buffer is allocated, because `len` may be huge in a tensor without groups.
-        if self.rows() == 0 {
-            return (Written::default(), guards);
+        let (mut written, mut guards) = (Written::default(), GuardCounts::default());
+        // Without rows, no buffer is allocated, because `len` may be huge in a tensor without groups.
+        if self.rows() > 0 {
+            let ((mut io, kernel), mut scratch) = (self, lend_scratch());
+            written = match io.inner {
+                1 => kernel.run(isa.token(), &mut io, scratch.get(), &mut guards),
+                _ => run_strided(isa.token(), &mut io, kernel, scratch.get(), &mut guards),
+            };
+            guards.counts.rows = (io.rows * io.inner) as u64;
         }
-        let (mut io, kernel) = self;
-        let written = scratch::with(
-            #[inline(always)]
-            |scratch| match io.inner {
-                1 => kernel.run(isa.token(), &mut io, scratch, &mut guards),
-                _ => write_strided(isa.token(), &mut io, kernel, scratch, &mut guards),
-            },
-        );
-        guards.counts.rows = (io.rows * io.inner) as u64;
         (written, guards)
     }
 }
@@ -273,7 +273,7 @@ const AT_A_TIME: usize = 16;
 ///
 /// This function is not generic over instruction sets, so it is compiled once for each type.
 #[inline(never)]
-fn write_strided<'w, E: Element>(
+fn run_strided<'w, E: Element>(
     token: Token,
     io: &mut RowIo<'_, 'w, E>,
     kernel: &dyn AnyKernel<E>,

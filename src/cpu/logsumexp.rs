@@ -2,13 +2,13 @@
 
 use super::lanes::GuardCounts;
 use super::scores::{LogitTransform, Row, is_half};
-use super::scratch::{self, Scratch};
+use super::scratch::{Scratch, lend_scratch};
 use super::transpose::gather;
 use crate::element::Element;
 use crate::error::Result;
 use crate::mask::FullyMasked;
 use crate::rows::Lanes;
-use crate::simd::{self, Isa, Output, Span, Unwritten, Work, Written};
+use crate::simd::{self, Isa, Kernel, Output, Span, Work, Written};
 
 /// Writes one value for each lane.
 pub fn apply<'a, E: Element>(
@@ -23,13 +23,11 @@ struct Reduce<'a, 'w, E> {
     x: Lanes<'a, E>,
     groups: usize,
     first: usize,
-    to: Unwritten<'w, E>,
+    to: Output<'w, E>,
     scores: LogitTransform<'a>,
 }
 
 impl<'w, E: Element> Work for Reduce<'_, 'w, E> {
-    type Out = (Written<'w>, GuardCounts);
-
     fn rows(&self) -> usize {
         self.groups
     }
@@ -45,10 +43,10 @@ impl<'w, E: Element> Work for Reduce<'_, 'w, E> {
             Reduce { groups: self.groups - at, first: self.first + at, to: b, ..self },
         )
     }
+}
 
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
-        (first.0 + rest.0, first.1.join(rest.1))
-    }
+impl<'w, E: Element> Kernel for Reduce<'_, 'w, E> {
+    type Out = (Written<'w>, GuardCounts);
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Self::Out {
@@ -56,29 +54,26 @@ impl<'w, E: Element> Work for Reduce<'_, 'w, E> {
         let (len, inner, stride) = (self.x.geometry.len(), self.x.geometry.inner(), self.x.geometry.stride);
         let mut written = Written::default();
         let mut column = Vec::new();
-        scratch::with(
-            #[inline(always)]
-            |scratch| {
-                for group in 0..if inner == 0 { 0 } else { self.groups } {
-                    let from = &self.x.data[(self.first + group) * stride..][..len * inner];
-                    for i in 0..inner {
-                        let index = (self.first + group) * inner + i;
-                        let row = if inner == 1 {
-                            from
-                        } else {
-                            column.resize(len, E::ZERO);
-                            if len > 0 {
-                                gather(from, inner, i, len, &mut column);
-                            }
-                            &column
-                        };
-                        let value = log_sum_exp(isa, &self.scores, index, row, scratch, &mut guards);
-                        let to = Span::<E, E>::new(std::slice::from_ref(&value), self.to.take_first(1));
-                        written = written + to.fill(value).into();
+        let mut lent = lend_scratch();
+        let scratch = lent.get();
+        for group in 0..if inner == 0 { 0 } else { self.groups } {
+            let from = &self.x.data[(self.first + group) * stride..][..len * inner];
+            for i in 0..inner {
+                let index = (self.first + group) * inner + i;
+                let row = if inner == 1 {
+                    from
+                } else {
+                    column.resize(len, E::ZERO);
+                    if len > 0 {
+                        gather(from, inner, i, len, &mut column);
                     }
-                }
-            },
-        );
+                    &column
+                };
+                let value = log_sum_exp(isa, &self.scores, index, row, scratch, &mut guards);
+                let to = Span::<E, E>::new(std::slice::from_ref(&value), self.to.take_first(1));
+                written = written + to.fill(value).into();
+            }
+        }
         guards.counts.rows = (self.groups * inner) as u64;
         (written, guards)
     }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::mask::Resolved;
 use crate::math::sum::{SUM_LANES, TILE};
 use crate::rows::Lanes;
-use crate::simd::{self, BLOCK, Isa, Output, Span, Unwritten, Work, Written, load_wide};
+use crate::simd::{self, BLOCK, Isa, Kernel, Output, Span, Work, Written, load_wide};
 use std::ops::Range;
 
 /// Mask of the tokens, and the policy for sequences without unmasked tokens.
@@ -81,7 +81,7 @@ struct Runs<'a, 'w, E> {
     first: usize,
     /// Number of runs to compute.
     count: usize,
-    to: Unwritten<'w, E>,
+    to: Output<'w, E>,
 }
 
 impl<E> Runs<'_, '_, E> {
@@ -92,10 +92,6 @@ impl<E> Runs<'_, '_, E> {
 }
 
 impl<'w, E: Element> Work for Runs<'_, 'w, E> {
-    type Out = (Written<'w>, GuardCounts);
-    // AVX-512 gains at most 4 %: the kernel is limited by memory.
-    const GAINS_FROM_AVX512: bool = false;
-
     fn rows(&self) -> usize {
         self.count
     }
@@ -113,10 +109,12 @@ impl<'w, E: Element> Work for Runs<'_, 'w, E> {
             Runs { x, pool, runs, first: first + at, count: count - at, to: b },
         )
     }
+}
 
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
-        (first.0 + rest.0, first.1.join(rest.1))
-    }
+impl<'w, E: Element> Kernel for Runs<'_, 'w, E> {
+    type Out = (Written<'w>, GuardCounts);
+    // AVX-512 gains at most 4 %: the kernel is limited by memory.
+    const GAINS_FROM_AVX512: bool = false;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {

@@ -5,7 +5,7 @@ use super::mean_pool::MeanPool;
 use crate::element::Element;
 use crate::error::Result;
 use crate::rows::LanesMut;
-use crate::simd::{self, Isa, Span, Unwritten, Work, Written};
+use crate::simd::{self, Isa, Kernel, Output, Span, Work, Written};
 
 /// Spreads the gradient of each column's mean over the tokens.
 pub fn apply<'a, E: Element>(dy: &[E], dx: LanesMut<'a, E>, pool: MeanPool<'_>) -> Result<(&'a mut [E], GuardCounts)> {
@@ -25,14 +25,10 @@ struct Sequences<'a, 'w, E> {
     first: usize,
     /// Number of sequences to write.
     count: usize,
-    to: Unwritten<'w, E>,
+    to: Output<'w, E>,
 }
 
 impl<'w, E: Element> Work for Sequences<'_, 'w, E> {
-    type Out = (Written<'w>, GuardCounts);
-    // AVX-512 gains at most 10 %: the kernel is limited by memory.
-    const GAINS_FROM_AVX512: bool = false;
-
     fn rows(&self) -> usize {
         self.count
     }
@@ -47,10 +43,12 @@ impl<'w, E: Element> Work for Sequences<'_, 'w, E> {
         let part = |first, count, to| Sequences { dy, pool, len, inner, stride, first, count, to };
         (part(first, at, a), part(first + at, count - at, b))
     }
+}
 
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
-        (first.0 + rest.0, first.1.join(rest.1))
-    }
+impl<'w, E: Element> Kernel for Sequences<'_, 'w, E> {
+    type Out = (Written<'w>, GuardCounts);
+    // AVX-512 gains at most 10 %: the kernel is limited by memory.
+    const GAINS_FROM_AVX512: bool = false;
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Self::Out {

@@ -12,7 +12,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::{SUM_LANES, TILE};
 use crate::rows::Rows;
-use crate::simd::{self, BLOCK, Float, Isa, PrefetchRow, Work};
+use crate::simd::{self, BLOCK, Float, Isa, Kernel, PrefetchRow, Work};
 use std::ops::Add;
 
 /// Returns the moments of every row.
@@ -30,8 +30,6 @@ struct EachRow<'a, E> {
 }
 
 impl<E: Element> Work for EachRow<'_, E> {
-    type Out = ();
-
     fn rows(&self) -> usize {
         self.to.len()
     }
@@ -45,8 +43,10 @@ impl<E: Element> Work for EachRow<'_, E> {
         let (a, b) = to.split_at_mut(at);
         (EachRow { x, first, norm, to: a }, EachRow { x, first: first + at, norm, to: b })
     }
+}
 
-    fn join((): (), (): ()) {}
+impl<E: Element> Kernel for EachRow<'_, E> {
+    type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -86,8 +86,6 @@ struct Columns<'a, E> {
 }
 
 impl<E: Element> Work for Columns<'_, E> {
-    type Out = ();
-
     fn rows(&self) -> usize {
         self.of_weight.len().div_ceil(WIDTH)
     }
@@ -103,8 +101,10 @@ impl<E: Element> Work for Columns<'_, E> {
         let part = |first, of_weight, of_bias| Columns { x, dy, rounded, moments, first, of_weight, of_bias };
         (part(first, weight_a, bias_a), part(first + at * WIDTH, weight_b, bias_b))
     }
+}
 
-    fn join((): (), (): ()) {}
+impl<E: Element> Kernel for Columns<'_, E> {
+    type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {

@@ -79,8 +79,6 @@ fn split<S>(slice: &mut [S], at: usize) -> (&mut [S], &mut [S]) {
 }
 
 impl<S: Element, P: Element> Work for Step<'_, S, P> {
-    type Out = ();
-
     fn rows(&self) -> usize {
         self.count().div_ceil(CHUNK)
     }
@@ -101,8 +99,10 @@ impl<S: Element, P: Element> Work for Step<'_, S, P> {
             Step { weights: more_weights, rounded: more_rounded, kept, start: self.start + at, ..self },
         )
     }
+}
 
-    fn join((): (), (): ()) {}
+impl<S: Element, P: Element> Kernel for Step<'_, S, P> {
+    type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {

@@ -122,8 +122,6 @@ struct Flat<'a, 'w, E, F> {
 }
 
 impl<'w, E: Element, F: Pairwise> Work for Flat<'_, 'w, E, F> {
-    type Out = Written<'w>;
-
     fn rows(&self) -> usize {
         self.other.len().div_ceil(ROW)
     }
@@ -137,10 +135,10 @@ impl<'w, E: Element, F: Pairwise> Work for Flat<'_, 'w, E, F> {
         let ((a, b), (other_a, other_b)) = (io.split_at(at * ROW), other.split_at(at * ROW));
         (Flat { io: a, other: other_a, function }, Flat { io: b, other: other_b, function })
     }
+}
 
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
-        first + rest
-    }
+impl<'w, E: Element, F: Pairwise> Kernel for Flat<'_, 'w, E, F> {
+    type Out = Written<'w>;
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Self::Out {

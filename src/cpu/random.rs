@@ -59,8 +59,6 @@ struct Fill<'a, E> {
 }
 
 impl<E: Element> Work for Fill<'_, E> {
-    type Out = ();
-
     fn rows(&self) -> usize {
         self.x.len().div_ceil(BLOCK)
     }
@@ -74,8 +72,10 @@ impl<E: Element> Work for Fill<'_, E> {
         let (a, b) = self.x.split_at_mut(at);
         (Fill { x: a, ..self }, Fill { x: b, start: self.start + at, ..self })
     }
+}
 
-    fn join((): (), (): ()) {}
+impl<E: Element> Kernel for Fill<'_, E> {
+    type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {

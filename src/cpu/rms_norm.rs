@@ -7,14 +7,14 @@
 use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::moments::{Moments, pair};
 use super::norm_rows::{Norm, TOGETHER, are_within, write_row, write_rows};
-use super::scratch::{self, Scratch};
+use super::scratch::{Scratch, lend_scratch};
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::math::bins::power_of_two;
 use crate::options::Rounding;
 use crate::rows::{Rows, RowsMut};
-use crate::simd::{self, Float, Isa, Work, Written};
+use crate::simd::{self, Float, Isa, Kernel, Work, Written};
 
 #[derive(Clone, Copy)]
 pub struct RmsNorm<'a> {
@@ -135,8 +135,6 @@ struct WithResidual<'a, 'w, E> {
 }
 
 impl<'w, E: Element> Work for WithResidual<'_, 'w, E> {
-    type Out = ([Written<'w>; 2], GuardCounts);
-
     fn rows(&self) -> usize {
         self.x.rows()
     }
@@ -151,48 +149,45 @@ impl<'w, E: Element> Work for WithResidual<'_, 'w, E> {
         let (residual_a, residual_b) = residual.split_at(at);
         (WithResidual { x: x_a, residual: residual_a, kernel }, WithResidual { x: x_b, residual: residual_b, kernel })
     }
+}
 
-    fn join(a: Self::Out, b: Self::Out) -> Self::Out {
-        ([a.0[0] + b.0[0], a.0[1] + b.0[1]], a.1.join(b.1))
-    }
+impl<'w, E: Element> Kernel for WithResidual<'_, 'w, E> {
+    type Out = ([Written<'w>; 2], GuardCounts);
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Self::Out {
         let mut guards = GuardCounts::default();
         let mut written = [Written::default(); 2];
         let is_narrow = self.kernel.is_narrow::<I, E>(isa);
-        scratch::with(
-            #[inline(always)]
-            |scratch| {
-                // Without columns, there is nothing to write. The number of rows may still be huge, so the loop over
-                // rows is skipped.
-                for row in 0..if self.cols() == 0 { 0 } else { self.rows() } {
-                    let x = self.x.span(row);
-                    let sum = self.residual.span(row);
-                    let source = x.source();
-                    // Rounding a sum to f32 and then to a 16-bit type equals rounding it once, because f32 has more
-                    // than twice the digits (Figueroa, "When is double rounding innocuous?", 1995).
-                    let sum = if E::IS_F64 {
-                        sum.map_with(
-                            isa,
-                            [source],
-                            #[inline(always)]
-                            |_, r: I::F64, [x]| E::load_wide(isa, x) + r,
-                        )
-                    } else {
-                        sum.map_with(
-                            isa,
-                            [source],
-                            #[inline(always)]
-                            |_, r: I::F32, [x]| E::load(isa, x) + r,
-                        )
-                    };
-                    let norm = write_row(isa, self.kernel, is_narrow, row, x.reading(sum), scratch, &mut guards);
-                    written[0] = written[0] + norm.into();
-                    written[1] = written[1] + sum.into();
-                }
-            },
-        );
+        let mut lent = lend_scratch();
+        let scratch = lent.get();
+        // Without columns, there is nothing to write. The number of rows may still be huge, so the loop over
+        // rows is skipped.
+        for row in 0..if self.cols() == 0 { 0 } else { self.rows() } {
+            let x = self.x.span(row);
+            let sum = self.residual.span(row);
+            let source = x.source();
+            // Rounding a sum to f32 and then to a 16-bit type equals rounding it once, because f32 has more
+            // than twice the digits (Figueroa, "When is double rounding innocuous?", 1995).
+            let sum = if E::IS_F64 {
+                sum.map_with(
+                    isa,
+                    [source],
+                    #[inline(always)]
+                    |_, r: I::F64, [x]| E::load_wide(isa, x) + r,
+                )
+            } else {
+                sum.map_with(
+                    isa,
+                    [source],
+                    #[inline(always)]
+                    |_, r: I::F32, [x]| E::load(isa, x) + r,
+                )
+            };
+            let norm = write_row(isa, self.kernel, is_narrow, row, x.reading(sum), scratch, &mut guards);
+            written[0] = written[0] + norm.into();
+            written[1] = written[1] + sum.into();
+        }
         guards.counts.rows = self.x.rows() as u64;
         (written, guards)
     }

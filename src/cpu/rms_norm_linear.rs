@@ -12,14 +12,14 @@ use super::lanes::GuardCounts;
 use super::moments::{OfRow, largest, unit_for};
 use super::norm_rows::{Norm, OneRow};
 use super::rms_norm::RmsNorm;
-use super::scratch;
+use super::scratch::lend_scratch;
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::math::sum::TILE;
 use crate::options::Rounding;
 use crate::rows::{Rows, RowsMut};
-use crate::simd::{self, Isa, Span, Work, Written};
+use crate::simd::{self, Isa, Join, Kernel, Span, Work, Written};
 
 /// Number of rows normalised at a time. The number is large enough for the matrix to be read rarely, and small enough
 /// for the rows to stay in a near cache.
@@ -113,8 +113,6 @@ struct Normalise<'a, 'o, E> {
 }
 
 impl<E: Element> Work for Normalise<'_, '_, E> {
-    type Out = GuardCounts;
-
     fn rows(&self) -> usize {
         self.exponents.len()
     }
@@ -131,10 +129,10 @@ impl<E: Element> Work for Normalise<'_, '_, E> {
             Normalise { first: self.first + at, to: to_b, exponents: exponents_b, ..self },
         )
     }
+}
 
-    fn join(first: GuardCounts, rest: GuardCounts) -> GuardCounts {
-        first.join(rest)
-    }
+impl<E: Element> Kernel for Normalise<'_, '_, E> {
+    type Out = GuardCounts;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> GuardCounts {
@@ -146,24 +144,20 @@ impl<E: Element> Work for Normalise<'_, '_, E> {
         let Normalise { x, first, call, weight, to, exponents } = self;
         let is_narrow = call.rounded && call.norm.is_narrow::<I, E>(isa);
         let mut rounded = vec![E::ZERO; if call.rounded { cols } else { 0 }];
-        scratch::with(
-            #[inline(always)]
-            |scratch| {
-                for ((i, to), exponent) in to.chunks_exact_mut(cols.next_multiple_of(TILE)).enumerate().zip(exponents) {
-                    let to = &mut to[..cols];
-                    let row = x.row(first + i);
-                    *exponent = if call.rounded {
-                        rounded.copy_from_slice(row);
-                        let span = Span::in_place(&mut rounded[..]);
-                        let row =
-                            OneRow { norm: call.norm, is_narrow, row: first + i, span, scratch, guards: &mut guards };
-                        widened(isa, isa.outline(row), to)
-                    } else {
-                        unrounded(isa, &call.norm, weight, row, to, &mut guards)
-                    };
-                }
-            },
-        );
+        let mut lent = lend_scratch();
+        let scratch = lent.get();
+        for ((i, to), exponent) in to.chunks_exact_mut(cols.next_multiple_of(TILE)).enumerate().zip(exponents) {
+            let to = &mut to[..cols];
+            let row = x.row(first + i);
+            *exponent = if call.rounded {
+                rounded.copy_from_slice(row);
+                let span = Span::in_place(&mut rounded[..]);
+                let row = OneRow { norm: call.norm, is_narrow, row: first + i, span, scratch, guards: &mut guards };
+                widened(isa, isa.outline(row), to)
+            } else {
+                unrounded(isa, &call.norm, weight, row, to, &mut guards)
+            };
+        }
         guards
     }
 }

@@ -4,14 +4,14 @@
 use super::bce_with_logits::{self, Bce};
 use super::kl_div::{self, KlDiv};
 use super::lanes::RowIo;
-use super::scratch::{self, scratch_slice};
+use super::scratch::{lend_scratch, scratch_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::math::sum::sum_o;
 use crate::report::Counts;
 use crate::rows::{Rows, RowsMut};
-use crate::simd::{self, Float, Isa, Select, Span, Work, Written, load_wide};
+use crate::simd::{self, Float, Isa, Kernel, Select, Span, Work, Written, load_wide};
 use std::ops::Range;
 
 /// Upstream gradient of the losses.
@@ -120,8 +120,6 @@ struct Losses<'a, 'w, E> {
 }
 
 impl<'w, E: Element> Work for Losses<'_, 'w, E> {
-    type Out = (Written<'w>, Counts);
-
     fn rows(&self) -> usize {
         self.rows
     }
@@ -145,12 +143,10 @@ impl<'w, E: Element> Work for Losses<'_, 'w, E> {
             Losses { logits: logits_b, rows: rows - at, first: first + at, cols, losses: b, each, op },
         )
     }
+}
 
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
-        let mut counts = first.1;
-        counts.add(&rest.1);
-        (first.0 + rest.0, counts)
-    }
+impl<'w, E: Element> Kernel for Losses<'_, 'w, E> {
+    type Out = (Written<'w>, Counts);
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
@@ -161,37 +157,34 @@ impl<'w, E: Element> Work for Losses<'_, 'w, E> {
         if rows == 0 || cols == 0 && losses.is_empty() {
             return (written, Counts::default());
         }
-        scratch::with(
-            #[inline(always)]
-            |scratch| {
-                let x = scratch_slice(&mut scratch.logits.f64s, cols);
-                let dx = scratch_slice(&mut scratch.made.f64s, cols);
-                let beside = scratch_slice(&mut scratch.beside.f64s, cols);
-                for i in 0..rows {
-                    let losses = &mut losses[i * each..][..each];
-                    let span = match &mut logits {
-                        Logits::Read(rows) => {
-                            widen(isa, rows.row(first + i), x);
-                            None
-                        }
-                        Logits::Written(io) => {
-                            let span = io.span(i);
-                            widen(isa, span.source(), x);
-                            Some(span)
-                        }
-                    };
-                    op.row(isa, first + i, Row { x: &mut *x, dx: &mut *dx, beside: &mut *beside, losses });
-                    if let Some(span) = span {
-                        let stored = span.reading(dx).map(
-                            isa,
-                            #[inline(always)]
-                            |_, v: I::F64| v,
-                        );
-                        written = written + stored.into();
-                    }
+        let mut lent = lend_scratch();
+        let scratch = lent.get();
+        let x = scratch_slice(&mut scratch.logits.f64s, cols);
+        let dx = scratch_slice(&mut scratch.made.f64s, cols);
+        let beside = scratch_slice(&mut scratch.beside.f64s, cols);
+        for i in 0..rows {
+            let losses = &mut losses[i * each..][..each];
+            let span = match &mut logits {
+                Logits::Read(rows) => {
+                    widen(isa, rows.row(first + i), x);
+                    None
                 }
-            },
-        );
+                Logits::Written(io) => {
+                    let span = io.span(i);
+                    widen(isa, span.source(), x);
+                    Some(span)
+                }
+            };
+            op.row(isa, first + i, Row { x: &mut *x, dx: &mut *dx, beside: &mut *beside, losses });
+            if let Some(span) = span {
+                let stored = span.reading(dx).map(
+                    isa,
+                    #[inline(always)]
+                    |_, v: I::F64| v,
+                );
+                written = written + stored.into();
+            }
+        }
         (written, Counts { rows: rows as u64, ..Counts::default() })
     }
 }

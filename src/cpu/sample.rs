@@ -62,8 +62,6 @@ struct Draws<'a, 'r, E, T> {
 }
 
 impl<E: Element, T: Send> Work for Draws<'_, '_, E, T> {
-    type Out = Counts;
-
     fn rows(&self) -> usize {
         self.out.len()
     }
@@ -76,33 +74,23 @@ impl<E: Element, T: Send> Work for Draws<'_, '_, E, T> {
         let (out, rest) = self.out.split_at_mut(at);
         (Draws { out, ..self }, Draws { first: self.first + at, out: rest, ..self })
     }
+}
 
-    fn join(mut first: Counts, rest: Counts) -> Counts {
-        first.add(&rest);
-        first
-    }
+impl<E: Element, T: Send> Kernel for Draws<'_, '_, E, T> {
+    type Out = Counts;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Counts {
         let mut counts = Counts { rows: self.out.len() as u64, ..Counts::default() };
-        scratch::with(
-            #[inline(always)]
-            |scratch| {
-                scratch::lend(
-                    &SAMPLING,
-                    #[inline(always)]
-                    |sampling| {
-                        for (i, out) in self.out.iter_mut().enumerate() {
-                            let row = self.first + i;
-                            let drawn = Drawn { scores: &self.scores, request: (self.requests)(row), row };
-                            let x = self.logits.row(row);
-                            let found = drawn.run(isa, x, (&mut *scratch, &mut *sampling), &mut counts);
-                            *out = found.map(|found| (self.make)(sampling.left(&found)));
-                        }
-                    },
-                )
-            },
-        );
+        let (mut lent_scratch, mut lent) = (scratch::lend_scratch(), scratch::lend(&SAMPLING));
+        let (scratch, sampling) = (lent_scratch.get(), lent.get());
+        for (i, out) in self.out.iter_mut().enumerate() {
+            let row = self.first + i;
+            let drawn = Drawn { scores: &self.scores, request: (self.requests)(row), row };
+            let x = self.logits.row(row);
+            let found = drawn.run(isa, x, (&mut *scratch, &mut *sampling), &mut counts);
+            *out = found.map(|found| (self.make)(sampling.left(&found)));
+        }
         counts
     }
 }

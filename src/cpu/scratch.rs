@@ -38,52 +38,62 @@ pub type Lendable<T> = Cell<Option<Box<T>>>;
 
 thread_local! {
     pub static SCRATCH: Lendable<Scratch> = const { Cell::new(None) };
-    /// Whether a buffer has grown in the current call of [`with`]. If none has grown, the buffers are not measured,
-    /// because measuring takes noticeable time compared with short rows.
+    /// Whether a buffer has grown since the last call of [`lend_scratch`]. If none has grown, the buffers are not
+    /// measured, because measuring takes noticeable time compared with short rows.
     static GREW: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lends this thread's [`Scratch`] to `f`. Afterwards, the buffers are kept unless they are larger than [`MOST_KEPT`].
+/// Buffers that a thread lends to a kernel. When this value is dropped, the thread keeps the buffers, unless they are
+/// larger than [`MOST_KEPT`].
 ///
-/// A callback in `f` may run another op. This inner op gets new buffers. When the outer call ends, its buffers replace
-/// the buffers of the inner op.
-#[inline(always)]
-pub fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
-    let outer_grew = GREW.take();
-    let mut lent = take(&SCRATCH);
-    let result = f(&mut lent);
-    put_back_scratch(lent, outer_grew);
-    result
+/// The kernel may call a function of the user, which may run another op. This inner op gets new buffers. When the outer
+/// op ends, its buffers replace the buffers of the inner op.
+pub struct Lent<T: Default + Allocated + 'static> {
+    buffers: Option<Box<T>>,
+    owner: &'static LocalKey<Lendable<T>>,
+    /// For [`SCRATCH`]: the value of [`GREW`] for the outer op.
+    outer_grew: Option<bool>,
 }
 
-#[inline(never)]
-fn put_back_scratch(lent: Box<Scratch>, outer_grew: bool) {
-    if GREW.replace(outer_grew) {
-        put_back(&SCRATCH, lent);
-    } else {
-        SCRATCH.set(Some(lent));
+/// Lends this thread's [`Scratch`].
+#[inline(always)]
+pub fn lend_scratch() -> Lent<Scratch> {
+    Lent { buffers: Some(take(&SCRATCH)), owner: &SCRATCH, outer_grew: Some(GREW.take()) }
+}
+
+/// Lends this thread's buffers of one type.
+#[inline(always)]
+pub fn lend<T: Default + Allocated>(owner: &'static LocalKey<Lendable<T>>) -> Lent<T> {
+    Lent { buffers: Some(take(owner)), owner, outer_grew: None }
+}
+
+impl<T: Default + Allocated> Lent<T> {
+    /// Returns the buffers.
+    #[inline(always)]
+    pub fn get(&mut self) -> &mut T {
+        self.buffers.get_or_insert_default()
     }
 }
 
-/// Lends this thread's buffers to `f`, which must not call this function with the same buffers. Afterwards, the buffers
-/// are kept unless they are larger than [`MOST_KEPT`].
-#[inline(always)]
-pub fn lend<T: Default + Allocated, R>(buffers: &'static LocalKey<Lendable<T>>, f: impl FnOnce(&mut T) -> R) -> R {
-    let mut lent = take(buffers);
-    let result = f(&mut lent);
-    put_back(buffers, lent);
-    result
+impl<T: Default + Allocated> Drop for Lent<T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(buffers) = self.buffers.take() {
+            put_back(self.owner, buffers, self.outer_grew);
+        }
+    }
 }
 
 #[inline(never)]
-fn take<T: Default>(buffers: &'static LocalKey<Lendable<T>>) -> Box<T> {
-    buffers.take().unwrap_or_default()
+fn take<T: Default>(owner: &'static LocalKey<Lendable<T>>) -> Box<T> {
+    owner.take().unwrap_or_default()
 }
 
 #[inline(never)]
-fn put_back<T: Allocated>(buffers: &'static LocalKey<Lendable<T>>, lent: Box<T>) {
-    if lent.bytes() <= MOST_KEPT {
-        buffers.set(Some(lent));
+fn put_back<T: Allocated>(owner: &'static LocalKey<Lendable<T>>, buffers: Box<T>, outer_grew: Option<bool>) {
+    let may_have_grown = outer_grew.is_none_or(|outer_grew| GREW.replace(outer_grew));
+    if !may_have_grown || buffers.bytes() <= MOST_KEPT {
+        owner.set(Some(buffers));
     }
 }
 

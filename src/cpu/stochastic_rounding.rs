@@ -5,7 +5,7 @@ use super::random::halves;
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::philox::{ROUNDINGS, philox4x32};
-use crate::simd::{self, Isa, Work};
+use crate::simd::{self, Isa, Kernel, Work};
 
 /// Number of elements that are processed together, a multiple of 4.
 const CHUNK: usize = 512;
@@ -72,8 +72,6 @@ struct Rounding<'a, P> {
 }
 
 impl<P: Element> Work for Rounding<'_, P> {
-    type Out = ();
-
     fn rows(&self) -> usize {
         self.to.len().div_ceil(CHUNK)
     }
@@ -87,8 +85,10 @@ impl<P: Element> Work for Rounding<'_, P> {
         let ((from, more_from), (to, more_to)) = (self.from.split_at(at), self.to.split_at_mut(at));
         (Rounding { from, to, ..self }, Rounding { from: more_from, to: more_to, first: self.first + at, ..self })
     }
+}
 
-    fn join((): (), (): ()) {}
+impl<P: Element> Kernel for Rounding<'_, P> {
+    type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, _: I) {

@@ -29,8 +29,6 @@ struct Flat<'a, 'w, E> {
 }
 
 impl<'w, E: Element> Work for Flat<'_, 'w, E> {
-    type Out = Written<'w>;
-
     fn rows(&self) -> usize {
         self.up.len().div_ceil(ROW)
     }
@@ -43,10 +41,10 @@ impl<'w, E: Element> Work for Flat<'_, 'w, E> {
         let ((a, b), (up_a, up_b)) = (self.io.split_at(at * ROW), self.up.split_at(at * ROW));
         (Flat { io: a, up: up_a }, Flat { io: b, up: up_b })
     }
+}
 
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
-        first + rest
-    }
+impl<'w, E: Element> Kernel for Flat<'_, 'w, E> {
+    type Out = Written<'w>;
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Self::Out {

@@ -32,8 +32,6 @@ struct Flat<'a, 'w, E> {
 }
 
 impl<'w, E: Element> Work for Flat<'_, 'w, E> {
-    type Out = [Written<'w>; 2];
-
     fn rows(&self) -> usize {
         self.dy.len().div_ceil(ROW)
     }
@@ -48,10 +46,10 @@ impl<'w, E: Element> Work for Flat<'_, 'w, E> {
         let ((gate_a, gate_b), (up_a, up_b)) = (gate.split_at(at * ROW), up.split_at(at * ROW));
         (Flat { io: [gate_a, up_a], dy: dy_a }, Flat { io: [gate_b, up_b], dy: dy_b })
     }
+}
 
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
-        [first[0] + rest[0], first[1] + rest[1]]
-    }
+impl<'w, E: Element> Kernel for Flat<'_, 'w, E> {
+    type Out = [Written<'w>; 2];
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {

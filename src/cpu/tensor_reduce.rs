@@ -4,7 +4,7 @@
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::{GROUP, TILE, sum_of_tiles};
-use crate::simd::{self, Isa, Work};
+use crate::simd::{self, Isa, Join, Kernel, Work};
 
 /// Number of elements in a run. The tiles of a run are folded together. When work is split between threads, each thread
 /// gets whole runs.
@@ -13,11 +13,9 @@ pub const RUN: usize = GROUP * TILE;
 /// Computation on each run.
 pub trait Pass<E: Element>: Copy + Send + Sync {
     /// Statistics other than the sum. The default describes an empty tensor.
-    type Seen: Copy + Default + Send;
+    type Seen: Join + Copy + Default + Send;
     /// Whether the pass computes a sum.
     const SUMS: bool = true;
-    /// Merges the statistics of two neighbouring parts of the tensor.
-    fn join(first: Self::Seen, rest: Self::Seen) -> Self::Seen;
     /// Returns the sums of the run's tiles, and updates the statistics. `start` is the index of the run's first element
     /// in the tensor. Must be `#[inline(always)]`, like everything it calls.
     fn look<I: Isa>(&self, isa: I, start: usize, run: &[E], seen: &mut Self::Seen) -> [f64; GROUP];
@@ -45,8 +43,6 @@ struct TensorPass<'a, E, P> {
 }
 
 impl<E: Element, P: Pass<E>> Work for TensorPass<'_, E, P> {
-    type Out = P::Seen;
-
     fn rows(&self) -> usize {
         self.x.len().div_ceil(RUN)
     }
@@ -62,10 +58,10 @@ impl<E: Element, P: Pass<E>> Work for TensorPass<'_, E, P> {
         let rest = TensorPass { x: x_b, tiles: tiles_b, start: start + at * RUN, pass };
         (TensorPass { x: x_a, tiles: tiles_a, start, pass }, rest)
     }
+}
 
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
-        P::join(first, rest)
-    }
+impl<E: Element, P: Pass<E>> Kernel for TensorPass<'_, E, P> {
+    type Out = P::Seen;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
@@ -90,16 +86,12 @@ pub struct Overwrite<'a, E, K> {
 /// Kernel that overwrites a part of a tensor.
 pub trait Overwriting<E: Element>: Copy + Send + Sync {
     /// Statistics of the pass. The default describes an empty tensor.
-    type Seen: Copy + Default + Send;
-    /// Merges the statistics of two neighbouring parts of the tensor.
-    fn join(first: Self::Seen, rest: Self::Seen) -> Self::Seen;
+    type Seen: Join + Copy + Default + Send;
     /// Overwrites all of `x`. Must be `#[inline(always)]`, like everything it calls.
     fn write<I: Isa>(&self, isa: I, x: &mut [E]) -> Self::Seen;
 }
 
 impl<E: Element, K: Overwriting<E>> Work for Overwrite<'_, E, K> {
-    type Out = K::Seen;
-
     fn rows(&self) -> usize {
         self.x.len().div_ceil(RUN)
     }
@@ -113,10 +105,10 @@ impl<E: Element, K: Overwriting<E>> Work for Overwrite<'_, E, K> {
         let (a, b) = x.split_at_mut(at * RUN);
         (Overwrite { x: a, kernel }, Overwrite { x: b, kernel })
     }
+}
 
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
-        K::join(first, rest)
-    }
+impl<E: Element, K: Overwriting<E>> Kernel for Overwrite<'_, E, K> {
+    type Out = K::Seen;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {

@@ -9,7 +9,7 @@ macro_rules! outside_of_simd {
     ($name:ident, $attributes:literal, $code:literal) => {
         #[doc = concat!(
             "```standalone_crate,", $attributes, "\n#![allow(dead_code, unused)]\n",
-            "use simd::output::{Output, Unwritten, Written};\nuse std::mem::MaybeUninit;\nmod error { pub use evenkeel::{Error, Result}; }\n",
+            "use simd::output::{Output, Written};\nuse std::mem::MaybeUninit;\nmod error { pub use evenkeel::{Error, Result}; }\n",
             "mod simd {\n    pub use evenkeel::simd::Storage;\n",
             "    #[path = \"", env!("CARGO_MANIFEST_DIR"), "/src/simd/output.rs\"]\n    pub mod output;\n}\n",
             "fn main() {\n", $code, "\n}\n```",

@@ -53,11 +53,11 @@ pub(crate) use blocks::{
 pub(crate) use environment::in_default;
 pub(crate) use level::{Kernel, Token};
 pub(crate) use memory::{Allocated, allocated, filled, flags_from_bools, new_vec, new_vecs, reserve};
-pub(crate) use output::{Unwritten, Written, write_all};
+pub(crate) use output::{Written, write_all};
 pub(crate) use prefetch::{PrefetchRow, PrefetchSpan};
 #[cfg(feature = "checkpoint")]
 pub(crate) use rows::spread;
-pub(crate) use rows::{Work, on_each_thread, run, threads};
+pub(crate) use rows::{Join, Work, on_each_thread, run, threads};
 #[cfg(all(feature = "parallel", feature = "sharded"))]
 pub(crate) use scopes::suspend;
 pub(crate) use slice::{Span, opaque};

@@ -27,7 +27,7 @@ impl<'a, T: Copy> From<&'a mut [T]> for Output<'a, T> {
         let len = memory.len();
         let start = memory.as_mut_ptr().cast::<MaybeUninit<T>>();
         // SAFETY: `MaybeUninit<T>` has the layout of `T`, and the exclusive borrow is passed on entirely. The memory
-        // stays initialised, because it is only written through `Unwritten`.
+        // stays initialised, because no safe code gets it as `MaybeUninit`.
         let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
         Output { memory, initialised: true }
     }
@@ -69,19 +69,54 @@ impl<'a, T> Output<'a, T> {
     pub(crate) fn len(&self) -> usize {
         self.memory.len()
     }
+
+    /// Returns the memory. Its elements must not become uninitialised.
+    #[inline(always)]
+    pub(super) fn into_memory(self) -> &'a mut [MaybeUninit<T>] {
+        self.memory
+    }
+
+    /// Returns the same memory, borrowed for a shorter lifetime.
+    #[inline(always)]
+    pub(crate) fn reborrow(&mut self) -> Output<'_, T> {
+        Output { memory: self.memory, initialised: self.initialised }
+    }
+
+    /// Returns the elements of the range.
+    #[inline(always)]
+    pub(crate) fn range(&mut self, range: Range<usize>) -> Output<'_, T> {
+        Output { memory: &mut self.memory[range], initialised: self.initialised }
+    }
+
+    /// Splits the memory into the first `at` elements and the rest.
+    #[inline(always)]
+    pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
+        let Output { memory, initialised } = self;
+        let (first, rest) = memory.split_at_mut(at);
+        (Output { memory: first, initialised }, Output { memory: rest, initialised })
+    }
+
+    /// Removes the first `len` elements and returns them.
+    #[inline(always)]
+    pub(crate) fn take_first(&mut self, len: usize) -> Self {
+        let (first, rest) = std::mem::take(&mut self.memory).split_at_mut(len);
+        self.memory = rest;
+        Output { memory: first, initialised: self.initialised }
+    }
 }
 
 impl<'a, T: Storage> Output<'a, T> {
-    /// Calls `write` with the memory. `write` returns a proof of what it wrote, and a result. Returns the memory as a
-    /// slice of values, and this result. Panics if the memory was uninitialised and the proof does not cover it.
+    /// Calls `write` with the memory. `write` returns a proof that the memory was written, and a result. Returns the
+    /// memory as a slice of values, and this result. Panics if the memory was uninitialised and the proof does not cover
+    /// it.
     pub(crate) fn write<R>(
         self,
-        write: impl for<'w> FnOnce(Unwritten<'w, T>) -> Result<(Written<'w>, R)>,
+        write: impl for<'w> FnOnce(Output<'w, T>) -> Result<(Written<'w>, R)>,
     ) -> Result<(&'a mut [T], R)> {
-        let Output { memory, initialised } = self;
-        let (written, result) = write(Unwritten { memory: &mut *memory })?;
+        let mut output = self;
+        let (written, result) = write(output.reborrow())?;
         let written = written.addresses();
-        Ok((Output { memory, initialised }.into_written(written), result))
+        Ok((output.into_written(written), result))
     }
 
     /// Returns the memory as values. Panics if the memory was uninitialised and the written addresses do not cover it.
@@ -107,53 +142,12 @@ fn not_written() -> ! {
 /// Calls `write` with several outputs, as [`Output::write`] does with one.
 pub(crate) fn write_all<'a, T: Storage, R, const N: usize>(
     mut outputs: [Output<'a, T>; N],
-    write: impl for<'w> FnOnce([Unwritten<'w, T>; N]) -> Result<([Written<'w>; N], R)>,
+    write: impl for<'w> FnOnce([Output<'w, T>; N]) -> Result<([Written<'w>; N], R)>,
 ) -> Result<([&'a mut [T]; N], R)> {
-    let (written, result) = write(outputs.each_mut().map(|output| Unwritten { memory: &mut *output.memory }))?;
+    let (written, result) = write(outputs.each_mut().map(Output::reborrow))?;
     let mut written = written.map(Written::addresses).into_iter();
     // Both arrays have N elements, so the default value is not used.
     Ok((outputs.map(|output| output.into_written(written.next().unwrap_or_default())), result))
-}
-
-/// Part of an output during a call of [`Output::write`]. It can be split, and a [`Span`](crate::simd::Span) can write
-/// it, but nothing can read it. No safe code can make it uninitialised again.
-pub struct Unwritten<'w, T> {
-    memory: &'w mut [MaybeUninit<T>],
-}
-
-impl<'w, T> Unwritten<'w, T> {
-    /// Returns the memory. Its elements must not become uninitialised.
-    #[inline(always)]
-    pub(super) fn into_memory(self) -> &'w mut [MaybeUninit<T>] {
-        self.memory
-    }
-
-    /// Returns the same memory, borrowed for a shorter lifetime.
-    #[inline(always)]
-    pub fn reborrow(&mut self) -> Unwritten<'_, T> {
-        Unwritten { memory: self.memory }
-    }
-
-    /// Returns the elements of the range.
-    #[inline(always)]
-    pub fn range(&mut self, range: Range<usize>) -> Unwritten<'_, T> {
-        Unwritten { memory: &mut self.memory[range] }
-    }
-
-    /// Splits the memory into the first `at` elements and the rest.
-    #[inline(always)]
-    pub fn split_at(self, at: usize) -> (Self, Self) {
-        let (first, rest) = self.memory.split_at_mut(at);
-        (Unwritten { memory: first }, Unwritten { memory: rest })
-    }
-
-    /// Removes the first `len` elements and returns them.
-    #[inline(always)]
-    pub fn take_first(&mut self, len: usize) -> Self {
-        let (first, rest) = std::mem::take(&mut self.memory).split_at_mut(len);
-        self.memory = rest;
-        Unwritten { memory: first }
-    }
 }
 
 /// Proof that an address range was written during one call of [`Output::write`]. The lifetime `'w` identifies the call.

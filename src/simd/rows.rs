@@ -1,28 +1,48 @@
 //! Computations on independent rows, split over threads and run on the chosen instruction set.
 
-use super::block::Isa;
 use super::environment::{enter, in_default};
 use super::level::{Kernel, Token};
+use super::output::Written;
 #[cfg(feature = "parallel")]
 use super::scopes;
 use crate::error::Result;
 
-/// Computation on independent rows.
-pub trait Work: Sized + Send {
-    /// Value returned in addition to the data written.
-    type Out: Copy + Send;
-    /// Value of [`Kernel::GAINS_FROM_AVX512`] for the kernel that computes all rows.
-    const GAINS_FROM_AVX512: bool = true;
+/// Kernel that computes independent rows, and can be split between rows.
+pub trait Work: Kernel<Out: Join + Copy + Send> + Send {
     /// Returns the number of rows.
     fn rows(&self) -> usize;
     /// Returns the number of elements in a row, as a measure of its cost.
     fn cols(&self) -> usize;
     /// Splits the work into the first `at` rows and the rest.
     fn split_at(self, at: usize) -> (Self, Self);
-    /// Combines the results of two neighbouring parts of the work.
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out;
-    /// Computes all rows. Must be `#[inline(always)]`, like everything it calls.
-    fn run<I: Isa>(self, isa: I) -> Self::Out;
+}
+
+/// Result of a part of some work.
+pub trait Join {
+    /// Combines the result with that of the next part.
+    fn join(self, next: Self) -> Self;
+}
+
+impl Join for () {
+    fn join(self, (): ()) {}
+}
+
+impl Join for Written<'_> {
+    fn join(self, next: Self) -> Self {
+        self + next
+    }
+}
+
+impl<T: Join + Copy, const N: usize> Join for [T; N] {
+    fn join(self, next: Self) -> Self {
+        std::array::from_fn(|i| self[i].join(next[i]))
+    }
+}
+
+impl<A: Join, B: Join> Join for (A, B) {
+    fn join(self, next: Self) -> Self {
+        (self.0.join(next.0), self.1.join(next.1))
+    }
 }
 
 /// Runs the work with the calling thread's instruction set, split over the current rayon pool if the work is large
@@ -33,17 +53,6 @@ pub fn run<W: Work>(work: W) -> Result<W::Out> {
     let (rows, cols) = (work.rows(), work.cols());
     let mut part = Part { work: Some(work), out: None };
     run_part(&mut part, rows, cols).map(|()| part.out())
-}
-
-/// Kernel that computes all rows. The tuple makes rustc put the kernel's code into the codegen unit of `W`'s module.
-impl<W: Work> Kernel for (W,) {
-    type Out = W::Out;
-    const GAINS_FROM_AVX512: bool = W::GAINS_FROM_AVX512;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> W::Out {
-        self.0.run(isa)
-    }
 }
 
 /// Returns the number of rows in a part. Each part runs on one thread.
@@ -87,7 +96,7 @@ trait AnyPart: Send {
 
 impl<W: Work> AnyPart for Part<W> {
     fn run(&mut self, token: Token) {
-        self.out = self.work.take().map(|work| token.run((work,)));
+        self.out = self.work.take().map(|work| token.run(work));
     }
 
     fn split(&mut self, at: usize, both: &mut dyn FnMut(&mut dyn AnyPart, &mut dyn AnyPart)) {
@@ -96,7 +105,7 @@ impl<W: Work> AnyPart for Part<W> {
         self.work = Some(first);
         let mut rest = Part { work: Some(rest), out: None };
         both(self, &mut rest);
-        self.out = Some(W::join(self.out(), rest.out()));
+        self.out = Some(self.out().join(rest.out()));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Loops over slices in blocks of sixteen, including the partial block at the end.
 
 use super::block::Storage;
-use super::output::Unwritten;
+use super::output::Output;
 use super::prefetch::{PrefetchRow, PrefetchSpan};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -28,7 +28,7 @@ impl<'a, T: Storage> Span<'a, 'a, T, T> {
 }
 
 impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
-    pub fn new(source: &'s [S], to: Unwritten<'d, D>) -> Self {
+    pub fn new(source: &'s [S], to: Output<'d, D>) -> Self {
         let to = to.into_memory();
         assert_eq!(source.len(), to.len(), "source and destination of a span must have the same length");
         Span { source: source.as_ptr(), to: to.as_mut_ptr(), len: to.len(), far: false, lifetime: PhantomData }

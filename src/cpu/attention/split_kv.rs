@@ -6,7 +6,7 @@ use super::{Attention, BUFFERS, KEYS, QUERIES, each_part};
 use crate::cpu::scratch;
 use crate::element::Element;
 use crate::error::Result;
-use crate::simd::{self, Isa, Work, filled};
+use crate::simd::{self, Isa, Kernel, Work, filled};
 use std::ops::Range;
 
 /// Partial results of consecutive blocks of keys, for all rows of a call.
@@ -181,8 +181,6 @@ struct Blocks<'a, 'o, E> {
 }
 
 impl<E: Element> Work for Blocks<'_, '_, E> {
-    type Out = ();
-
     fn rows(&self) -> usize {
         self.units.len()
     }
@@ -201,42 +199,35 @@ impl<E: Element> Work for Blocks<'_, '_, E> {
             Blocks { call, blocks, units: middle..units.end, rows, ends: ends_b, values: values_b },
         )
     }
+}
 
-    fn join((): (), (): ()) {}
+impl<E: Element> Kernel for Blocks<'_, '_, E> {
+    type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Blocks { call, blocks, units, rows: room, ends, values } = self;
         let features = call.v.shape()[3];
-        scratch::lend(
-            &BUFFERS,
-            #[inline(always)]
-            |buffers| {
-                scratch::with(
-                    #[inline(always)]
-                    |scratch| {
-                        for (slot, unit) in units.enumerate() {
-                            let rows = call.rows_of(unit / blocks.len());
-                            let block = blocks.start + unit % blocks.len();
-                            if !call.blocks(rows.clone()).contains(&block) {
-                                continue;
-                            }
-                            each_part(
-                                isa,
-                                &call,
-                                (rows, block..block + 1),
-                                (&mut buffers.narrow, &mut buffers.wide, scratch),
-                                #[inline(always)]
-                                |_, i, part| {
-                                    let slot = slot * room + i;
-                                    ends[slot] = part.keep(&mut values[slot * features..][..features]);
-                                },
-                            );
-                        }
-                    },
-                );
-            },
-        );
+        let (mut lent, mut lent_scratch) = (scratch::lend(&BUFFERS), scratch::lend_scratch());
+        let (buffers, scratch) = (lent.get(), lent_scratch.get());
+        for (slot, unit) in units.enumerate() {
+            let rows = call.rows_of(unit / blocks.len());
+            let block = blocks.start + unit % blocks.len();
+            if !call.blocks(rows.clone()).contains(&block) {
+                continue;
+            }
+            each_part(
+                isa,
+                &call,
+                (rows, block..block + 1),
+                (&mut buffers.narrow, &mut buffers.wide, scratch),
+                #[inline(always)]
+                |_, i, part| {
+                    let slot = slot * room + i;
+                    ends[slot] = part.keep(&mut values[slot * features..][..features]);
+                },
+            );
+        }
     }
 }
 

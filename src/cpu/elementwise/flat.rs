@@ -4,7 +4,7 @@ use super::kernels::{CHUNK, Certain, Forms, InF64};
 use super::tables::Table;
 use crate::element::Element;
 use crate::error::Result;
-use crate::simd::{self, ArrayVec, BLOCK, Isa, Kernel, Output, Span, Unwritten, Work, Written};
+use crate::simd::{self, ArrayVec, BLOCK, Isa, Kernel, Output, Span, Work, Written};
 
 /// Applies the function to one slice, and writes the results to another slice of the same length.
 pub fn apply<'a, E: Element>(x: &[E], out: Output<'a, E>, function: &dyn Forms<E>) -> Result<&'a mut [E]> {
@@ -30,7 +30,7 @@ fn table<E: Element>(len: usize, function: &dyn Forms<E>) -> Result<Option<&'sta
 
 /// Source and destination of the elements.
 pub enum SliceIo<'a, 'w, E> {
-    Apart { from: &'a [E], to: Unwritten<'w, E> },
+    Apart { from: &'a [E], to: Output<'w, E> },
     InPlace(&'a mut [E]),
 }
 
@@ -70,8 +70,6 @@ pub struct Flat<'a, 'w, E> {
 pub const ROW: usize = 4096;
 
 impl<'w, E: Element> Work for Flat<'_, 'w, E> {
-    type Out = Written<'w>;
-
     fn rows(&self) -> usize {
         let len = match &self.io {
             SliceIo::Apart { from, .. } => from.len(),
@@ -89,10 +87,10 @@ impl<'w, E: Element> Work for Flat<'_, 'w, E> {
         let (a, b) = io.split_at(at * ROW);
         (Flat { io: a, function, table }, Flat { io: b, function, table })
     }
+}
 
-    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
-        first + rest
-    }
+impl<'w, E: Element> Kernel for Flat<'_, 'w, E> {
+    type Out = Written<'w>;
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Self::Out {

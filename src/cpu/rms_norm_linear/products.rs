@@ -25,8 +25,6 @@ pub struct Products<'a, 'o, E> {
 }
 
 impl<E: Element> Work for Products<'_, '_, E> {
-    type Out = ();
-
     fn rows(&self) -> usize {
         self.to.len() / self.exponents.len()
     }
@@ -39,8 +37,10 @@ impl<E: Element> Work for Products<'_, '_, E> {
         let (a, b) = self.to.split_at_mut(at * self.exponents.len());
         (Products { to: a, ..self }, Products { first: self.first + at, to: b, ..self })
     }
+}
 
-    fn join((): (), (): ()) {}
+impl<E: Element> Kernel for Products<'_, '_, E> {
+    type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {

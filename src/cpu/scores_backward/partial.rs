@@ -6,13 +6,13 @@ use crate::cpu::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
 use crate::cpu::log_softmax_backward::LogSoftmax;
 use crate::cpu::partial_tiles::{self, PartialTiles};
 use crate::cpu::scores::{Row, widened};
-use crate::cpu::scratch::{self, Scratch};
+use crate::cpu::scratch::{Scratch, lend_scratch};
 use crate::cpu::softmax_backward::Softmax;
 use crate::cpu::softmax_partial::{self, ShardStats};
 use crate::element::Element;
 use crate::error::Result;
 use crate::rows::{Rows, RowsMut};
-use crate::simd::{self, BLOCK, Isa, Span, Work, Written};
+use crate::simd::{self, BLOCK, Isa, Kernel, Span, Work, Written};
 use std::marker::PhantomData;
 
 /// Op whose gradient is computed.
@@ -93,8 +93,6 @@ struct Gaining<'a, E> {
 }
 
 impl<E: Element> Work for Gaining<'_, E> {
-    type Out = ();
-
     fn rows(&self) -> usize {
         self.to.len()
     }
@@ -107,20 +105,19 @@ impl<E: Element> Work for Gaining<'_, E> {
         let (a, b) = self.to.split_at_mut(at);
         (Gaining { to: a, ..self }, Gaining { first: self.first + at, to: b, ..self })
     }
+}
 
-    fn join((): (), (): ()) {}
+impl<E: Element> Kernel for Gaining<'_, E> {
+    type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        scratch::with(
-            #[inline(always)]
-            |scratch| {
-                for (i, to) in self.to.iter_mut().enumerate() {
-                    let row = self.first + i;
-                    *to = self.part.gained(isa, row, self.dy.row(row), self.largest.map(|all| all[row]), scratch);
-                }
-            },
-        );
+        let mut lent = lend_scratch();
+        let scratch = lent.get();
+        for (i, to) in self.to.iter_mut().enumerate() {
+            let row = self.first + i;
+            *to = self.part.gained(isa, row, self.dy.row(row), self.largest.map(|all| all[row]), scratch);
+        }
     }
 }
 

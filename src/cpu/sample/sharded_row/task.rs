@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::math::keys;
 use crate::math::log::log1p_scalar;
 use crate::sampler::Sampled;
-use crate::simd::{self, Isa, Work};
+use crate::simd::{self, Isa, Kernel, Work};
 
 /// Float type in which sharded rows are sampled.
 ///
@@ -114,8 +114,6 @@ struct Each<'w, 'r, 'a, S> {
 }
 
 impl<S: SampleFloat> Work for Each<'_, '_, '_, S> {
-    type Out = ();
-
     fn rows(&self) -> usize {
         self.rows.len()
     }
@@ -128,8 +126,10 @@ impl<S: SampleFloat> Work for Each<'_, '_, '_, S> {
         let (rows, rest) = self.rows.split_at_mut(at);
         (Each { rows, ..self }, Each { rows: rest, ..self })
     }
+}
 
-    fn join((): (), (): ()) {}
+impl<S: SampleFloat> Kernel for Each<'_, '_, '_, S> {
+    type Out = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
