@@ -21,8 +21,8 @@ const EXAMPLES: &str = "Examples:
 
 Exit status: 0; 1 if --check finds a difference or a run diverges; 2 if an argument or a file can't be used.";
 
-/// Trains a small model on this repository's documentation: the model that `generate` contains, or the model of a
-/// monitored run.
+/// Trains a small model on this repository's documentation. The model is the one that `generate` contains, or with
+/// `--run` the one of a monitored run.
 #[derive(Parser)]
 #[command(name = "train", max_term_width = 120, after_help = EXAMPLES)]
 #[command(group = ArgGroup::new("what").required(true).args(["out", "check", "collect", "run"]))]

@@ -98,7 +98,7 @@ impl Header<'_> {
         Ok(())
     }
 
-    /// Reads a count of items, and checks that so many items fit into the rest of the header. An item takes at least
+    /// Reads a number of items, and checks that this many items fit into the rest of the header. An item takes at least
     /// `smallest` bytes.
     fn count(&mut self, what: &str, smallest: u64) -> Result<u64> {
         let count = self.u64(what)?;

@@ -223,7 +223,7 @@ impl Moments {
     }
 
     /// Returns the smallest nonzero magnitude in a row of f32. The result may be the f32 just below this magnitude, for
-    /// example if the row has zeros. If all elements are 0, returns +inf. The moments for LayerNorm do not
+    /// example if the row has zeros. If all elements are 0, returns +inf. Moments computed for LayerNorm do not
     /// record this magnitude.
     pub fn smallest(&self) -> f64 {
         self.smallest

@@ -32,10 +32,11 @@ const LARGEST_PRODUCT: f32 = 16_384.0;
 /// Two low parts differ by less than the limit, because each is at most 2^-10 + 2^-11 + 2^-16 in magnitude if the
 /// product of score and scale is below [`LARGEST_PRODUCT`].
 const NEAR: f32 = 1.0 / 256.0;
-/// Upper bound of `(logit - s) / |product|`. Here `product` is score * scale, and `s` is the rounded sum of product and
-/// bias. The product is at least [`LARGEST_PRODUCT`] in magnitude. The roundings of scale and product contribute at
-/// most 2^-23. A logit near the maximum is much smaller than the product, because the bias cancels most of the product.
-/// So the rounding of the sum contributes at most 2^-24. The total is below 2^-22.
+/// Upper bound of `|logit - s| / |product|` for products of at least [`LARGEST_PRODUCT`] in magnitude. `logit` is the
+/// exact value of score * scale + bias, `product` is the rounded score * scale, and `s` is the rounded sum of `product`
+/// and bias. The roundings of scale and product contribute at most 2^-23. Near the maximum, the bias cancels most of
+/// the product, so `s` is smaller than the product, and its rounding contributes at most 2^-24. The total is below
+/// 2^-22.
 const LEFT_OUT: f32 = 1.0 / (1 << 22) as f32;
 /// Number of elements that stay in the first-level cache until their exponentials are summed.
 const RUN: usize = 4096;

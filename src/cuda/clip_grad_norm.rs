@@ -132,7 +132,7 @@ pub fn clip_grad_norm(
 pub struct Memory {
     /// Copy of [`Plan::tensors`] on the device.
     pub tensors: u64,
-    /// Workspace for the sum of each tile: [`Plan::tiles`] f64.
+    /// Workspace for the sum of each tile, an array of [`Plan::tiles`] f64 values.
     pub tiles: u64,
     /// Output: one f64 for each tensor, the sum of the squares of its elements.
     pub parts: u64,

@@ -33,8 +33,8 @@ pub struct Launch {
     /// Number of threads in a block.
     pub threads: u32,
     /// Number of bytes of dynamic shared memory that a block can use. With fewer bytes, or none, the kernel computes
-    /// the same bits, but may read rows from global memory again. If the device has fewer bytes left after the kernel's
-    /// static shared memory, a launch must use fewer.
+    /// the same bits, but may read rows from global memory again. If the kernel's static shared memory leaves fewer
+    /// bytes than this number, a launch must request at most what is left.
     pub shared: u32,
 }
 

@@ -141,9 +141,9 @@ pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 
     (q + I::F64::select(rest.abs().lt(isa.f64(f64::INFINITY)), rest, zero)) * back
 }
 
-/// Computes the gradient `dy` times the derivative `(hi + lo) * 2^exponent`. |hi + lo| must be below 2^60. It must also
-/// be above 2^-60, unless the derivative is a sum of two terms that cancel. The result is rounded to f64. If `E` is
-/// narrower, storing the result rounds it to `E`. If the derivative is 0, the sign of the result depends on `E`.
+/// Multiplies `dy` by the derivative `(hi + lo) * 2^exponent`, and rounds the product to f64. If `E` is narrower,
+/// storing the product rounds it again. |hi + lo| must be between 2^-60 and 2^60. Only a derivative that is a sum of
+/// two cancelling terms may be smaller, or 0. If it is 0, the sign of the product depends on `E`.
 #[inline(always)]
 pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, derivative: Wide<I>) -> I::F64 {
     isa.call(

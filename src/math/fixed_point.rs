@@ -126,8 +126,9 @@ impl<S: Storage> Kernel for Long<'_, S> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> u128 {
-        /// Number of terms summed between two reductions, so that a lane holds less than 2^56 units. Lanes are read
-        /// through f64. This keeps the bits, because no number below 2^56 has the bits of a NaN.
+        /// Number of terms summed between two reductions, so that a lane holds less than 2^56 units. The integers of
+        /// the lanes are read as the bits of f64. This keeps the bits, because no integer below 2^56 has the bits of a
+        /// NaN.
         const RUN: usize = 256 * BLOCK;
         let mut total = 0u128;
         for run in self.0.chunks(RUN) {

@@ -37,7 +37,7 @@ const RELATIVE: f64 = 1.05 * UNCERTAINTY as f64 + 1e-11;
 #[inline(always)]
 fn tail<I: Isa>(isa: I, a: I::F64, exponential: I::F64) -> I::F64 {
     let d = a + isa.f64(f64::from(POLE));
-    // A Newton step doubles the digits of an f32 reciprocal.
+    // One Newton step doubles the number of correct digits of the f32 reciprocal.
     let near = isa.widen(isa.f32(1.0) / isa.narrow(d));
     let reciprocal = (isa.f64(0.0) - near).mul_add(d, isa.f64(1.0)).mul_add(near, near);
     horner_halves(isa, reciprocal - isa.f64(CENTRE), &FAR) * (reciprocal * exponential)

@@ -23,7 +23,8 @@ pub use crate::options::Rounding;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RmsNorm<'a> {
-    /// Factors that the normalised values are multiplied by, one for each column, of any float type; ones by default.
+    /// Factor of each column, by which the normalised values are multiplied. Any float type. All factors are 1 by
+    /// default.
     pub weight: Option<Floats<'a>>,
     /// Number added to the weight: 1 for checkpoints that store weights centred on zero. Finite; 0 by default.
     pub weight_offset: f64,

@@ -330,7 +330,7 @@ impl Sums {
         Ok(words)
     }
 
-    /// Adds the binned sums of one rank, which are given as words.
+    /// Adds the binned sums of one rank, which `words` encodes.
     pub(crate) fn add_bins(&mut self, words: &[u64]) {
         for (sum, words) in self.sums.iter_mut().zip(words.as_chunks().0) {
             sum.add_bins(Bins::of_words(*words));

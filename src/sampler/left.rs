@@ -9,8 +9,8 @@ pub struct Left<'a> {
     /// Kept tokens in increasing order.
     pub tokens: &'a [u32],
     pub logits: LeftLogits<'a>,
-    /// Exponentials of the kept tokens in f32. A draw rounds the exponentials to fixed-point integers, which are the
-    /// probability masses.
+    /// Exponential of each kept token's logit, relative to the largest, in f32. A draw rounds the exponentials to
+    /// fixed-point integers, which are the probability masses.
     pub weights: &'a [f32],
     /// Largest logit.
     pub max: f64,

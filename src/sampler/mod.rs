@@ -57,7 +57,7 @@ impl Sampler {
 pub struct Request<'a> {
     /// Sampler with the parameters of the row.
     pub sampler: &'a Sampler,
-    /// Step of the row's sequence.
+    /// Generation step that the row's sequence has reached.
     pub step: Step<'a>,
 }
 

@@ -1,4 +1,4 @@
-//! Rules of inference engines for sampler parameters, as data.
+//! Tables of how inference engines interpret sampler parameters.
 
 /// Engine whose rules a [`SamplerConfig`](crate::SamplerConfig) follows: order of filters, ties, boundaries and special
 /// values.

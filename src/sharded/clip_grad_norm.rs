@@ -92,8 +92,8 @@ struct Shared<'a, C: ?Sized> {
 struct Cut {
     /// Power of two by which elements are multiplied before they are summed.
     unit: f64,
-    /// Tile sums and largest magnitude of the shard that this rank contributes. Under [`NormType::Infinity`], the
-    /// largest magnitude covers the whole tensor.
+    /// Tile sums and largest magnitude of this rank's shard. Under [`NormType::Infinity`], the largest magnitude of the
+    /// whole tensor instead.
     tiles: Tiles,
 }
 

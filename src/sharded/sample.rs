@@ -268,8 +268,8 @@ impl Ranks {
         Ranks { order, widths, own }
     }
 
-    /// Checks that no rank reports more tokens than it has columns, or more probability mass than they can have. The
-    /// sum of such masses over all ranks is at most 2^63.
+    /// Checks that no rank reports more tokens than it has columns, or more probability mass than this number of tokens
+    /// can have. If all ranks pass, the sum of their masses is at most 2^63.
     fn check_census(&self, of_ranks: &[&[u64]]) -> Result<()> {
         let all = self.widths.iter().sum();
         for (&rank, &width) in self.order.iter().zip(&self.widths) {

@@ -12,7 +12,7 @@ use half::{bf16, f16};
 use std::mem::MaybeUninit;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
 
-/// Token of the portable instruction set, which every machine has.
+/// Proof that the portable instruction set is available, which holds on every machine.
 #[derive(Clone, Copy)]
 pub struct Portable;
 

@@ -166,10 +166,10 @@ fn lists_of_log_probabilities_of_wrong_lengths_are_refused() {
         return;
     }
     let stream = stream();
-    let logits = stream.alloc_zeros::<f32>(8).expect("memory must be allocated");
-    let outcomes = stream.alloc_zeros::<Outcome>(2).expect("memory must be allocated");
+    let logits = stream.alloc_zeros::<f32>(8).expect("the allocation on the device must succeed");
+    let outcomes = stream.alloc_zeros::<Outcome>(2).expect("the allocation on the device must succeed");
     let refused = |len: usize| {
-        let mut to = stream.alloc_zeros::<Logprob>(len).expect("memory must be allocated");
+        let mut to = stream.alloc_zeros::<Logprob>(len).expect("the allocation on the device must succeed");
         let rows = Rows::new(logits.as_view(), 2, 4)?;
         cuda::logprobs_into(&stream, rows, outcomes.as_view(), to.as_view_mut())
     };
@@ -187,7 +187,7 @@ fn steps_that_devices_do_not_support_are_refused() {
         return;
     }
     let stream = stream();
-    let logits = stream.alloc_zeros::<f32>(4).expect("memory must be allocated");
+    let logits = stream.alloc_zeros::<f32>(4).expect("the allocation on the device must succeed");
     let sampler = SamplerConfig::default().repetition_penalty(2.0).validate().expect("the sampler must be valid");
     let refused = |step: Step<'_>| {
         let rows = Rows::new(logits.as_view(), 1, 4).expect("4 logits must form one row of 4");
@@ -208,7 +208,7 @@ fn pages_and_lengths_out_of_range_are_refused() {
         return;
     }
     let stream = stream();
-    let keys = stream.alloc_zeros::<f32>(8).expect("memory must be allocated");
+    let keys = stream.alloc_zeros::<f32>(8).expect("the allocation on the device must succeed");
     let check = |table: [i32; 4], lengths: [i32; 2], options: &Attention<'_>| {
         let (table, lengths) = (stream.clone_htod(&table).unwrap(), stream.clone_htod(&lengths).unwrap());
         let pages = || Pages::new(keys.as_view(), [2, 1, 1, 4]).unwrap();

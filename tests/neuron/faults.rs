@@ -60,7 +60,7 @@ fn faults_at_every_call_leave_nothing_behind() {
                     assert_eq!(output, NrtStatus(status));
                     assert!(
                         !at_work || fault.action() != Action::FallBack,
-                        "status {status} at call {call}: a fault during a run must not cause a fallback, got {fault}"
+                        "status {status} at call {call}: no fallback is allowed after a fault during a run, got {fault}"
                     );
                     assert_ne!(fault.action(), Action::Retry);
                 }

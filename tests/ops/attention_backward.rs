@@ -525,7 +525,7 @@ fn nan_and_infinities<E: Bits>() {
         let got = graded.run(&options);
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
-            "{shape:?}, a NaN in the last key: dq must be NaN for the last query. dv must be NaN for every key of its \
+            "{shape:?}, a NaN in the last key: dq of the last query must be NaN, and dv of every key in the last key's \
              head"
         );
         if queries <= keys {
@@ -536,8 +536,8 @@ fn nan_and_infinities<E: Bits>() {
         let (got, report) = report::scope(|| graded.run(&options));
         assert!(
             nan(&got.dq[row * features..][..features]) && nan(&got.dk[..keys * features]),
-            "{shape:?}, an inf in the value of the last key: dq must be NaN for the last query. dk must be NaN for \
-             every key of its head"
+            "{shape:?}, an inf in the value of the last key: dq of the last query must be NaN, and dk of every key in \
+             the last key's head"
         );
         assert_same_bits("dv", &got.dv, &expected.dv);
         let report = report.op("attention_backward");

@@ -182,15 +182,12 @@ fn edges_of_mirostat() {
         let mu = f64::from(bits);
         let sampler = SamplerConfig::default().mirostat(2, mu / 2.0, 0.1).validate().unwrap();
         let kept = sampler.sample(&vec![1.5f32; 1 << bits], Draw::default()).unwrap().kept;
-        assert_eq!(kept, 1 << bits, "mirostat 2 with mu = {mu} bits must keep all 2^{bits} equal logits");
+        assert_eq!(kept, 1 << bits, "version 2 of mirostat with mu = {mu} bits must keep all 2^{bits} equal logits");
     }
     for (temperature, logits) in [(1e-307, [20.0, 0.0]), (1.0, [1e308, -1e308])] {
         let sampler = SamplerConfig::default().temperature(temperature).mirostat(1, 5.0, 0.1).validate().unwrap();
-        assert_eq!(
-            sampler.sample(&logits, Draw::default()).unwrap().kept,
-            1,
-            "{logits:?}, temperature {temperature}: mirostat 1 must keep one token"
-        );
+        let kept = sampler.sample(&logits, Draw::default()).unwrap().kept;
+        assert_eq!(kept, 1, "{logits:?}, temperature {temperature}: version 1 of mirostat must keep one token");
     }
     // The fixed-point probability of the second token is 0. It is removed even if 2^-mu underflows.
     let sampler = SamplerConfig::default().mirostat(2, 5.0, 0.1).validate().unwrap();

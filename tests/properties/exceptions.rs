@@ -9,12 +9,13 @@ use evenkeel::{FullyMasked, Limits, Reduction};
 /// Element of a result, with its operands.
 pub struct At<'a> {
     pub call: &'a Call,
-    /// Operands of the element's row, or of all rows for a result of the whole tensor.
+    /// Operand x: the row of the checked element, or all rows if the result depends on the whole tensor.
     pub x: &'a [f64],
+    /// Operand dy, for the same rows.
     pub dy: &'a [f64],
     pub rows: usize,
     pub cols: usize,
-    /// Row of the element, or `None` for a result of the whole tensor.
+    /// Row of the element, or `None` if the result depends on the whole tensor.
     pub row: Option<usize>,
     pub column: usize,
     pub limits: Limits,

@@ -35,8 +35,14 @@ fn as_a_division_and_then_a_clip() {
                     let Ok(Unscaled::Ready { norm: ours, .. }) = got else {
                         panic!("unscale must return Ready, got {got:?}")
                     };
-                    assert_eq!(ours, norm, "scale {scale}, {clip:?}: expected the norm of the unscaled gradients");
-                    assert!((a, b, c) == (x, y, z), "scale {scale}, {clip:?}: expected the clipped unscaled gradients");
+                    assert_eq!(
+                        ours, norm,
+                        "scale {scale}, {clip:?}: the returned norm must be the norm of the unscaled gradients"
+                    );
+                    assert!(
+                        (a, b, c) == (x, y, z),
+                        "scale {scale}, {clip:?}: the gradients must be unscaled and clipped"
+                    );
                     assert_eq!(scaler.step(), Ok(true));
                 }
             }

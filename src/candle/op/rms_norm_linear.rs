@@ -53,8 +53,8 @@ pub fn rms_norm_linear(
     }
 }
 
-/// Op with the arguments x and matrix. If there is a weight or a bias, a third argument has the weight followed by the
-/// bias.
+/// Op with the arguments x and matrix. If there is a weight, a bias or both, a third argument holds them, the weight
+/// first.
 struct RmsNormLinear {
     norm: RmsNorm,
     rounded: bool,

@@ -90,7 +90,8 @@ impl Search {
             tokens.for_each(|(c, amount)| sums[(key::<S>(c.logit) >> shift) as usize] += amount);
             return sums;
         }
-        // The first round stores no tokens. The second round stores the tokens whose keys have the first known digit.
+        // The first round finds the first digit, and stores no tokens. The second round stores the tokens whose keys
+        // start with this digit.
         if shift + 2 * DIGIT == bits::<S>() {
             let (unknown, known) = (self.unknown, self.key);
             let place = |(c, amount): (Candidate, u64)| Place { key: key::<S>(c.logit), amount, token: c.token };

@@ -1,4 +1,4 @@
-// Logarithm of softmax of rows, as `src/ops/log_softmax.rs` defines it. Each block processes one row, as in
+// Log-softmax of each row, as `src/ops/log_softmax.rs` defines it. Each block processes one row, as in
 // `softmax.cu`.
 #include "log_row.cuh"
 

@@ -64,7 +64,7 @@ struct Powers {
 DEVICE double log_of_sum(const Powers& powers, u32 row_len) {
     double sum = sum_of_units(powers.units, row_len), error = 0.0;
     if (powers.max_dominated) {
-        // The sum is at most slightly above 1, so `sum - 1.0` is exact.
+        // The sum is 1 or slightly more, so `sum - 1.0` is exact.
         sum = 1.0 + powers.rest;
         error = (powers.rest - (sum - 1.0)) / sum;
     }

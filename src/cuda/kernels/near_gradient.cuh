@@ -2,14 +2,15 @@
 // once.
 //
 // An f32 approximation g of the expression has a known relative error. If both ends of the interval g * (1 +- MARGIN)
-// round to the same 16-bit number, the expression rounds to that number too. The test fails for about one f16 element
-// in 1,000, and for one bf16 element in 8,000. These elements are computed in f64.
+// round to the same 16-bit number, the expression rounds to that number too. The ends round differently for about one
+// f16 element in 1,000, and for one bf16 element in 8,000. These elements are computed in f64.
 //
 // A formula in f32 is a class with these members:
 // - `MARGIN`: more than the relative error of an approximation, plus 2^-24 for the rounding of an end of the interval;
-// - `of`: returns the approximation, and keeps in `least` the smallest of the numbers that show whether the error bound
-//   holds;
-// - `enough`: the bound holds if `least` is at least this number, which is NaN if the bound holds for no element.
+// - `of`: returns the approximation. Lowers `least` to the element's own measure if that is smaller. The error bound
+//   holds for elements whose measure is large enough, such as the magnitude of a difference;
+// - `enough`: the smallest measure for which the error bound holds. It is NaN if the bound holds for no element, so
+//   that `least >= enough` is false.
 #pragma once
 #include "log_sum.cuh"
 

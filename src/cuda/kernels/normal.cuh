@@ -101,7 +101,7 @@ DEVICE TailFactors normal_tail(double a) {
 
 // Computes x times the normal distribution function.
 DEVICE Wide gelu_wide(double x) {
-    // Beyond this limit, even x times the tail is zero.
+    // From this magnitude on, the result rounds to x or to zero in f32, f16 and bf16.
     const double LARGEST = 20.0;
     const double a = smaller(LARGEST, fabs(x));
     x = larger(-LARGEST, x);

@@ -85,7 +85,7 @@ struct KeptWeights {
         const float SHIFTER = 12582912.0f;
         const float j = fmaf((float)x, float_of(0x4138aa3b), SHIFTER);
         const Entry entry = tables.of(bits_of(j));
-        // Converts the integer j - SHIFTER to f64. The low bits of a number from 2^52 to 2^53 are an integer.
+        // Converts the integer j - SHIFTER to f64. An f64 from 2^52 to 2^53 holds an integer in its low bits.
         const double TO_WIDE = 4503599627370496.0 + 1262485504.0; // 2^52 + bits_of(SHIFTER)
         const double n = __longlong_as_double((long long)((u64)0x43300000 << 32 | bits_of(j))) - TO_WIDE;
         const float r = (float)fma(n, -STEP, x) + entry.low;

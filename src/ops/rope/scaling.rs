@@ -74,10 +74,11 @@ pub enum RopeScaling<'a> {
     /// 0.1 ln(factor) + 1                                                   otherwise
     /// ```
     Yarn(Yarn),
-    /// LongRoPE: each pair's frequency is divided by the pair's factor. The factor is from the short list for sequences
-    /// of up to L positions, and from the long list for longer sequences (Ding et al., "LongRoPE: extending LLM context
-    /// window beyond 2 million tokens", 2024). Cosines and sines are multiplied by the attention factor if it is set,
-    /// otherwise by sqrt(1 + ln(factor) / ln(L)). L is the number of original positions.
+    /// LongRoPE: each pair's frequency is divided by the pair's own divisor. L is the number of original positions. The
+    /// divisors are those of the short list for sequences of up to L positions, and those of the long list for longer
+    /// sequences (Ding et al., "LongRoPE: extending LLM context window beyond 2 million tokens", 2024). All cosines and
+    /// sines are multiplied by the attention factor if it is set, otherwise by sqrt(1 + ln(s) / ln(L)). s is the ratio
+    /// of the extended to the original number of positions.
     LongRope(LongRope<'a>),
     /// Llama 3: the frequency f stays the same for pairs that make more than `high_freq_factor` turns within the L
     /// original positions, and becomes f / factor for pairs that make fewer than `low_freq_factor` turns. Pairs in

@@ -184,7 +184,7 @@ fn tensors_without_elements_and_with_many_axes() -> Result<()> {
     }
     assert_eq!(ops::rms_norm(&x.narrow(0, 3, 0)?, &ones, 1e-5)?.dims(), [0, 4]);
     assert_eq!(ops::sigmoid(&Tensor::new(0f32, &Device::Cpu)?)?.to_scalar::<f32>()?, 0.5);
-    // Masks have at most eight axes.
+    // Only masks are limited to eight axes.
     let deep = x.reshape(vec![1, 1, 1, 3, 1, 1, 1, 1, 2, 2])?;
     assert_bits(&ops::softmax(&deep, 3)?, deep.dims(), &elements::<f32>(&ops::softmax(&x, 0)?)?)?;
     assert_eq!(ops::rms_norm(&deep, &ones.narrow(0, 0, 2)?, 1e-5)?.dims(), deep.dims());

@@ -164,7 +164,7 @@ def every(row, generator):
 
 
 def best(row, k):
-    """Returns the tokens of the k largest logits in descending order, and their exponentials."""
+    """Returns the tokens of the k largest logits in descending order, and e^(logit - largest logit) for each."""
     tokens = np.argpartition(row, -k)[-k:]
     tokens = tokens[np.argsort(row[tokens])[::-1]]
     return tokens, np.exp(row[tokens] - row[tokens[0]])

@@ -13,11 +13,12 @@ const LENGTH: f64 = 0.15;
 /// The name of a case, and a function that runs one step.
 pub type Case<'a> = (&'a str, Box<dyn FnMut() + 'a>);
 
-/// Prints the times of each case, in microseconds per step.
+/// Compares the speed of the unchanged and of the changed engine.
 ///
-/// The program of the unchanged engine only saves a copy of itself. The program of the changed engine then runs this
-/// copy and itself in turns, on one thread. The printed times are the shortest. They are CPU times, because other
-/// programs may run on the machine.
+/// In the unchanged engine's program, this function only saves a copy of the program. In the changed engine's program,
+/// it runs the copy and the program itself alternately, on one thread. For each case, it prints the shortest time of
+/// both programs, in microseconds per step. It measures CPU time, so that other programs on the machine have less
+/// influence.
 pub fn compare(is_changed: bool, cases: Vec<Case>) {
     if std::env::args().any(|argument| argument == "measure") {
         return measure(cases);

@@ -45,7 +45,7 @@ pub struct Array {
     pub len: fn(&[usize]) -> usize,
     /// Storage type.
     pub dtype: DType,
-    /// Kind of its numbers.
+    /// Kind of numbers in the operand.
     pub values: Values,
 }
 

@@ -5,8 +5,9 @@
 //!
 //! - the processor's IEEE 754 arithmetic, for square roots and quotients;
 //! - CORE-MATH, for the functions it provides;
-//! - a formula in f64 whose error is bounded ([`formulas`]), for the other functions. If the two ends of the enclosure
-//!   round differently, MPFR decides, with as many bits as needed ([`exact`]).
+//! - a formula in f64 whose error is bounded ([`formulas`]), for the other functions. The formula and the bound give an
+//!   interval that contains the exact result. If the two ends of the interval round differently, MPFR decides, with as
+//!   many bits as needed ([`exact`]).
 //!
 //! Before the program reports a result as wrong, MPFR confirms the expected result. So an error of one of these
 //! references is detected, and not blamed on the library.

@@ -284,7 +284,7 @@ fn a_broken_weight_is_traced() {
     std::fs::write(&path, model.file("evenkeel")).expect("`model.safetensors` must be written");
     let output = generate(&path, &["--prompt", "a keel", "--tokens", "4", "--trace"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "`generate`: expected exit status 2; stderr: {stderr}");
+    assert_eq!(output.status.code(), Some(2), "`generate` must exit with status 2; stderr: {stderr}");
     assert!(
         stderr.contains("the first: blk.2, feed-forward, row 0: "),
         "expected the trace to name the feed-forward layer of `blk.2`, got: {stderr}"

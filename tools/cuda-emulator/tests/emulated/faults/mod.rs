@@ -95,7 +95,7 @@ fn every_fault_is_found(test: &str, kernels: &str, faults: &[Fault], look: impl 
         }
         return;
     }
-    // Each text to replace must exist, even if its fault is not planted.
+    // Each text to replace must occur exactly once in its file, even if its fault is not planted.
     for Fault { what, file, from, .. } in faults {
         let places = std::fs::read_to_string(sources().join(file)).unwrap().matches(from).count();
         assert_eq!(places, 1, "{what}: {file} must contain this text once, found {places} times:\n{from}");
