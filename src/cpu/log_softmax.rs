@@ -2,11 +2,11 @@
 //! once.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
-use super::scores::{Live, LogitTransform, Logits, Row, is_half};
+use super::scores::{Live, LogSum, LogitTransform, Logits, Row, is_half, logs};
 use super::scratch::Scratch;
 use crate::element::Element;
 use crate::math::log::log_scalar;
-use crate::simd::{Isa, NotNan, Span, Storage, Written};
+use crate::simd::{BLOCK, Isa, NotNan, Span, Storage, Written};
 
 #[derive(Clone, Copy)]
 pub struct LogSoftmax<'m>(pub LogitTransform<'m>);
@@ -20,6 +20,9 @@ impl<E: Element> LaneKernel<E> for LogSoftmax<'_> {
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
+        if self.0.is_bare::<E>() && io.len() <= SHORT {
+            return self.short_lanes(isa, io, scratch, guards);
+        }
         each_lane(
             io,
             #[inline(always)]
@@ -28,7 +31,50 @@ impl<E: Element> LaneKernel<E> for LogSoftmax<'_> {
     }
 }
 
+/// Maximum length of rows whose logarithms are computed for sixteen rows at a time. Sixteen such rows fit in the
+/// first-level cache, because they are read again afterwards.
+const SHORT: usize = 512;
+
 impl LogSoftmax<'_> {
+    /// Writes short rows without options. The logarithms of sixteen rows take as long as one.
+    #[inline(always)]
+    fn short_lanes<'w, I: Isa, E: Element>(
+        &self,
+        isa: I,
+        io: &mut RowIo<'_, 'w, E>,
+        Scratch { logits, widened, made, .. }: &mut Scratch,
+        guards: &mut GuardCounts,
+    ) -> Written<'w> {
+        let (mut written, first) = (Written::default(), io.indices().start);
+        for start in (0..io.rows()).step_by(BLOCK) {
+            let rows = start..io.rows().min(start + BLOCK);
+            let (mut maxima, mut sums) = ([0.0; BLOCK], [LogSum::ONE; BLOCK]);
+            for row in rows.clone() {
+                let span = io.span(row);
+                let (x, found) = self.0.read_widened(isa, row, span.source(), span.is_far(), (widened, logits));
+                maxima[row - start] = match found {
+                    Row::Live(live) => {
+                        sums[row - start] = live.sum_for_logs(isa, x, span.is_far() && !is_half::<E>(), made);
+                        live.max
+                    }
+                    Row::Nan(_) => f64::NAN,
+                    Row::Infinite(_) => f64::INFINITY,
+                    Row::Masked => f64::NEG_INFINITY,
+                };
+            }
+            let logs = logs(isa, &sums);
+            for row in rows {
+                let (max, span) = (maxima[row - start], io.span(row));
+                let lane = match Row::known(max, max.is_nan()) {
+                    Row::Live(_) => write(isa, max, logs[row - start], span),
+                    broken => self.fill(isa, &broken, first + row, span, guards),
+                };
+                written = written + lane.into();
+            }
+        }
+        written
+    }
+
     #[inline(always)]
     fn lane<'d, I: Isa, E: Element>(
         &self,
@@ -40,12 +86,22 @@ impl LogSoftmax<'_> {
     ) -> &'d mut [E] {
         let Scratch { logits, widened, made, .. } = scratch;
         let (x, row) = self.0.read_widened(isa, index, span.source(), span.is_far(), (widened, logits));
-        let Row::Live(live) = row else {
-            let uniform = E::from_wide(-log_scalar(isa, span.len() as f64).0);
-            return span.fill(row.fill_value(index, self.0.fully_masked, guards, E::NEG_INFINITY, uniform));
-        };
+        let Row::Live(live) = row else { return self.fill(isa, &row, index, span, guards) };
         let log_sum = live.log_sum(isa, x, span.is_far() && !is_half::<E>(), made);
         write_live(isa, &live, log_sum, span)
+    }
+
+    #[inline(always)]
+    fn fill<'d, I: Isa, E: Element>(
+        &self,
+        isa: I,
+        row: &Row<'_>,
+        index: usize,
+        span: Span<'d, 'd, E, E>,
+        guards: &mut GuardCounts,
+    ) -> &'d mut [E] {
+        let uniform = E::from_wide(-log_scalar(isa, span.len() as f64).0);
+        span.fill(row.fill_value(index, self.0.fully_masked, guards, E::NEG_INFINITY, uniform))
     }
 }
 

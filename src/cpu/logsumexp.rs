@@ -1,14 +1,14 @@
 //! Log-sum-exp of a row: `max + ln(sum)` in f64, rounded once.
 
 use super::lanes::GuardCounts;
-use super::scores::{LogitTransform, Row, is_half};
+use super::scores::{LogSum, LogitTransform, Row, is_half, logs};
 use super::scratch::{Scratch, lend_scratch};
 use super::transpose::gather;
 use crate::element::Element;
 use crate::error::Result;
 use crate::mask::FullyMasked;
 use crate::rows::Lanes;
-use crate::simd::{self, Isa, Kernel, Output, Span, Work, Written};
+use crate::simd::{self, BLOCK, Isa, Kernel, Output, Span, Work, Written};
 
 /// Writes one value for each lane.
 pub fn apply<'a, E: Element>(
@@ -56,6 +56,7 @@ impl<'w, E: Element> Kernel for Reduce<'_, 'w, E> {
         let mut column = Vec::new();
         let mut lent = lend_scratch();
         let scratch = lent.get();
+        let (mut maxima, mut sums, mut waiting) = ([0.0; BLOCK], [LogSum::ONE; BLOCK], 0);
         for group in 0..if inner == 0 { 0 } else { self.groups } {
             let from = &self.x.data[(self.first + group) * stride..][..len * inner];
             for i in 0..inner {
@@ -69,33 +70,51 @@ impl<'w, E: Element> Kernel for Reduce<'_, 'w, E> {
                     }
                     &column
                 };
-                let value = log_sum_exp(isa, &self.scores, index, row, scratch, &mut guards);
-                let to = Span::<E, E>::new(std::slice::from_ref(&value), self.to.take_first(1));
-                written = written + to.fill(value).into();
+                (maxima[waiting], sums[waiting]) = max_and_sum(isa, &self.scores, index, row, scratch, &mut guards);
+                waiting += 1;
+                if waiting == BLOCK {
+                    written = written + write(isa, &maxima, &sums, self.to.take_first(BLOCK)).into();
+                    waiting = 0;
+                }
             }
         }
+        written = written + write(isa, &maxima[..waiting], &sums, self.to.take_first(waiting)).into();
         guards.counts.rows = (self.groups * inner) as u64;
         (written, guards)
     }
 }
 
+/// Returns the largest logit and the sum of exponentials. For a row without finite logits, or with NaN or +inf, returns
+/// the result and a sum of 1.
 #[inline(always)]
-fn log_sum_exp<I: Isa, E: Element>(
+fn max_and_sum<I: Isa, E: Element>(
     isa: I,
     scores: &LogitTransform<'_>,
     index: usize,
     x: &[E],
     scratch: &mut Scratch,
     guards: &mut GuardCounts,
-) -> E {
+) -> (f64, LogSum) {
     let Scratch { logits, widened, made, .. } = scratch;
     let (x, row) = scores.read_widened(isa, index, x, true, (widened, logits));
     match row {
-        Row::Live(live) => E::from_wide(live.max + live.log_sum(isa, x, !is_half::<E>(), made)),
+        Row::Live(live) => (live.max, live.sum_for_logs(isa, x, !is_half::<E>(), made)),
         // A row without columns gives -inf under every policy.
-        Row::Masked if x.is_empty() => E::NEG_INFINITY,
-        row => row.log_sum_exp(index, scores.fully_masked, guards),
+        Row::Masked if x.is_empty() => (f64::NEG_INFINITY, LogSum::ONE),
+        row => (row.log_sum_exp::<f64>(index, scores.fully_masked, guards), LogSum::ONE),
     }
+}
+
+/// Writes the results of up to one block of rows.
+#[inline(always)]
+fn write<'w, I: Isa, E: Element>(isa: I, maxima: &[f64], sums: &[LogSum; BLOCK], to: Output<'w, E>) -> &'w mut [E] {
+    let logs = logs(isa, sums);
+    Span::new(maxima, to).map_with(
+        isa,
+        [&logs[..maxima.len()]],
+        #[inline(always)]
+        |_, max: I::F64, [log]| max + isa.load_f64(log),
+    )
 }
 
 impl Row<'_> {

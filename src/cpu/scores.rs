@@ -14,7 +14,7 @@ mod exps;
 mod extrema;
 mod widen;
 
-pub use exps::{Exps, exp_f64, leaves_digits, log_of_units};
+pub use exps::{Exps, LogSum, exp_f64, leaves_digits, log_of_units, logs};
 pub use extrema::{Extrema, Plain};
 pub use widen::{is_half, prefetch_flags, widened};
 

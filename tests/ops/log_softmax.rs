@@ -127,6 +127,13 @@ fn outcomes<E: Bits>() {
             "log_softmax of a row of -inf with FullyMasked::Error must give an error for row 1 ({level})"
         );
 
+        let last_masked = [live; 21].concat().into_iter().chain([masked; 3]).collect::<Vec<E>>();
+        assert_eq!(
+            run(&last_masked, &Softmax::default().fully_masked(FullyMasked::Error)),
+            Err(Error::fully_masked("log_softmax", 21)),
+            "log_softmax of 22 rows, the last of them fully masked, must give an error for row 21 ({level})"
+        );
+
         let keep = [1u8, 1, 1, 0, 0, 0, 1, 1, 1];
         let mask = Mask::keep(&keep, &[3, 3]);
         for hidden in [zero, nan, inf] {
@@ -168,10 +175,15 @@ impl<E: Element> LaneOp<E> for Forms<'_> {
 
 fn forms<E: Bits>() {
     let mut rng = generate::rng("log_softmax, forms");
-    for (rows, cols) in [(1, 1), (3, 1), (5, 7), (4, 16), (3, 257), (70, 1000)] {
+    for (rows, cols) in [(1, 1), (3, 1), (5, 7), (4, 16), (3, 257), (37, 100), (70, 1000), (20_000, 3)] {
         let mut x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
         x[..cols].fill(E::NEG_INFINITY);
         x[rows * cols - 1] = E::NAN;
+        if rows > 20 {
+            x[17 * cols] = E::INFINITY;
+            x[18 * cols..19 * cols].fill(E::NEG_INFINITY);
+            x[20 * cols + 1] = E::NAN;
+        }
         assert_forms_agree(&Forms(Softmax::default()), &x, cols);
         assert_forms_agree(&Forms(Softmax::default().scale(0.3).softcap(20.0)), &x, cols);
     }

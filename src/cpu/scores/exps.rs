@@ -6,9 +6,10 @@ use crate::cpu::scratch::{Buffers, scratch_slice};
 use crate::element::Element;
 use crate::math::exp::{clamped, exp_parts};
 use crate::math::fixed_point::{KeptSum, RowSum, sum_bits, sum_exps, units_to_f64};
-use crate::math::log::log_scalar;
+use crate::math::log::{log, log_scalar};
 use crate::math::softmax_exp::{PairExp, SoftmaxExp};
-use crate::simd::{Float, Isa, Kernel, NotNan, PrefetchSpan, Select, Span, Storage, fold};
+use crate::math::wide::Wide;
+use crate::simd::{BLOCK, Float, Isa, Kernel, NotNan, PrefetchSpan, Select, Span, Storage, fold};
 
 /// Exponentials e^(z - max) of a row. The f32 variant also holds the sum of the exponentials.
 pub enum Exps<'s> {
@@ -160,7 +161,13 @@ impl Live<'_> {
     /// prefetches the memory behind f32 logits.
     #[inline(always)]
     pub fn log_sum<I: Isa, E: Element>(&self, isa: I, x: &[E], far: bool, buffers: &mut Buffers) -> f64 {
-        isa.outline(LogSumOf { live: self, x, far, buffers })
+        isa.outline(LogSumOf { live: self, x, far, buffers, later: false }).log
+    }
+
+    /// Returns the sum of the exponentials, for [`logs`].
+    #[inline(always)]
+    pub fn sum_for_logs<I: Isa, E: Element>(&self, isa: I, x: &[E], far: bool, buffers: &mut Buffers) -> LogSum {
+        isa.outline(LogSumOf { live: self, x, far, buffers, later: true })
     }
 
     /// Returns the power of two by which all exponentials except the largest are multiplied before they are summed. `x`
@@ -209,20 +216,45 @@ impl<S: Storage> Kernel for Below<'_, S> {
     }
 }
 
-/// [`Live::log_sum`] compiled as a separate function, which three ops share.
+/// Sum of a row's exponentials. Its logarithm is ln(`sum`) + `log`, where one of the two terms is 0.
+#[derive(Clone, Copy)]
+pub struct LogSum {
+    pub sum: f64,
+    pub log: f64,
+}
+
+impl LogSum {
+    /// Value whose logarithm is 0.
+    pub const ONE: LogSum = LogSum { sum: 1.0, log: 0.0 };
+}
+
+/// Returns the logarithms of several rows' sums. One logarithm takes as long as all of them.
+#[inline(always)]
+pub fn logs<I: Isa>(isa: I, sums: &[LogSum; BLOCK]) -> [f64; BLOCK] {
+    let (mut of, mut rest) = ([0.0; BLOCK], [0.0; BLOCK]);
+    for i in 0..BLOCK {
+        (of[i], rest[i]) = (sums[i].sum, sums[i].log);
+    }
+    let Wide { hi, lo, .. } = log(isa, isa.load_f64(&of));
+    isa.array_f64((hi + lo) + isa.load_f64(&rest))
+}
+
+/// [`Live::log_sum`] and [`Live::sum_for_logs`], compiled as one separate function, which three ops share.
 struct LogSumOf<'a, 's, E> {
     live: &'a Live<'a>,
     x: &'a [E],
     far: bool,
     buffers: &'s mut Buffers,
+    /// Whether the caller computes the logarithm by [`logs`].
+    later: bool,
 }
 
 impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
-    type Out = f64;
+    type Out = LogSum;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> f64 {
-        let LogSumOf { live, x, far, buffers } = self;
+    fn run<I: Isa>(self, isa: I) -> LogSum {
+        let LogSumOf { live, x, far, buffers, later } = self;
         let columns = &x[live.columns.clone()];
         let sum = match (live.f32s(columns), &live.logits) {
             (Some(z), _) => Some(live.sum_f32(isa, z, x.len(), far)),
@@ -230,16 +262,20 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
             (None, _) => None,
         };
         let log = match sum {
+            Some(sum) if later && !is_max_dominated(sum, x.len()) => {
+                return LogSum { sum: units_to_f64(sum, x.len()), log: 0.0 };
+            }
             Some(sum) => log_of_units(isa, sum, x.len()),
             None => None,
         };
-        match log {
+        let log = match log {
             Some(log) => log,
             None => {
                 let exps = live.exps(isa, columns, x.len(), false, buffers);
                 exps.sum_for_log(isa, x.len(), || live.finer(isa, columns)).log::<I, E>(isa, x.len())
             }
-        }
+        };
+        LogSum { sum: 1.0, log }
     }
 }
 
