@@ -121,8 +121,8 @@ fn ops_are_in_every_table() {
                 );
                 assert!(
                     counts.contains(&format!("\n{name}\t{dtype}\t")),
-                    "`counts.tsv` must have the instructions of {name} in {dtype}; to write them, run `cargo run \
-                     --release -- counts --write {name}` in tools/codegen-check"
+                    "`tools/codegen-check/counts.tsv` must have the instructions of {name} in {dtype}; to write them, \
+                     run `cargo run --release -- counts --write {name}` in tools/codegen-check"
                 );
             }
         }

@@ -1,8 +1,8 @@
 //! Tests of the faster computations of functions: pairs of f32 and tables must give the bits of f64 computations.
 
 use super::{
-    Erf, Exp, Exp2, Expm1, Function, Gelu, GeluTanh, Log, Log1p, Log2, LogSigmoid, Reciprocal, Rsqrt, Sigmoid, Silu,
-    Softplus, Sqrt, Tanh, apply, apply_in_place,
+    Erf, Exp, Exp2, Function, Gelu, GeluTanh, Log, Log2, LogSigmoid, Reciprocal, Rsqrt, Sigmoid, Silu, Softplus, Sqrt,
+    Tanh, apply, apply_in_place,
 };
 use crate::element::Element;
 use crate::math::wide::Wide;
@@ -114,7 +114,7 @@ fn check_both_tables<F: Function>(name: &str, function: F) {
 fn tables_have_the_bits_of_the_f64_form_for_every_input() {
     macro_rules! check_each {
         ($($name:ident $Op:ident $formula:literal $forms:tt $derivative:ident $gradient:tt;)*) => {$(
-            check_both_tables(stringify!($name), $Op);
+            check_both_tables(stringify!($name), super::$Op);
         )*};
     }
     crate::for_each_elementwise!(check_each);
