@@ -8,6 +8,7 @@ mod performance;
 
 use evenkeel::registry::{Backend, Kind, OPS};
 use evenkeel::{DType, accuracy};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +68,7 @@ fn ops_are_in_every_table() {
     let counts = read("tools/codegen-check/counts.tsv");
     let pictures = read("docs/error/README.md");
     let devices = read("docs/gpu/README.md");
+    let gradients = read("tests/candle/gradients.rs");
     let mut of_devices = vec![root().join("src/cuda/elementwise.rs")];
     sources(&root().join("tools/cuda-emulator/tests"), &mut of_devices);
     let mut of_programs = Vec::new();
@@ -86,6 +88,12 @@ fn ops_are_in_every_table() {
             assert!(
                 pictures.contains(&format!("![{name}]({name}.svg)\n")),
                 "`docs/error/README.md` must show the picture of {name}"
+            );
+        }
+        if let (Kind::ElementwiseBackward, Some(function)) = (op.kind, name.strip_suffix("_backward")) {
+            assert!(
+                gradients.contains(&format!("\"{function}\"")),
+                "`tests/candle/gradients.rs` must have a case of {function}"
             );
         }
         for (backend, dtypes) in op.support {
@@ -327,6 +335,17 @@ fn readme_has_the_number_of_digests() {
     let (head, tail) = parts.expect("README.md must have the text \"The hashes of N results\"");
     let expected = format!("{head}The hashes of {},{:03} results{tail}", count / 1000, count % 1000);
     check("README.md", &text, &expected);
+}
+
+/// Checks the number of correctly rounded functions that README states, with the results at every f32 input.
+#[test]
+fn readme_has_the_number_of_correctly_rounded_functions() {
+    let page = read("docs/accuracy/exhaustive.md");
+    let functions: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(name, _)| name).collect();
+    let expected =
+        format!("`exp`, `log`, `tanh`, `gelu` and {} other functions are correctly rounded", functions.len() - 4);
+    assert!(read("README.md").contains(&expected), "README.md must state: {expected}");
 }
 
 /// Checks that a page ends with the generated text. `EVENKEEL_BLESS=1` writes the generated text.
