@@ -22,7 +22,8 @@ pub fn inspect<E: Element>(x: &[E]) -> Result<Stats> {
     let Extremes { min, max } = seen.extremes;
     let min = min.into_iter().fold(f64::INFINITY, f64::min) + 0.0;
     let max = max.into_iter().fold(f64::NEG_INFINITY, f64::max) + 0.0;
-    let max_abs = max.max(-min);
+    // If both are zeros, `f64::max` may return either.
+    let max_abs = max.max(-min) + 0.0;
     let n = (count - nan - infinite) as f64;
     let stats = |mean, std| Stats { count, nan, infinite, min, max, mean, std, max_abs };
     if n == 0.0 {
