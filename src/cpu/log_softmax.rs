@@ -2,7 +2,7 @@
 //! once.
 
 use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
-use super::scores::{Live, LogSum, LogitTransform, Logits, Row, is_half, logs};
+use super::scores::{Live, LogitTransform, Logits, Row, SumForLog, is_half, logs};
 use super::scratch::Scratch;
 use crate::element::Element;
 use crate::math::log::log_scalar;
@@ -31,12 +31,12 @@ impl<E: Element> LaneKernel<E> for LogSoftmax<'_> {
     }
 }
 
-/// Maximum length of rows whose logarithms are computed for sixteen rows at a time. Sixteen such rows fit in the
-/// first-level cache, because they are read again afterwards.
+/// Maximum length of rows whose logarithms are computed for sixteen rows at a time. The rows are read twice, so sixteen
+/// of them should still be in the near caches the second time.
 const SHORT: usize = 512;
 
 impl LogSoftmax<'_> {
-    /// Writes short rows without options. The logarithms of sixteen rows take as long as one.
+    /// Writes short rows without options. Sixteen logarithms take as long as one.
     #[inline(always)]
     fn short_lanes<'w, I: Isa, E: Element>(
         &self,
@@ -48,10 +48,10 @@ impl LogSoftmax<'_> {
         let (mut written, first) = (Written::default(), io.indices().start);
         for start in (0..io.rows()).step_by(BLOCK) {
             let rows = start..io.rows().min(start + BLOCK);
-            let (mut maxima, mut sums) = ([0.0; BLOCK], [LogSum::ONE; BLOCK]);
+            let (mut maxima, mut sums) = ([0.0; BLOCK], [SumForLog::ONE; BLOCK]);
             for row in rows.clone() {
                 let span = io.span(row);
-                let (x, found) = self.0.read_widened(isa, row, span.source(), span.is_far(), (widened, logits));
+                let (x, found) = self.0.read_widened(isa, first + row, span.source(), span.is_far(), (widened, logits));
                 maxima[row - start] = match found {
                     Row::Live(live) => {
                         sums[row - start] = live.sum_for_logs(isa, x, span.is_far() && !is_half::<E>(), made);

@@ -1,7 +1,7 @@
 //! Log-sum-exp of a row: `max + ln(sum)` in f64, rounded once.
 
 use super::lanes::GuardCounts;
-use super::scores::{LogSum, LogitTransform, Row, is_half, logs};
+use super::scores::{LogitTransform, Row, SumForLog, is_half, logs};
 use super::scratch::{Scratch, lend_scratch};
 use super::transpose::gather;
 use crate::element::Element;
@@ -56,7 +56,7 @@ impl<'w, E: Element> Kernel for Reduce<'_, 'w, E> {
         let mut column = Vec::new();
         let mut lent = lend_scratch();
         let scratch = lent.get();
-        let (mut maxima, mut sums, mut waiting) = ([0.0; BLOCK], [LogSum::ONE; BLOCK], 0);
+        let (mut maxima, mut sums, mut waiting) = ([0.0; BLOCK], [SumForLog::ONE; BLOCK], 0);
         for group in 0..if inner == 0 { 0 } else { self.groups } {
             let from = &self.x.data[(self.first + group) * stride..][..len * inner];
             for i in 0..inner {
@@ -78,7 +78,9 @@ impl<'w, E: Element> Kernel for Reduce<'_, 'w, E> {
                 }
             }
         }
-        written = written + write(isa, &maxima[..waiting], &sums, self.to.take_first(waiting)).into();
+        if waiting > 0 {
+            written = written + write(isa, &maxima[..waiting], &sums, self.to.take_first(waiting)).into();
+        }
         guards.counts.rows = (self.groups * inner) as u64;
         (written, guards)
     }
@@ -94,20 +96,20 @@ fn max_and_sum<I: Isa, E: Element>(
     x: &[E],
     scratch: &mut Scratch,
     guards: &mut GuardCounts,
-) -> (f64, LogSum) {
+) -> (f64, SumForLog) {
     let Scratch { logits, widened, made, .. } = scratch;
     let (x, row) = scores.read_widened(isa, index, x, true, (widened, logits));
     match row {
         Row::Live(live) => (live.max, live.sum_for_logs(isa, x, !is_half::<E>(), made)),
         // A row without columns gives -inf under every policy.
-        Row::Masked if x.is_empty() => (f64::NEG_INFINITY, LogSum::ONE),
-        row => (row.log_sum_exp::<f64>(index, scores.fully_masked, guards), LogSum::ONE),
+        Row::Masked if x.is_empty() => (f64::NEG_INFINITY, SumForLog::ONE),
+        row => (row.log_sum_exp::<f64>(index, scores.fully_masked, guards), SumForLog::ONE),
     }
 }
 
 /// Writes the results of up to one block of rows.
 #[inline(always)]
-fn write<'w, I: Isa, E: Element>(isa: I, maxima: &[f64], sums: &[LogSum; BLOCK], to: Output<'w, E>) -> &'w mut [E] {
+fn write<'w, I: Isa, E: Element>(isa: I, maxima: &[f64], sums: &[SumForLog; BLOCK], to: Output<'w, E>) -> &'w mut [E] {
     let logs = logs(isa, sums);
     Span::new(maxima, to).map_with(
         isa,

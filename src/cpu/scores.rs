@@ -14,7 +14,7 @@ mod exps;
 mod extrema;
 mod widen;
 
-pub use exps::{Exps, LogSum, exp_f64, leaves_digits, log_of_units, logs};
+pub use exps::{Exps, SumForLog, exp_f64, leaves_digits, log_of_units, logs};
 pub use extrema::{Extrema, Plain};
 pub use widen::{is_half, prefetch_flags, widened};
 
@@ -50,6 +50,7 @@ pub enum Row<'s> {
 
 impl Row<'static> {
     /// Classifies a row by its maximum, and by whether it has a NaN. The returned class holds no logits.
+    #[inline(always)]
     pub fn known(max: f64, nan: bool) -> Self {
         classify(0..0, Logits::Direct, Extrema { max, min: max, nan })
     }

@@ -38,8 +38,9 @@ pub type Lendable<T> = Cell<Option<Box<T>>>;
 
 thread_local! {
     pub static SCRATCH: Lendable<Scratch> = const { Cell::new(None) };
-    /// Whether a buffer has grown since the last call of [`lend_scratch`]. If none has grown, the buffers are not
-    /// measured, because measuring takes noticeable time compared with short rows.
+    /// Whether a buffer has grown since the current op borrowed [`Scratch`]. An inner op saves and restores this value.
+    /// If no buffer has grown, the buffers are not measured, because measuring takes noticeable time compared with
+    /// short rows.
     static GREW: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -117,4 +118,46 @@ pub fn grown<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut Vec<T> 
 fn grow<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
     GREW.set(true);
     buffer.resize(len, T::default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_KEPT, SCRATCH, lend_scratch, scratch_slice};
+    use crate::simd::Allocated;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// Returns the size of the buffers that this thread keeps, in bytes.
+    fn kept() -> usize {
+        let buffers = SCRATCH.take();
+        let bytes = buffers.as_ref().map_or(0, |buffers| buffers.bytes());
+        SCRATCH.set(buffers);
+        bytes
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri takes minutes to fill buffers of this size")]
+    fn large_buffers_of_an_inner_op_are_freed() {
+        let mut outer = lend_scratch();
+        scratch_slice(&mut outer.get().widened, 1000);
+        {
+            let mut inner = lend_scratch();
+            scratch_slice(&mut inner.get().made.f64s, MOST_KEPT / size_of::<f64>() + 1);
+        }
+        assert_eq!(kept(), 0, "the buffers of the inner op exceed {MOST_KEPT} bytes, so none may be kept");
+        drop(outer);
+        assert!((4000..MOST_KEPT).contains(&kept()), "the buffers of the outer op must be kept, got {} bytes", kept());
+        scratch_slice(&mut lend_scratch().get().widened, MOST_KEPT / size_of::<f32>() + 1);
+        assert_eq!(kept(), 0, "buffers that grew above {MOST_KEPT} bytes must be freed");
+    }
+
+    #[test]
+    fn buffers_lent_during_a_panic_are_kept() {
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let mut lent = lend_scratch();
+            scratch_slice(&mut lent.get().widened, 1000);
+            panic!("a panic of the user's callback");
+        }));
+        assert!(panicked.is_err());
+        assert!(kept() >= 4000, "the buffers must be kept, got {} bytes", kept());
+    }
 }

@@ -65,7 +65,7 @@ pub struct SamplerConfig {
     /// [`SamplerConfig::xtc_threshold`] are ordered as for top-k. All of these tokens except the last are top choices.
     /// From 0 to 1; 0 by default.
     pub xtc_probability: f64,
-    /// Probability from which XTC counts a token as a top choice. From 0 to 0.5; 0.1 by default.
+    /// Smallest probability of the tokens from which XTC takes its top choices. From 0 to 0.5; 0.1 by default.
     pub xtc_threshold: f64,
     /// Minimum number of tokens that a filter keeps. A filter that would keep fewer tokens keeps the first `min_keep`
     /// tokens in the order that this filter uses; XTC then keeps all tokens. At least 1; 1 by default.

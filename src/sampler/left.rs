@@ -9,8 +9,8 @@ pub struct Left<'a> {
     /// Kept tokens in increasing order.
     pub tokens: &'a [u32],
     pub logits: LeftLogits<'a>,
-    /// Exponential of each kept token's logit, relative to the largest, in f32. A draw rounds the exponentials to
-    /// fixed-point integers, which are the probability masses.
+    /// For each kept token, e^((logit - max) / temperature) in f32. A draw rounds the exponentials to fixed-point
+    /// integers, which are the probability masses.
     pub weights: &'a [f32],
     /// Largest logit.
     pub max: f64,

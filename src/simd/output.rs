@@ -27,7 +27,8 @@ impl<'a, T: Copy> From<&'a mut [T]> for Output<'a, T> {
         let len = memory.len();
         let start = memory.as_mut_ptr().cast::<MaybeUninit<T>>();
         // SAFETY: `MaybeUninit<T>` has the layout of `T`, and the exclusive borrow is passed on entirely. The memory
-        // stays initialised, because no safe code gets it as `MaybeUninit`.
+        // stays initialised, because only `into_memory` returns it
+        // as `MaybeUninit`, and its callers only write values.
         let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
         Output { memory, initialised: true }
     }
@@ -76,7 +77,8 @@ impl<'a, T> Output<'a, T> {
         self.memory
     }
 
-    /// Returns the same memory, borrowed for a shorter lifetime.
+    /// Returns the same memory, borrowed for a shorter lifetime. During [`Output::write`], kernels split the output and
+    /// write it by spans.
     #[inline(always)]
     pub(crate) fn reborrow(&mut self) -> Output<'_, T> {
         Output { memory: self.memory, initialised: self.initialised }
@@ -153,7 +155,8 @@ pub(crate) fn write_all<'a, T: Storage, R, const N: usize>(
 /// Proof that an address range was written during one call of [`Output::write`]. The lifetime `'w` identifies the call.
 ///
 /// The proof is created from a slice of values. During the call, the output is borrowed exclusively. So if a slice of
-/// values lies inside the output, this part of the output was written. `'w` is invariant, and new in each call.
+/// values lies inside the output, this part is initialised: it was written during the call, or the output was made from
+/// values. `'w` is invariant, and new in each call.
 /// A proof therefore can't be kept for a later call, whose output may be uninitialised memory at the same address.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Written<'w> {
@@ -195,5 +198,32 @@ impl Add for Written<'_> {
         let start = select_unpredictable(is_first, rest.start, self.start);
         let end = select_unpredictable(is_adjacent, self.end.max(rest.end), GAP);
         Written { start, end, call: PhantomData }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Output, Written};
+    use std::mem::MaybeUninit;
+
+    #[test]
+    fn parts_of_uninitialised_memory_are_not_values() {
+        let mut memory = [MaybeUninit::<f32>::uninit(); 4];
+        let is_uninitialised = |part: Output<'_, f32>| part.into_values().is_none();
+        let mut all = Output::from(&mut memory[..]);
+        assert!(is_uninitialised(all.reborrow()) && is_uninitialised(all.range(1..3)));
+        assert!(is_uninitialised(all.take_first(1)) && is_uninitialised(all.reborrow()));
+        let (first, rest) = all.split_at(1);
+        assert!(is_uninitialised(first) && is_uninitialised(rest));
+    }
+
+    #[test]
+    #[should_panic = "every element of the output must be written"]
+    fn a_part_needs_a_proof_of_its_own() {
+        let mut memory = [MaybeUninit::<f32>::uninit(); 4];
+        let _ = Output::<f32>::from(&mut memory[..]).write(|mut all| {
+            all.range(0..2).write(|_| Ok((Written::default(), ())))?;
+            Ok((Written::default(), ()))
+        });
     }
 }

@@ -17,9 +17,9 @@ pub trait Work: Kernel<Out: Join + Copy + Send> + Send {
     fn split_at(self, at: usize) -> (Self, Self);
 }
 
-/// Result of a part of some work.
+/// Result of some rows of a [`Work`].
 pub trait Join {
-    /// Combines the result with that of the next part.
+    /// Combines the result with the result of the rows that follow.
     fn join(self, next: Self) -> Self;
 }
 

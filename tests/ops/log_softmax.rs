@@ -3,12 +3,12 @@
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{LaneOp, RowOp, assert_axes_agree, assert_forms_agree};
 use crate::support::generate::{self, Bits, Hostile};
-use crate::support::implementations::each_level;
+use crate::support::implementations::{each_level, on_threads};
 use crate::support::{naive, rows};
 use evenkeel::reference::Real;
 use evenkeel::{
     Element, Error, FullyMasked, Lanes, LanesMut, Mask, Rows, RowsMut, Softmax, log_softmax, log_softmax_in_place,
-    log_softmax_into, reference,
+    log_softmax_into, reference, report,
 };
 
 struct Function;
@@ -150,6 +150,44 @@ fn outcomes<E: Bits>() {
     });
 }
 
+/// Checks that an error has the index of the row in the tensor, although rows are computed in blocks and in parts.
+#[test]
+fn errors_name_the_row_of_the_tensor() {
+    let refuse = Softmax::default().fully_masked(FullyMasked::Error);
+    let (rows, cols, row) = (40_000, 3, 39_000);
+    let mut x = vec![1.0f32; rows * cols];
+    x[row * cols..][..cols].fill(f32::NEG_INFINITY);
+    each_level(|level| {
+        let got = on_threads(2, level, || log_softmax(Rows::new(&x, rows, cols).unwrap(), &refuse));
+        assert_eq!(got, Err(Error::fully_masked("log_softmax", row)), "row {row} of {rows} is fully masked ({level})");
+    });
+    // Lanes along the middle axis: lane 20 of the second group of 37.
+    let lane = 37 + 20;
+    let mut x = vec![1.0f32; 2 * 3 * 37];
+    (0..3).for_each(|i| x[(3 + i) * 37 + 20] = f32::NEG_INFINITY);
+    each_level(|level| {
+        let got = log_softmax(Lanes::new(&x, 2, 3, 37).unwrap(), &refuse);
+        assert_eq!(got, Err(Error::fully_masked("log_softmax", lane)), "lane {lane} is fully masked ({level})");
+    });
+}
+
+/// Checks the report of rows that are computed in blocks.
+#[test]
+fn rows_of_a_block_are_counted_once() {
+    let mut x = vec![1.0f32; 40 * 3];
+    x[17 * 3..18 * 3].fill(f32::NEG_INFINITY);
+    (x[18 * 3], x[39 * 3]) = (f32::NAN, f32::INFINITY);
+    each_level(|level| {
+        let (_, report) = report::scope(|| log_softmax(Rows::new(&x, 40, 3).unwrap(), &Softmax::default()));
+        let counts = report.op("log_softmax");
+        assert_eq!(
+            (counts.rows, counts.fully_masked, counts.nan, counts.infinite),
+            (40, 1, 1, 1),
+            "40 rows, one of each kind ({level})"
+        );
+    });
+}
+
 struct Forms<'a>(Softmax<'a>);
 
 impl<E: Element> RowOp<E> for Forms<'_> {
@@ -175,11 +213,13 @@ impl<E: Element> LaneOp<E> for Forms<'_> {
 
 fn forms<E: Bits>() {
     let mut rng = generate::rng("log_softmax, forms");
-    for (rows, cols) in [(1, 1), (3, 1), (5, 7), (4, 16), (3, 257), (37, 100), (70, 1000), (20_000, 3)] {
+    for (rows, cols) in
+        [(1, 1), (3, 1), (5, 7), (4, 16), (16, 7), (3, 257), (17, 512), (37, 513), (70, 1000), (20_000, 3)]
+    {
         let mut x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
         x[..cols].fill(E::NEG_INFINITY);
         x[rows * cols - 1] = E::NAN;
-        if rows > 20 {
+        if rows > 30 {
             x[17 * cols] = E::INFINITY;
             x[18 * cols..19 * cols].fill(E::NEG_INFINITY);
             x[20 * cols + 1] = E::NAN;

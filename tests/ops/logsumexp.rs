@@ -110,6 +110,11 @@ fn forms<E: Bits>() {
     for (rows, cols) in [(1, 1), (5, 7), (4, 16), (3, 257), (70, 1000), (40_000, 3)] {
         let mut x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
         x[..cols].fill(E::NEG_INFINITY);
+        if rows > 30 {
+            x[17 * cols] = E::INFINITY;
+            x[18 * cols..19 * cols].fill(E::NEG_INFINITY);
+            x[20 * cols + 1] = E::NAN;
+        }
         for options in [Softmax::default(), Softmax::default().scale(0.3).softcap(20.0)] {
             let one = |row| logsumexp(Rows::new(row, 1, cols).unwrap(), &options).unwrap();
             let alone: Vec<E> = with_level(Level::Portable, || x.chunks(cols).flat_map(one).collect()).unwrap();

@@ -166,7 +166,7 @@ impl Live<'_> {
 
     /// Returns the sum of the exponentials, for [`logs`].
     #[inline(always)]
-    pub fn sum_for_logs<I: Isa, E: Element>(&self, isa: I, x: &[E], far: bool, buffers: &mut Buffers) -> LogSum {
+    pub fn sum_for_logs<I: Isa, E: Element>(&self, isa: I, x: &[E], far: bool, buffers: &mut Buffers) -> SumForLog {
         isa.outline(LogSumOf { live: self, x, far, buffers, later: true })
     }
 
@@ -218,19 +218,19 @@ impl<S: Storage> Kernel for Below<'_, S> {
 
 /// Sum of a row's exponentials. Its logarithm is ln(`sum`) + `log`, where one of the two terms is 0.
 #[derive(Clone, Copy)]
-pub struct LogSum {
+pub struct SumForLog {
     pub sum: f64,
     pub log: f64,
 }
 
-impl LogSum {
+impl SumForLog {
     /// Value whose logarithm is 0.
-    pub const ONE: LogSum = LogSum { sum: 1.0, log: 0.0 };
+    pub const ONE: SumForLog = SumForLog { sum: 1.0, log: 0.0 };
 }
 
-/// Returns the logarithms of several rows' sums. One logarithm takes as long as all of them.
+/// Returns the logarithms of sixteen rows' sums. All of them take as long as one.
 #[inline(always)]
-pub fn logs<I: Isa>(isa: I, sums: &[LogSum; BLOCK]) -> [f64; BLOCK] {
+pub fn logs<I: Isa>(isa: I, sums: &[SumForLog; BLOCK]) -> [f64; BLOCK] {
     let (mut of, mut rest) = ([0.0; BLOCK], [0.0; BLOCK]);
     for i in 0..BLOCK {
         (of[i], rest[i]) = (sums[i].sum, sums[i].log);
@@ -250,10 +250,10 @@ struct LogSumOf<'a, 's, E> {
 }
 
 impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
-    type Out = LogSum;
+    type Out = SumForLog;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> LogSum {
+    fn run<I: Isa>(self, isa: I) -> SumForLog {
         let LogSumOf { live, x, far, buffers, later } = self;
         let columns = &x[live.columns.clone()];
         let sum = match (live.f32s(columns), &live.logits) {
@@ -263,7 +263,7 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
         };
         let log = match sum {
             Some(sum) if later && !is_max_dominated(sum, x.len()) => {
-                return LogSum { sum: units_to_f64(sum, x.len()), log: 0.0 };
+                return SumForLog { sum: units_to_f64(sum, x.len()), log: 0.0 };
             }
             Some(sum) => log_of_units(isa, sum, x.len()),
             None => None,
@@ -275,7 +275,7 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
                 exps.sum_for_log(isa, x.len(), || live.finer(isa, columns)).log::<I, E>(isa, x.len())
             }
         };
-        LogSum { sum: 1.0, log }
+        SumForLog { sum: 1.0, log }
     }
 }
 

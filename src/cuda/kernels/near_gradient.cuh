@@ -7,8 +7,8 @@
 //
 // A formula in f32 is a class with these members:
 // - `MARGIN`: more than the relative error of an approximation, plus 2^-24 for the rounding of an end of the interval;
-// - `of`: returns the approximation. Lowers `least` to the element's own measure if that is smaller. The error bound
-//   holds for elements whose measure is large enough, such as the magnitude of a difference;
+// - `of`: returns the approximation, and lowers `least` to the element's measure, for example the magnitude of a
+//   difference, if that is smaller;
 // - `enough`: the smallest measure for which the error bound holds. It is NaN if the bound holds for no element, so
 //   that `least >= enough` is false.
 #pragma once

@@ -17,7 +17,7 @@ pub type Case<'a> = (&'a str, Box<dyn FnMut() + 'a>);
 ///
 /// In the unchanged engine's program, this function only saves a copy of the program. In the changed engine's program,
 /// it runs the copy and the program itself alternately, on one thread. For each case, it prints the shortest time of
-/// both programs, in microseconds per step. It measures CPU time, so that other programs on the machine have less
+/// each program, in microseconds per step. It measures CPU time, so that other programs on the machine have less
 /// influence.
 pub fn compare(is_changed: bool, cases: Vec<Case>) {
     if std::env::args().any(|argument| argument == "measure") {
