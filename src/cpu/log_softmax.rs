@@ -5,7 +5,6 @@ use super::lanes::{GuardCounts, LaneKernel, RowIo, each_lane};
 use super::scores::{Live, LogitTransform, Logits, Row, SumForLog, is_half, logs};
 use super::scratch::Scratch;
 use crate::element::Element;
-use crate::math::log::log_scalar;
 use crate::simd::{BLOCK, Isa, NotNan, Span, Storage, Written};
 
 #[derive(Clone, Copy)]
@@ -20,7 +19,7 @@ impl<E: Element> LaneKernel<E> for LogSoftmax<'_> {
         scratch: &mut Scratch,
         guards: &mut GuardCounts,
     ) -> Written<'w> {
-        if self.0.is_bare::<E>() && io.len() <= SHORT {
+        if self.0.is_bare::<E>() && io.len() <= SHORT && io.rows() > 1 {
             return self.short_lanes(isa, io, scratch, guards);
         }
         each_lane(
@@ -100,7 +99,8 @@ impl LogSoftmax<'_> {
         span: Span<'d, 'd, E, E>,
         guards: &mut GuardCounts,
     ) -> &'d mut [E] {
-        let uniform = E::from_wide(-log_scalar(isa, span.len() as f64).0);
+        let of_len = logs(isa, &[SumForLog { sum: span.len() as f64, log: 0.0 }; BLOCK]);
+        let uniform = E::from_wide(-of_len[0]);
         span.fill(row.fill_value(index, self.0.fully_masked, guards, E::NEG_INFINITY, uniform))
     }
 }

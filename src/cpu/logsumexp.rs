@@ -72,14 +72,12 @@ impl<'w, E: Element> Kernel for Reduce<'_, 'w, E> {
                 };
                 (maxima[waiting], sums[waiting]) = max_and_sum(isa, &self.scores, index, row, scratch, &mut guards);
                 waiting += 1;
-                if waiting == BLOCK {
-                    written = written + write(isa, &maxima, &sums, self.to.take_first(BLOCK)).into();
+                let is_last = group + 1 == self.groups && i + 1 == inner;
+                if waiting == BLOCK || is_last {
+                    written = written + write(isa, &maxima[..waiting], &sums, self.to.take_first(waiting)).into();
                     waiting = 0;
                 }
             }
-        }
-        if waiting > 0 {
-            written = written + write(isa, &maxima[..waiting], &sums, self.to.take_first(waiting)).into();
         }
         guards.counts.rows = (self.groups * inner) as u64;
         (written, guards)

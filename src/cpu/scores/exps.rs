@@ -231,12 +231,24 @@ impl SumForLog {
 /// Returns the logarithms of sixteen rows' sums. All of them take as long as one.
 #[inline(always)]
 pub fn logs<I: Isa>(isa: I, sums: &[SumForLog; BLOCK]) -> [f64; BLOCK] {
-    let (mut of, mut rest) = ([0.0; BLOCK], [0.0; BLOCK]);
-    for i in 0..BLOCK {
-        (of[i], rest[i]) = (sums[i].sum, sums[i].log);
+    isa.outline(Logs(sums))
+}
+
+/// [`logs`] compiled as a separate function, which all types share.
+struct Logs<'a>(&'a [SumForLog; BLOCK]);
+
+impl Kernel for Logs<'_> {
+    type Out = [f64; BLOCK];
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> [f64; BLOCK] {
+        let (mut sums, mut rest) = ([0.0; BLOCK], [0.0; BLOCK]);
+        for i in 0..BLOCK {
+            (sums[i], rest[i]) = (self.0[i].sum, self.0[i].log);
+        }
+        let Wide { hi, lo, .. } = log(isa, isa.load_f64(&sums));
+        isa.array_f64((hi + lo) + isa.load_f64(&rest))
     }
-    let Wide { hi, lo, .. } = log(isa, isa.load_f64(&of));
-    isa.array_f64((hi + lo) + isa.load_f64(&rest))
 }
 
 /// [`Live::log_sum`] and [`Live::sum_for_logs`], compiled as one separate function, which three ops share.
