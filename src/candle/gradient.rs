@@ -11,9 +11,9 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Error, InplaceOp1, Layout, Result, Shape, Storage, Tensor};
 use std::sync::{Mutex, PoisonError};
 
-/// Applies an op to `arg`. The op returns the values of `gradient`, which is the gradient of `arg`. The backward pass
-/// of the op returns an error. On the CPU the result takes over the memory of `gradient`, so no other tensor may share
-/// this memory.
+/// Returns a tensor with the values of `gradient`, which is the gradient of `arg`. The tensor depends on `arg` in
+/// candle's graph, so that differentiating it returns an error instead of silently missing terms. On the CPU, it takes
+/// over the memory of `gradient`, so no other tensor may share this memory.
 pub fn once(op: &'static str, gradient: &Tensor, arg: &Tensor) -> Result<Tensor> {
     let is_whole = *gradient.layout() == Layout::contiguous(gradient.shape());
     let gradient = if is_whole { gradient.clone() } else { gradient.force_contiguous()? };

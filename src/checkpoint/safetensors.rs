@@ -21,7 +21,7 @@ pub(crate) fn read(path: &Path, number: usize, mut file: File, length: u64) -> R
     let failed = |source| Error::read(path, "the header", source);
     let mut prefix = [0; 8];
     if length < 8 {
-        return Err(Error::header(path, "the file's length", length, "at least 8 bytes, for safetensors and for GGUF"));
+        return Err(Error::header(path, "the file's length", length, "at least 8 bytes, as both formats require"));
     }
     file.read_exact(&mut prefix).map_err(failed)?;
     let header = u64::from_le_bytes(prefix);

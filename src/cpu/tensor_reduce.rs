@@ -10,7 +10,7 @@ use crate::simd::{self, Isa, Join, Kernel, Work};
 /// gets whole runs.
 pub const RUN: usize = GROUP * TILE;
 
-/// Computation on each run.
+/// Computation that a reduction applies to each run of [`RUN`] elements.
 pub trait Pass<E: Element>: Copy + Send + Sync {
     /// Statistics other than the sum. The default describes an empty tensor.
     type Seen: Join + Copy + Default + Send;

@@ -85,7 +85,8 @@ pub(super) fn launches(
     (rows, cols): (usize, usize),
 ) -> Result<Vec<(Launch, Arguments)>> {
     let op = norm.op;
-    // The kernels that hold a row in registers may read dy again after they have written a part of dx.
+    // The kernels that hold a row in registers may read dy again after they have written a part of dx, so
+    // they cannot write dx over dy.
     let kernels = if dx == dy { Kernels { threads: [0, KERNELS.threads[1]], ..KERNELS } } else { KERNELS };
     let of_rows = plan(op, &kernels, dtype, (rows, cols), [x, dy, dx], &[weight])?;
     let ((weight, weight_type), (dweight, dweight_type), (dbias, dbias_type)) =

@@ -238,8 +238,8 @@ pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N
 /// Number of elements between the tile of [`tile_of_dots`] and the tile that it prefetches.
 const AHEAD: usize = 2 * TILE;
 
-/// Computes the `N` sums of a tile, each as a block of 16 partial sums. A tile has 64 lanes, which are summed 16 at a
-/// time, so that their accumulators fit in the registers.
+/// Computes the `N` sums of a tile, each as a block of 16 partial sums. The tile's 64 lanes are processed 16 at a time,
+/// so that the accumulators fit in the registers.
 #[inline(always)]
 fn tile_of_dots<I: Isa, E: Storage, const R: usize, const C: usize, const N: usize>(
     isa: I,

@@ -125,7 +125,8 @@ impl NormPartial {
         Self::new("layer_norm", x, columns, Kind::Layer, options.eps)
     }
 
-    /// Computes the first round of an op that applies the norm `kind`. The caller has checked the options.
+    /// Computes the shard's first partial results of an op that applies the norm `kind`. The caller has checked the
+    /// options.
     pub(crate) fn new<E: Element>(
         op: &'static str,
         x: Rows<'_, E>,

@@ -173,8 +173,8 @@ impl SoftmaxPartial {
         Ok(())
     }
 
-    /// Returns one key for each row. The largest key over all shards gives the second-largest logit of the row. `all`
-    /// is the merged partial of all shards.
+    /// Returns, for each row, this shard's candidate for the row's second-largest logit, as an integer with the order
+    /// of floats. The largest candidate of all shards is this logit. `all` is the merged partial of all shards.
     pub(crate) fn second_keys(&self, all: &SoftmaxPartial) -> Vec<u64> {
         self.found.iter().zip(&all.found).map(|(found, all)| found.second_key(all)).collect()
     }

@@ -22,9 +22,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         self.maxima_beside(op, x, options, "", Ok(()))
     }
 
-    /// Exchanges maxima as [`Sharded::maxima`] does, for ops with operands besides the scores. `beside` describes these
-    /// operands, for the check that all ranks make the same call. `checked` is the result of this rank's checks of
-    /// these operands.
+    /// Exchanges maxima as [`Sharded::maxima`] does, for ops that take further operands. `beside` describes the further
+    /// operands, so that ranks can check that all make the same call. `checked` is the result of this rank's own checks
+    /// of these operands.
     pub(super) fn maxima_beside<E: Element>(
         &self,
         op: &'static str,

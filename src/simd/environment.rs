@@ -34,8 +34,9 @@ pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Sets the default environment until the guard is dropped. Until then, float operations must be in functions that the
-/// compiler neither inlines nor moves, such as those of [`super::level::Kernel`]. Other code must use [`in_default`].
+/// Sets the default floating-point environment until the returned guard is dropped. Returns `None` if it is already
+/// set. The compiler may move float operations across this call, but not calls of functions that it does not inline,
+/// such as those of [`super::level::Kernel`]. Float operations outside of such functions need [`in_default`] instead.
 #[inline]
 pub(crate) fn enter() -> Option<Entered> {
     let callers = register::read();

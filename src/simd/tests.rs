@@ -385,7 +385,7 @@ impl Kernel for Tails {
             });
             result.unwrap();
             for guard in [0, len + 1] {
-                assert!(memory[guard].is_nan(), "span of {len} elements: elements outside must not change");
+                assert!(memory[guard].is_nan(), "span of {len} elements: elements outside the span must not change");
             }
             let mut data = source.clone();
             Span::in_place(&mut data).map(

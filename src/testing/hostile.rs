@@ -145,7 +145,8 @@ pub fn scores<E: Element>(len: usize) -> Vec<Hostile<E>> {
     ]
 }
 
-/// Returns rows for norms. Their squares overflow or underflow, or one element is much larger than the others.
+/// Returns rows for norms. The squares of the elements overflow or underflow, or one element is much larger than the
+/// others.
 pub fn vectors<E: Element>(len: usize) -> Vec<Hostile<E>> {
     let limits = E::LIMITS;
     let sign = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };

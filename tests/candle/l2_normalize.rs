@@ -108,8 +108,8 @@ fn nothing_flows_from_beyond_a_clamp() -> Result<()> {
         assert_eq!(
             [&dx[..4], &dx[6..]].concat(),
             [1.0, 0.0, 0.0, 0.0, 0.0],
-            "gradient of clamped_exp in {dtype:?}: it must be 1 at x = 0. It must be 0 at inf, at -inf and above the \
-             maximum"
+            "gradient of clamped_exp in {dtype:?}: it must be 1 at x = 0, and 0 at inf, at -inf and above the upper \
+             limit"
         );
         let want = (-1f64).exp();
         assert!((dx[4] - want).abs() <= 0.51 * ours.limits().epsilon * want && dx[5].is_nan());

@@ -163,7 +163,7 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
     return module == NULL || name == NULL;
 }
 
-// Kernels have no variables in shared memory, and a multiprocessor runs two blocks at a time.
+// Returns 0 for every attribute: kernels have no variables in shared memory.
 int cuFuncGetAttribute(int *value, int attribute, void *function) {
     *value = 0;
     return function == NULL || attribute < 0;
@@ -173,6 +173,7 @@ int cuFuncSetAttribute(void *function, int attribute, int value) {
     return function == NULL || attribute < 0 || value < 0;
 }
 
+// A multiprocessor runs two blocks at a time.
 int cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, void *function, int threads, size_t shared,
                                                          unsigned flags) {
     *blocks = 2;

@@ -48,7 +48,7 @@ struct Call {
 impl Call {
     fn slice<T: DeviceRepr + Default + Clone>(&self, argument: usize, len: usize) -> CudaSlice<T> {
         let stream = &self.streams[usize::from(argument == self.away)];
-        stream.clone_htod(&vec![T::default(); len]).expect("memory must be allocated")
+        stream.clone_htod(&vec![T::default(); len]).expect("the allocation on the device must succeed")
     }
 }
 

@@ -165,8 +165,8 @@ fn rounding_a_number_to_bf16_is_half_an_ulp_and_the_next_choice_more() {
                 // Both neighbours of the rounded value have an error of at least half an ULP.
                 assert!(
                     ulp::error(other, exact) >= 0.5,
-                    "{exact:e} rounds to {rounded}: its neighbour {other} must have an error of at least 0.5 ULP, \
-                     got {} ULP",
+                    "{exact:e} rounds to {rounded}: the neighbour {other} of {rounded} must have an error of at least \
+                     0.5 ULP, got {} ULP",
                     ulp::error(other, exact)
                 );
             }

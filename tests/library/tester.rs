@@ -225,7 +225,7 @@ fn rows_that_break_nothing_and_what_they_break_are_found() {
     failure(rows::rows_of_any_finite_values::<AsWritten, f32>);
 }
 
-/// Defect that a form can have.
+/// Defect of a tested function: the property that its results violate.
 #[derive(Clone, Copy, PartialEq)]
 enum Wrong {
     Nothing,

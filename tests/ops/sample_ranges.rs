@@ -208,7 +208,7 @@ fn every_profile_has_the_ranges_of_its_engine() {
                 };
                 assert!(
                     is_right,
-                    "{profile:?}, {name} {value}: expected the effect {meaning:?}, got the result {got:?}"
+                    "{profile:?} with {name} = {value}: the value must be treated as {meaning:?}, got {got:?}"
                 );
             }
         }

@@ -7,7 +7,7 @@ use evenkeel::testing::ulp;
 use evenkeel::{DType, Element, Limits};
 use proptest::prelude::*;
 
-/// Function of one row with its default options, its reference and the naive formula.
+/// Function of one row, called with default options, together with its reference and its naive formula.
 pub trait Function {
     const NAME: &'static str;
     fn run<E: Element>(row: &[E]) -> Vec<E>;

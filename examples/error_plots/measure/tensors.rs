@@ -1,4 +1,5 @@
-//! Errors of functions of whole tensors: `inspect` by the number of elements, and clipping by the magnitude.
+//! Rounding errors of functions of whole tensors: of `inspect` for different numbers of elements, and of gradient
+//! clipping for different magnitudes of the elements.
 
 use super::{Case, Curves};
 use crate::naive;

@@ -1,4 +1,4 @@
-//! Composition of attention.
+//! Attention, composed of candle's own ops.
 
 #![forbid(unsafe_code)]
 

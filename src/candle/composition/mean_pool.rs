@@ -1,4 +1,4 @@
-//! Composition of mean pooling over tokens.
+//! Mean pooling over tokens, composed of candle's own ops.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Compositions of the norms.
+//! Norms, composed of candle's own ops.
 
 #![forbid(unsafe_code)]
 

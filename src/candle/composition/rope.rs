@@ -1,4 +1,4 @@
-//! Compositions of rotary embedding.
+//! Rotary embedding, composed of candle's own ops.
 
 #![forbid(unsafe_code)]
 

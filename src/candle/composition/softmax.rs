@@ -1,4 +1,4 @@
-//! Compositions of the softmax family.
+//! Softmax family, composed of candle's own ops.
 
 #![forbid(unsafe_code)]
 

@@ -183,7 +183,8 @@ impl<E: Element> ShardInput<'_, E> {
 pub struct RowSums {
     /// 1 / the sum of the exponentials, as a high and a low part.
     pub reciprocal: (f64, f64),
-    /// Sum of the terms. For f64, the sum of the terms rounded to a grid, and the sum of the remainders.
+    /// Sum of the terms. For f64, each term is rounded to a grid: the sum of the rounded terms, and the sum of the
+    /// remainders.
     pub sum: (f64, f64),
     /// Largest magnitude of an upstream gradient, for f64 only.
     pub largest: f64,

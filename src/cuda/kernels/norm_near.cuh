@@ -99,7 +99,7 @@ struct NearGradient {
     DEVICE void write(const TileRow<S>& x, const TileRow<S>& dy, u32 i, const float* weights,
                       u32 (&words)[TileRow<S>::WORDS], Exact exact) const {
         typedef TileRow<S> Row;
-        // Bits that differ between the two ends' roundings.
+        // Bits in which the rounded upper bound differs from the rounded lower bound.
         u32 differing[Row::WORDS], any = 0;
         UNROLLED
         for (u32 w = 0; w < Row::WORDS; w++) {

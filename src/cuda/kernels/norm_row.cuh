@@ -159,8 +159,10 @@ struct OperandPieces {
     }
 };
 
-// Number of tiles whose sums `RowSums` holds at a time. `RowSums` is a block's shared memory for `N` tiled sums.
+// Number of tiles whose sums `RowSums` holds at a time.
 const u32 MOST_TILES = 256;
+
+// Shared memory of a block for `N` tiled sums.
 template <u32 N>
 struct RowSums {
     double tiles[N][MOST_TILES];

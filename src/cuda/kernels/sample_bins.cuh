@@ -3,8 +3,8 @@
 #pragma once
 #include "sample_row.cuh"
 
-// Quantity that a filter sums over tokens. If `is_mass` is true, a token contributes its mass at 1 / temperature =
-// `inverse`. Otherwise, it contributes 1.
+// Quantity that a filter sums over tokens. If `is_mass` is true, a token contributes its mass at the temperature
+// 1 / `inverse`. Otherwise, it contributes 1.
 struct Amount {
     bool is_mass;
     double inverse;

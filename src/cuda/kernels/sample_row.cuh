@@ -77,7 +77,7 @@ struct LogitRow {
     static const u32 STEP_COLS = WARP * COUNT;
     // Number of lanes that together read a group of neighbouring columns, and number of such groups in a step.
     static const u32 GROUP = 8, GROUPS = WARP / GROUP;
-    // Word of logits that are -inf.
+    // Word in which all logits are -inf.
     static const u32 NOTHING = S::INFINITE_WORD | S::SIGNS;
     const Bits* x;
     const u32* allowed;

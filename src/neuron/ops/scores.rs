@@ -132,7 +132,7 @@ impl MaskedLogits {
     }
 }
 
-/// Returns the row statuses as [`spoils`] does, but treats -inf as a mask.
+/// Returns the row statuses as [`spoils`] does, but treats an element of -inf as masked.
 fn spoils_but_masks(g: &mut Graph, x: Value, is_finite: Value) -> Value {
     let spoilt = spoils(g, x, is_finite);
     let is_masked = g.is(x, Comparison::Lt, f32::MIN);

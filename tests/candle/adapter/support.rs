@@ -54,7 +54,7 @@ pub fn strided(xs: &Tensor) -> Result<Tensor> {
     Ok(strided)
 }
 
-/// Converts an error of Evenkeel to candle's error. Tests use this for calls that must succeed.
+/// Converts an error of Evenkeel to candle's error, so that tests can apply `?` to calls that must succeed.
 pub fn of<T>(result: evenkeel::Result<T>) -> Result<T> {
     result.map_err(super::numerics::error)
 }

@@ -27,7 +27,7 @@ const unsigned MOST_MEETINGS = 1 << 22;
 
 struct Warp {
     State states[WARP];
-    // Bits that each lane passed to the exchange that it waits for.
+    // Bits that each lane contributes to the pending exchange.
     unsigned long long brought[WARP];
     // Bits that each lane passed to the last exchange of the warp.
     unsigned long long published[WARP];

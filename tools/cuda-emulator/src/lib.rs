@@ -79,7 +79,8 @@ impl Emulator {
     /// Runs a kernel whose arguments point into this process.
     ///
     /// # Safety
-    /// The arguments have the kernel's type, and point to memory that the kernel may read and write.
+    /// The arguments must have the type that the kernel expects, and point to memory that the kernel may read and
+    /// write.
     ///
     /// # Errors
     /// Returns an [`Error`] if the kernel does not run to its end.

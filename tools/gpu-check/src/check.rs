@@ -19,7 +19,8 @@ pub struct Plan<'a> {
     pub stream: Option<&'a Stream>,
     /// Names of the ops to check.
     pub ops: &'a [&'a str],
-    /// Number of blocks of rows in calls with more than 2^32 elements. If it is not 0, only these calls run.
+    /// If this is 0, runs the ordinary checks. Otherwise, runs only calls with more than 2^32 elements, each with this
+    /// many blocks of rows.
     pub blocks: usize,
     /// File that the results are written to after each op.
     pub out: &'a Path,

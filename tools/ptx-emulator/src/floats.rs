@@ -300,7 +300,7 @@ pub fn flush(a: u32) -> u32 {
 /// Compares two numbers that may be NaN.
 #[inline(always)]
 pub fn compare<T: PartialOrd + Copy>(cmp: Cmp, a: T, b: T) -> bool {
-    // Only NaN differs from itself.
+    // Only NaN has no order relative to itself.
     let nan = a.partial_cmp(&a).is_none() || b.partial_cmp(&b).is_none();
     match cmp {
         Cmp::Eq => a == b,

@@ -20,7 +20,7 @@ pub const ELEMENTS: &[Shape] = &[Shape(&[8, 4096]), Shape(&[1024, 4096]), Shape(
 /// Shapes of attention scores: heads, queries and keys.
 pub const SCORES: &[Shape] = &[Shape(&[2, 128, 128]), Shape(&[4, 1024, 1024]), Shape(&[16, 1024, 1024])];
 
-/// Shapes for gradients.
+/// Shapes for ops that compute gradients.
 pub const TRAINED: &[Shape] = &[Shape(&[8, 4096]), Shape(&[1024, 4096]), Shape(&[64, 32768])];
 
 /// Shapes of gradients to clip: number of tensors, and elements per tensor.

@@ -77,7 +77,7 @@ fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     })
 }
 
-/// Row, its weights, and the offset of both from multiples of 16 bytes, in elements.
+/// Row, its weights, and by how many elements both start after a multiple of 16 bytes.
 pub type Limit<E> = (Vec<E>, Vec<f32>, usize);
 
 /// Returns rows and weights at the limits within which f32 suffices. The results show whether a kernel computed in f32
