@@ -161,14 +161,14 @@ impl<'w, E: Element> Kernel for WithResidual<'_, 'w, E> {
         let is_narrow = self.kernel.is_narrow::<I, E>(isa);
         let mut lent = lend_scratch();
         let scratch = lent.get();
-        // Without columns, there is nothing to write. The number of rows may still be huge, so the loop over
-        // rows is skipped.
+        // Without columns, there is nothing to write. The number of rows may still be huge, so the loop over rows is
+        // skipped.
         for row in 0..if self.cols() == 0 { 0 } else { self.rows() } {
             let x = self.x.span(row);
             let sum = self.residual.span(row);
             let source = x.source();
-            // Rounding a sum to f32 and then to a 16-bit type equals rounding it once, because f32 has more
-            // than twice the digits (Figueroa, "When is double rounding innocuous?", 1995).
+            // Rounding a sum to f32 and then to a 16-bit type equals rounding it once, because f32 has more than twice
+            // the digits (Figueroa, "When is double rounding innocuous?", 1995).
             let sum = if E::IS_F64 {
                 sum.map_with(
                     isa,

@@ -92,8 +92,8 @@ struct Shared<'a, C: ?Sized> {
 struct Cut {
     /// Power of two by which elements are multiplied before they are summed.
     unit: f64,
-    /// Tile sums of this rank's shard. Under [`NormType::Infinity`], the largest magnitude is that of the whole tensor;
-    /// otherwise it is not used any more.
+    /// Tile sums and largest magnitude of this rank's shard. For [`NormType::Infinity`], the exchange replaces the
+    /// shard's largest magnitude by the whole tensor's.
     tiles: Tiles,
 }
 
