@@ -101,7 +101,7 @@ pub fn apply<'a, E: Element>(
     out: LanesMut<'a, E>,
     kernel: &dyn AnyKernel<E>,
 ) -> Result<(&'a mut [E], GuardCounts)> {
-    out.data.write(|to| simd::run((RowIo::apart(x, to, out.geometry.stride), kernel)))
+    out.data.write(|to| simd::run(RowIo::apart(x, to, out.geometry.stride).with_kernel(kernel)))
 }
 
 /// Runs the kernel in place.
@@ -110,12 +110,15 @@ pub fn apply_in_place<E: Element>(
     x: LanesMut<'_, E>,
     kernel: &dyn AnyKernel<E>,
 ) -> Result<GuardCounts> {
-    Ok(simd::run((RowIo::in_place(op, x)?, kernel))?.1)
+    Ok(simd::run(RowIo::in_place(op, x)?.with_kernel(kernel))?.1)
 }
 
 /// Source and destination of consecutive rows, or of consecutive groups of lanes. A group is the memory of `inner`
 /// interleaved lanes, and counts as one row here.
-pub struct RowIo<'a, 'w, E> {
+///
+/// With a kernel, the rows are a [`Work`].
+pub struct RowIo<'a, 'w, E, K = ()> {
+    kernel: K,
     memory: Memory<'a, 'w, E>,
     /// The first row's index in the tensor.
     first: usize,
@@ -134,14 +137,14 @@ impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
     pub fn apart(x: Lanes<'a, E>, to: Output<'w, E>, to_stride: usize) -> Self {
         let Lanes { data: from, geometry } = x;
         let memory = Memory::Apart { from, from_stride: geometry.stride, to, to_stride };
-        RowIo { memory, first: 0, rows: geometry.outer(), len: geometry.len(), inner: geometry.inner() }
+        RowIo { kernel: (), memory, first: 0, rows: geometry.outer(), len: geometry.len(), inner: geometry.inner() }
     }
 
     pub fn in_place(op: &'static str, x: LanesMut<'a, E>) -> Result<Self> {
         let LanesMut { data, geometry } = x;
         let data = data.into_values().ok_or_else(|| uninitialised(op))?;
         let memory = Memory::InPlace { data, stride: geometry.stride };
-        Ok(RowIo { memory, first: 0, rows: geometry.outer(), len: geometry.len(), inner: geometry.inner() })
+        Ok(RowIo { kernel: (), memory, first: 0, rows: geometry.outer(), len: geometry.len(), inner: geometry.inner() })
     }
 
     /// Returns the number of rows.
@@ -162,25 +165,13 @@ impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
         self.first..self.first + self.rows
     }
 
-    /// Splits off the first `at` rows.
-    pub fn split_at(self, at: usize) -> (Self, Self) {
-        let RowIo { memory, first, rows, len, inner } = self;
-        let (a, b) = match memory {
-            Memory::Apart { from, from_stride, to, to_stride } => {
-                let (from_a, from_b) = from.split_at(at * from_stride);
-                let (to_a, to_b) = to.split_at(at * to_stride);
-                let of = |from, to| Memory::Apart { from, from_stride, to, to_stride };
-                (of(from_a, to_a), of(from_b, to_b))
-            }
-            Memory::InPlace { data, stride } => {
-                let (a, b) = data.split_at_mut(at * stride);
-                (Memory::InPlace { data: a, stride }, Memory::InPlace { data: b, stride })
-            }
-        };
-        (
-            RowIo { memory: a, first, rows: at, len, inner },
-            RowIo { memory: b, first: first + at, rows: rows - at, len, inner },
-        )
+    /// Returns the source of a row.
+    #[inline(always)]
+    pub fn source(&self, row: usize) -> &[E] {
+        match &self.memory {
+            Memory::Apart { from, from_stride, .. } => &from[row * *from_stride..][..self.len()],
+            Memory::InPlace { data, stride } => &data[row * *stride..][..self.len()],
+        }
     }
 
     /// Returns a row, and the memory to prefetch, which is in the next row. For the last row, the memory to prefetch is
@@ -222,6 +213,35 @@ impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
     }
 }
 
+impl<'a, 'w, E: Element, K: Copy> RowIo<'a, 'w, E, K> {
+    /// Returns the same rows with another kernel.
+    fn with_kernel<L>(self, kernel: L) -> RowIo<'a, 'w, E, L> {
+        let RowIo { memory, first, rows, len, inner, .. } = self;
+        RowIo { kernel, memory, first, rows, len, inner }
+    }
+
+    /// Splits off the first `at` rows.
+    pub fn split_at(self, at: usize) -> (Self, Self) {
+        let RowIo { kernel, memory, first, rows, len, inner } = self;
+        let (a, b) = match memory {
+            Memory::Apart { from, from_stride, to, to_stride } => {
+                let (from_a, from_b) = from.split_at(at * from_stride);
+                let (to_a, to_b) = to.split_at(at * to_stride);
+                let of = |from, to| Memory::Apart { from, from_stride, to, to_stride };
+                (of(from_a, to_a), of(from_b, to_b))
+            }
+            Memory::InPlace { data, stride } => {
+                let (a, b) = data.split_at_mut(at * stride);
+                (Memory::InPlace { data: a, stride }, Memory::InPlace { data: b, stride })
+            }
+        };
+        (
+            RowIo { kernel, memory: a, first, rows: at, len, inner },
+            RowIo { kernel, memory: b, first: first + at, rows: rows - at, len, inner },
+        )
+    }
+}
+
 /// Returns the error for memory that an op in place cannot read.
 #[cold]
 #[inline(never)]
@@ -229,33 +249,31 @@ fn uninitialised(op: &'static str) -> Error {
     Error::shape(op, "x", "uninitialised memory", "initialised values")
 }
 
-impl<E: Element> Work for (RowIo<'_, '_, E>, &dyn AnyKernel<E>) {
+impl<E: Element> Work for RowIo<'_, '_, E, &dyn AnyKernel<E>> {
     /// Returns the number of rows to process. If lanes have no elements, this number is 0: nothing is written, and the
     /// policy for fully masked rows does not apply.
     fn rows(&self) -> usize {
-        if self.0.len == 0 { 0 } else { self.0.rows }
+        if self.len == 0 { 0 } else { self.rows }
     }
 
     fn cols(&self) -> usize {
-        self.0.len()
+        self.len * self.inner
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let (io, kernel) = self;
-        let (a, b) = io.split_at(at);
-        ((a, kernel), (b, kernel))
+        RowIo::split_at(self, at)
     }
 }
 
-impl<'w, E: Element> Kernel for (RowIo<'_, 'w, E>, &dyn AnyKernel<E>) {
+impl<'w, E: Element> Kernel for RowIo<'_, 'w, E, &dyn AnyKernel<E>> {
     type Out = (Written<'w>, GuardCounts);
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let (mut written, mut guards) = (Written::default(), GuardCounts::default());
         // Without rows, no buffer is allocated, because `len` may be huge in a tensor without groups.
-        if self.rows() > 0 {
-            let ((mut io, kernel), mut scratch) = (self, lend_scratch());
+        if Work::rows(&self) > 0 {
+            let (kernel, mut io, mut scratch) = (self.kernel, self.with_kernel(()), lend_scratch());
             written = match io.inner {
                 1 => kernel.run(isa.token(), &mut io, scratch.get(), &mut guards),
                 _ => run_strided(isa.token(), &mut io, kernel, scratch.get(), &mut guards),
@@ -294,7 +312,7 @@ fn run_strided<'w, E: Element>(
             let data = &mut buffer[..len * rows];
             gather(&result, inner, start, len, data);
             let memory = Memory::InPlace { data, stride: len };
-            let mut lanes = RowIo { memory, first: group * inner + start, rows, len, inner: 1 };
+            let mut lanes = RowIo { kernel: (), memory, first: group * inner + start, rows, len, inner: 1 };
             kernel.run(token, &mut lanes, scratch, guards);
             scatter(data, &mut result, inner, start, len);
         }

@@ -5,10 +5,12 @@ use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::moments::Moments;
 use super::norm_rows::{Norm, TOGETHER, are_within, write_rows};
 use super::scratch::Scratch;
+use super::short_rows::GroupMoments;
 use crate::element::Element;
 use crate::floats::Floats;
 use crate::math::bins::power_of_two;
-use crate::simd::{Float, Isa, Written};
+use crate::simd::{Float, Isa, PrefetchSpan, Written};
+use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct LayerNorm<'a> {
@@ -24,8 +26,18 @@ impl Norm for LayerNorm<'_> {
     }
 
     #[inline(always)]
-    fn moments<I: Isa, E: Element>(&self, isa: I, _: usize, x: &[E]) -> Moments {
-        Moments::layer(isa, x, self.eps)
+    fn moments<I: Isa, E: Element>(&self, isa: I, _: usize, x: &[E], next: PrefetchSpan<E, E>) -> Moments {
+        Moments::layer(isa, x, next, self.eps)
+    }
+
+    #[inline(always)]
+    fn moments_of_group<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        io: &mut RowIo<'_, '_, E>,
+        rows: Range<usize>,
+    ) -> Option<GroupMoments<I>> {
+        Some(GroupMoments::layer(isa, io, rows, self.eps))
     }
 
     #[inline(always)]
@@ -49,6 +61,14 @@ impl Norm for LayerNorm<'_> {
     fn factors<E: Element>(&self, moments: &Moments) -> Option<[f32; 3]> {
         let [mean, low] = moments.narrow_mean()?;
         moments.has_room().then_some([mean, low, moments.scale() as f32])
+    }
+
+    #[inline(always)]
+    fn factors_of_group<I: Isa, E: Element>(&self, isa: I, moments: &GroupMoments<I>) -> ([I::F32; 3], I::M64) {
+        let high = isa.narrow(moments.mean);
+        let low = (moments.mean - isa.widen(high)) + moments.mean_low;
+        let keeps_low = low.eq(isa.f64(0.0)) | isa.f64(f64::from(f32::MIN_POSITIVE)).le(low.abs());
+        ([high, isa.narrow(low), isa.narrow(moments.scale)], moments.have_room(isa) & keeps_low)
     }
 
     /// The result passes through at most six roundings. Their total relative error is at most 6 * 2^-24. Three

@@ -97,6 +97,8 @@ pub(crate) mod scores;
 pub(crate) mod scores_backward;
 pub(crate) mod scores_masked;
 pub(crate) mod scratch;
+#[cfg(feature = "inference")]
+mod short_rows;
 mod smallest;
 #[cfg(feature = "inference")]
 pub(crate) mod softmax;

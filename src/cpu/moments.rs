@@ -26,7 +26,7 @@ use super::smallest::{Least, Smallest};
 use crate::element::Element;
 use crate::math::sum::sums_o;
 use crate::report::Counts;
-use crate::simd::{BLOCK, Float, Isa, Kernel, Select, fold};
+use crate::simd::{BLOCK, Float, Isa, Kernel, PrefetchSpan, Select, fold};
 use std::marker::PhantomData;
 
 /// Statistics and factors that normalise a row: see [`Moments::normalise`].
@@ -52,7 +52,7 @@ pub struct Moments {
 
 /// Largest ratio of the squared mean to the variance at which one pass gives the variance. Cancellation then loses
 /// about 10 of 53 bits, and the remaining bits are far more than f32 has.
-const ONE_PASS: f64 = 1024.0;
+pub const ONE_PASS: f64 = 1024.0;
 
 /// Computes the [`Moments`] of a row in a function of its own, for ops where the cost of a call for each row is
 /// negligible.
@@ -69,16 +69,17 @@ impl<E: Element> Kernel for OfRow<'_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Moments {
         let OfRow { x, eps, centred } = self;
-        if centred { Moments::layer(isa, x, eps) } else { Moments::rms(isa, x, eps) }
+        let next = PrefetchSpan::none();
+        if centred { Moments::layer(isa, x, next, eps) } else { Moments::rms(isa, x, next, eps) }
     }
 }
 
 impl Moments {
-    /// Computes the moments for RMSNorm, which has no mean.
+    /// Computes the moments for RMSNorm, which has no mean. Prefetches the row `next`.
     #[inline(always)]
-    pub fn rms<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
+    pub fn rms<I: Isa, E: Element>(isa: I, x: &[E], next: PrefetchSpan<E, E>, eps: f64) -> Self {
         let unit = unit(isa, x, eps.sqrt());
-        let ([sum], least) = squares::<I, E, FullRow>(isa, x, unit);
+        let ([sum], least) = squares::<I, E, FullRow>(isa, x, next, unit);
         Self::of_squares::<E>(x.len(), eps, unit, sum, least)
     }
 
@@ -93,11 +94,18 @@ impl Moments {
         Moments { unit, scale, scale_low, shift: -0.0, square, smallest: least.value, ..Moments::default() }
     }
 
+    /// Creates the moments of a row of a type narrower than f64 from the mean, its low part, the scale, the shift and the
+    /// variance or mean square.
+    #[inline(always)]
+    pub fn of_group([mean, mean_low, scale, shift, square]: [f64; 5]) -> Self {
+        Moments { unit: 1.0, mean, mean_low, scale, shift, square, ..Moments::default() }
+    }
+
     /// Computes the moments for division by the Euclidean norm, or by eps if eps is larger.
     #[inline(always)]
     pub fn l2<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let unit = unit(isa, x, eps);
-        let ([square], least) = squares::<I, E, FullRow>(isa, x, unit);
+        let ([square], least) = squares::<I, E, FullRow>(isa, x, PrefetchSpan::none(), unit);
         let (norm, eps) = (square.sqrt(), eps * unit);
         let divisor = if norm < eps { eps } else { norm };
         // For a row of zeros, the reciprocal is infinite if eps is 0 or so small that 1 / eps overflows. The scale is
@@ -107,9 +115,10 @@ impl Moments {
         Moments { unit, scale, square, smallest: least.value, ..Moments::default() }
     }
 
-    /// Computes the moments for LayerNorm: the mean and the variance about it, both over all n elements.
+    /// Computes the moments for LayerNorm: the mean and the variance about it, both over all n elements. Prefetches the
+    /// row `next`.
     #[inline(always)]
-    pub fn layer<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
+    pub fn layer<I: Isa, E: Element>(isa: I, x: &[E], next: PrefetchSpan<E, E>, eps: f64) -> Self {
         let n = x.len() as f64;
         let unit = unit(isa, x, eps.sqrt());
         if E::IS_F64 {
@@ -120,7 +129,7 @@ impl Moments {
             let [squares] = about::<I, E, FullRow, 2, 1>(isa, x, unit, mean);
             return Self::of_squared_deviations::<E>(x.len(), eps, unit, mean, squares);
         }
-        let sums = totals_and_squares::<I, E, FullRow>(isa, x);
+        let sums = totals_and_squares::<I, E, FullRow>(isa, x, next);
         match Self::of_one_pass::<E>(x.len(), eps, sums) {
             Ok(moments) => moments,
             Err(mean) => Self::of_deviations::<E>(x.len(), eps, mean, about::<I, E, FullRow, 1, 2>(isa, x, unit, mean)),
@@ -373,15 +382,21 @@ impl Kept for FullRow {
 }
 
 /// Multiplies the elements by `unit`, and adds their squares by the tiled sum. For f32, also finds the smallest nonzero
-/// magnitude.
+/// magnitude. Prefetches the row `next`.
 #[inline(always)]
-pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::Sums<1>, Least) {
+pub fn squares<I: Isa, E: Element, K: Kept>(
+    isa: I,
+    x: &[E],
+    next: PrefetchSpan<E, E>,
+    unit: f64,
+) -> (K::Sums<1>, Least) {
     let mut smallest = Smallest::new(isa);
     let sum = K::sums(
         isa,
         x,
         #[inline(always)]
         |i, block, [sum]| {
+            next.source(i);
             if E::IS_F32 {
                 smallest = smallest.update(i, E::load(isa, block).abs());
             }
@@ -404,14 +419,15 @@ pub fn totals<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> K::Sum
     )
 }
 
-/// Sums the elements of a type other than f64, and their squares, by the tiled sum.
+/// Sums the elements of a type other than f64, and their squares, by the tiled sum. Prefetches the row `next`.
 #[inline(always)]
-pub fn totals_and_squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E]) -> K::Sums<2> {
+pub fn totals_and_squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], next: PrefetchSpan<E, E>) -> K::Sums<2> {
     K::sums(
         isa,
         x,
         #[inline(always)]
-        |_, block, [sum, squares]| {
+        |i, block, [sum, squares]| {
+            next.source(i);
             let v = E::load_wide(isa, block);
             [sum + v, v.mul_add(v, squares)]
         },

@@ -7,6 +7,7 @@ use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::moments::{Kept, Moments, about, largest, refined_mean, squares, totals, totals_and_squares, unit_for};
 use super::norm_rows::{Norm, write_rows};
 use super::scratch::Scratch;
+use super::short_rows::GroupMoments;
 use super::smallest::Least;
 use crate::element::Element;
 use crate::error::Result;
@@ -15,7 +16,7 @@ use crate::floats::Floats;
 use crate::math::keys;
 use crate::math::sum::{TILE, sum_of_tiles, tiles_o};
 use crate::rows::Rows;
-use crate::simd::{BLOCK, Isa, Written};
+use crate::simd::{BLOCK, Isa, PrefetchSpan, Written};
 
 /// Kind of norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,11 +230,11 @@ impl<E: Element> OfRow<E> for Question<'_> {
         match self.known[row] {
             Known::Nothing => ShardStats { largest: largest(isa, x, self.eps.sqrt()), ..ShardStats::NOTHING },
             Known::Unit(unit) if self.kind == Kind::Rms => {
-                let (sums, least) = squares::<I, E, Tiles>(isa, x, unit);
+                let (sums, least) = squares::<I, E, Tiles>(isa, x, PrefetchSpan::none(), unit);
                 ShardStats { least, ..one(sums) }
             }
             Known::Unit(unit) if E::IS_F64 => one(totals::<I, E, Tiles>(isa, x, unit)),
-            Known::Unit(_) => both(totals_and_squares::<I, E, Tiles>(isa, x)),
+            Known::Unit(_) => both(totals_and_squares::<I, E, Tiles>(isa, x, PrefetchSpan::none())),
             Known::Mean { unit, mean } => one(about::<I, E, Tiles, 1, 1>(isa, x, unit, [mean, 0.0])),
             Known::Centre { unit, mean } if E::IS_F64 => one(about::<I, E, Tiles, 2, 1>(isa, x, unit, mean)),
             Known::Centre { unit, mean } => both(about::<I, E, Tiles, 1, 2>(isa, x, unit, mean)),
@@ -258,7 +259,7 @@ impl<N: Norm> Norm for ShardNorm<'_, N> {
     }
 
     #[inline(always)]
-    fn moments<I: Isa, E: Element>(&self, _: I, row: usize, _: &[E]) -> Moments {
+    fn moments<I: Isa, E: Element>(&self, _: I, row: usize, _: &[E], _: PrefetchSpan<E, E>) -> Moments {
         self.moments[row]
     }
 
@@ -283,6 +284,11 @@ impl<N: Norm> Norm for ShardNorm<'_, N> {
     #[inline(always)]
     fn factors<E: Element>(&self, moments: &Moments) -> Option<[f32; 3]> {
         self.norm.factors::<E>(moments)
+    }
+
+    #[inline(always)]
+    fn factors_of_group<I: Isa, E: Element>(&self, isa: I, moments: &GroupMoments<I>) -> ([I::F32; 3], I::M64) {
+        self.norm.factors_of_group::<I, E>(isa, moments)
     }
 
     #[inline(always)]

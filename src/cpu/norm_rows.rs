@@ -4,6 +4,7 @@
 use super::lanes::{GuardCounts, RowIo};
 use super::moments::Moments;
 use super::scratch::{Buffers, Scratch, scratch_slice};
+use super::short_rows::{self, GroupMoments};
 use super::smallest::Smallest;
 use crate::element::Element;
 use crate::floats::Floats;
@@ -14,8 +15,18 @@ use std::ops::Range;
 pub trait Norm: Copy {
     /// Returns the weights and biases of all columns. Absent weights are ones, and absent biases are zeros.
     fn operands(&self) -> [Option<Floats<'_>>; 2];
-    /// Computes the moments of the row with this index.
-    fn moments<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E]) -> Moments;
+    /// Computes the moments of the row `x`, which has the index `row`. Prefetches the row `next`.
+    fn moments<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], next: PrefetchSpan<E, E>) -> Moments;
+    /// Computes the moments of short rows of `io` together. Returns `None` if the moments are known.
+    #[inline(always)]
+    fn moments_of_group<I: Isa, E: Element>(
+        &self,
+        _: I,
+        _: &mut RowIo<'_, '_, E>,
+        _: Range<usize>,
+    ) -> Option<GroupMoments<I>> {
+        None
+    }
     /// Returns the index of the weight and bias that belong to the first column of each row.
     fn first_column(&self) -> usize {
         0
@@ -29,6 +40,8 @@ pub trait Norm: Copy {
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool;
     /// Returns the factors for computing a row in f32, or `None` if the row's results may leave the range of f32.
     fn factors<E: Element>(&self, moments: &Moments) -> Option<[f32; 3]>;
+    /// Returns the factors for computing rows of a group in f32, and the rows for which the factors are valid.
+    fn factors_of_group<I: Isa, E: Element>(&self, isa: I, moments: &GroupMoments<I>) -> ([I::F32; 3], I::M64);
     /// Returns the result for the element `v`, in f32.
     fn narrow_value<I: Isa, E: Element>(
         &self,
@@ -59,7 +72,9 @@ pub fn write_rows<'w, I: Isa, E: Element>(
     guards: &mut GuardCounts,
 ) -> Written<'w> {
     let (which, len) = (io.indices(), io.len());
+    let short = short_rows::are_short::<E>(len);
     let together = match len {
+        _ if short => short_rows::MOST,
         // In short rows, most time is spent on the sum, its root and the root's reciprocal, because each waits for the
         // previous one. Computing several rows together hides this latency.
         0..=WIDE_RUN => TOGETHER,
@@ -71,13 +86,23 @@ pub fn write_rows<'w, I: Isa, E: Element>(
     let mut written = Written::default();
     let mut converted = (0..0, [false; 2]);
     for first in (0..rows).step_by(together) {
-        let mut group = [Plan::default(); TOGETHER];
+        let mut group = [Plan::default(); short_rows::MOST];
         let group = &mut group[..together.min(rows - first)];
+        let moments = if short { norm.moments_of_group(isa, io, first..first + group.len()) } else { None };
+        let done = moments.map_or(
+            0,
+            #[inline(always)]
+            |moments| Plan::group::<I, E>(isa, norm, &moments, is_narrow, group),
+        );
         for (i, plan) in group.iter_mut().enumerate() {
-            let row = which.start + first + i;
-            *plan = Plan::of(isa, norm, row, io.span(first + i).source(), is_narrow, guards);
+            if done >> i & 1 == 0 {
+                let span = io.span(first + i);
+                let [next, _] = span.next_in_passes(together);
+                let x = (span.source(), next);
+                *plan = Plan::of(isa, norm, which.start + first + i, x, is_narrow, guards);
+            }
         }
-        let mut parts = [Written::default(); TOGETHER];
+        let mut parts = [Written::default(); short_rows::MOST];
         let run = if group.iter().all(|plan| plan.factors.is_some()) { RUN } else { WIDE_RUN };
         for start in (0..len).step_by(run) {
             let columns = start..len.min(start + run);
@@ -91,7 +116,7 @@ pub fn write_rows<'w, I: Isa, E: Element>(
             converted = (columns.clone(), [narrow, wide]);
             for (i, (plan, part)) in group.iter().zip(&mut parts).enumerate() {
                 let span = io.span(first + i);
-                let next = span.next(together);
+                let [_, next] = span.next_in_passes(together);
                 let run = span.split_at(columns.end).0.split_at(columns.start).1;
                 *part = *part + operands.write(isa, norm, plan, next.from(start), run).into();
             }
@@ -114,8 +139,8 @@ pub fn write_row<'a, I: Isa, E: Element>(
     scratch: &mut Scratch,
     guards: &mut GuardCounts,
 ) -> &'a mut [E] {
-    let plan = Plan::of(isa, norm, row, span.source(), is_narrow, guards);
-    let next = span.next(1);
+    let [next_source, next] = span.next_in_passes(1);
+    let plan = Plan::of(isa, norm, row, (span.source(), next_source), is_narrow, guards);
     span.in_runs(
         WIDE_RUN,
         #[inline(always)]
@@ -167,10 +192,10 @@ impl<'a, N: Norm> ShortRows<'a, N> {
         ShortRows { norm, is_narrow, operands: Operands::of(isa, norm, 0..len, [is_narrow, true], buffers, false) }
     }
 
-    /// Decides how to write the row `x` with this index.
+    /// Decides how to write the row with this index.
     #[inline(always)]
     pub fn plan<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], guards: &mut GuardCounts) -> Plan {
-        Plan::of(isa, *self.norm, row, x, self.is_narrow, guards)
+        Plan::of(isa, *self.norm, row, (x, PrefetchSpan::none()), self.is_narrow, guards)
     }
 
     /// Writes a row and returns the written slice.
@@ -225,14 +250,40 @@ impl Plan {
         isa: I,
         norm: impl Norm,
         row: usize,
-        x: &[E],
+        (x, next): (&[E], PrefetchSpan<E, E>),
         is_narrow: bool,
         guards: &mut GuardCounts,
     ) -> Self {
-        let moments = norm.moments(isa, row, x);
+        let moments = norm.moments(isa, row, x, next);
         moments.count(&mut guards.counts);
         let factors = if is_narrow { norm.factors::<E>(&moments) } else { None };
         Plan { moments, factors }
+    }
+
+    /// Plans rows of a group. Returns the planned rows as bits.
+    #[inline(always)]
+    fn group<I: Isa, E: Element>(
+        isa: I,
+        norm: impl Norm,
+        moments: &GroupMoments<I>,
+        is_narrow: bool,
+        plans: &mut [Plan],
+    ) -> u16 {
+        let mut valid = moments.valid;
+        let mut factors = [[0.0; BLOCK]; 3];
+        if is_narrow {
+            let (values, have_factors) = norm.factors_of_group::<I, E>(isa, moments);
+            valid = valid & have_factors;
+            for i in 0..3 {
+                factors[i] = isa.array_f32(values[i]);
+            }
+        }
+        let moments = moments.each(isa);
+        for (i, plan) in plans.iter_mut().enumerate() {
+            let factors = is_narrow.then_some([factors[0][i], factors[1][i], factors[2][i]]);
+            *plan = Plan { moments: moments[i], factors };
+        }
+        valid.bits()
     }
 }
 
@@ -286,14 +337,16 @@ impl<'a> Operands<'a> {
         next: PrefetchSpan<E, E>,
         run: Span<'_, 's, E, E>,
     ) -> &'s mut [E] {
-        let Some(factors) = plan.factors else {
+        // A copy, because the compiler cannot prove that writing the run leaves the plan unchanged.
+        let Plan { moments, factors } = *plan;
+        let Some(factors) = factors else {
             return run.map_unrolled_with(
                 isa,
                 self.wide,
                 #[inline(always)]
                 |i, v: I::F64, [weight, bias]| {
                     next.block(i);
-                    norm.value::<I, E>(isa, &plan.moments, v, isa.load_f64(weight), isa.load_f64(bias))
+                    norm.value::<I, E>(isa, &moments, v, isa.load_f64(weight), isa.load_f64(bias))
                 },
             );
         };

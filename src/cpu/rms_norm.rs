@@ -8,13 +8,15 @@ use super::lanes::{GuardCounts, LaneKernel, RowIo};
 use super::moments::{Moments, pair};
 use super::norm_rows::{Norm, TOGETHER, are_within, write_row, write_rows};
 use super::scratch::{Scratch, lend_scratch};
+use super::short_rows::{self, GroupMoments};
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::math::bins::power_of_two;
 use crate::options::Rounding;
 use crate::rows::{Rows, RowsMut};
-use crate::simd::{self, Float, Isa, Kernel, Work, Written};
+use crate::simd::{self, Float, Isa, Kernel, PrefetchSpan, Work, Written};
+use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct RmsNorm<'a> {
@@ -31,8 +33,18 @@ impl Norm for RmsNorm<'_> {
     }
 
     #[inline(always)]
-    fn moments<I: Isa, E: Element>(&self, isa: I, _: usize, x: &[E]) -> Moments {
-        Moments::rms(isa, x, self.eps)
+    fn moments<I: Isa, E: Element>(&self, isa: I, _: usize, x: &[E], next: PrefetchSpan<E, E>) -> Moments {
+        Moments::rms(isa, x, next, self.eps)
+    }
+
+    #[inline(always)]
+    fn moments_of_group<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        io: &mut RowIo<'_, '_, E>,
+        rows: Range<usize>,
+    ) -> Option<GroupMoments<I>> {
+        Some(GroupMoments::rms(isa, io, rows, self.eps))
     }
 
     #[inline(always)]
@@ -68,6 +80,16 @@ impl Norm for RmsNorm<'_> {
         let [high, low] = pair(moments.scale());
         let keeps_low = !E::IS_F32 || moments.smallest() * moments.scale() >= power_of_two(-90);
         (moments.has_room() && keeps_low).then_some([high, low, 0.0])
+    }
+
+    #[inline(always)]
+    fn factors_of_group<I: Isa, E: Element>(&self, isa: I, moments: &GroupMoments<I>) -> ([I::F32; 3], I::M64) {
+        let [high, low] = short_rows::pair(isa, moments.scale);
+        let mut valid = moments.have_room(isa);
+        if E::IS_F32 {
+            valid = valid & isa.f64(power_of_two(-90)).le(isa.f64(moments.smallest) * moments.scale);
+        }
+        ([high, low, isa.f32(0.0)], valid)
     }
 
     #[inline(always)]

@@ -72,6 +72,7 @@
 
 mod groups;
 
+pub(crate) use self::groups::fold_tiles;
 pub(crate) use self::groups::sum_of_tiles;
 use self::groups::{BLOCKS, CHAINS, Group, QUAD, fold_chains, of_tiles, sums_of_tile};
 use super::bins::power_of_two;
@@ -345,6 +346,24 @@ pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
         group.push(isa, sums);
     }
     group.sums(isa)
+}
+
+/// Returns `N` sums of `x`, each as 16 partial sums for [`fold_tiles`]. `x` has at most one tile. The arguments are as
+/// in [`sums_o`].
+#[inline(always)]
+pub(crate) fn tile_o<I: Isa, S: Copy, const N: usize>(
+    isa: I,
+    x: &[S],
+    pad: S,
+    mut add: impl FnMut(usize, &[S; BLOCK], [I::F64; N]) -> [I::F64; N],
+) -> [I::F64; N] {
+    let mut last = ([[pad; QUAD]; 1], []);
+    Quads::<S, S, 1, 0>::new([x], [], &mut last).sums(
+        isa,
+        0,
+        #[inline(always)]
+        |i, [block], [], sums| add(i, block, sums),
+    )
 }
 
 /// Slices of equal length, read in quads. A quad is a chunk of 64 elements (four blocks).

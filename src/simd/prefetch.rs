@@ -25,6 +25,11 @@ impl<T> PrefetchRow<T> {
         PrefetchRow(if is_long { lane } else { lane.wrapping_add(lanes * len) })
     }
 
+    /// Returns the address as an address of elements of another type.
+    pub(super) fn cast<U>(self) -> PrefetchRow<U> {
+        PrefetchRow(self.0.cast())
+    }
+
     /// Advances the address by `start` elements.
     pub fn from(self, start: usize) -> Self {
         PrefetchRow(self.0.wrapping_add(start))
@@ -75,6 +80,12 @@ impl<S, D> PrefetchSpan<S, D> {
     pub fn behind(part: &[S], elements: usize, far: bool) -> Self {
         let none = PrefetchRow(std::ptr::null());
         PrefetchSpan { source: PrefetchRow::new(part.as_ptr(), elements, usize::from(far)), to: none, far: true }
+    }
+
+    /// Returns a span of which nothing is prefetched.
+    #[inline(always)]
+    pub fn none() -> Self {
+        PrefetchSpan { source: PrefetchRow(std::ptr::null()), to: PrefetchRow(std::ptr::null()), far: false }
     }
 
     /// Advances both addresses by `start` elements.

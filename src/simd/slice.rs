@@ -88,6 +88,19 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         }
     }
 
+    /// Returns what the first and the last of several passes over this span prefetch of a later span. The first pass
+    /// prefetches the source of short spans. The last pass prefetches the rest, because the first-level cache cannot
+    /// hold several long spans.
+    #[inline(always)]
+    pub fn next_in_passes(&self, lanes: usize) -> [PrefetchSpan<S, D>; 2] {
+        const SHORT: usize = 1 << 13;
+        let (next, is_short) = (self.next(lanes), size_of::<S>() * self.len <= SHORT);
+        let first = PrefetchSpan { far: next.far && is_short, ..next };
+        // Prefetching the destination twice costs less than a branch.
+        let last = if is_short { PrefetchSpan { source: next.to.cast(), ..next } } else { next };
+        [first, last]
+    }
+
     /// Returns the destination of a later span, for prefetching. Spans are assumed to be contiguous and equally long.
     /// The later span comes `lanes` spans after this one.
     pub fn ahead(&self, lanes: usize) -> PrefetchRow<D> {

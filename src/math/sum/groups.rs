@@ -66,8 +66,15 @@ impl<const N: usize> Group<N> {
     /// Returns the sums of the tiles in order, with +0 for missing tiles.
     #[inline(always)]
     pub(super) fn sums<I: Isa>(&mut self, isa: I) -> [[f64; GROUP]; N] {
-        isa.outline(FoldTiles(self.0.as_mut_slice()))
+        fold_tiles(isa, self.0.as_mut_slice())
     }
+}
+
+/// Returns the sums of up to sixteen tiles, with +0 for missing tiles. Each tile is given as `N` blocks of 16 partial
+/// sums.
+#[inline(always)]
+pub(crate) fn fold_tiles<I: Isa, const N: usize>(isa: I, tiles: &mut [[[f64; BLOCK]; N]]) -> [[f64; GROUP]; N] {
+    isa.outline(FoldTiles(tiles))
 }
 
 /// Adds the partial sums of each tile pairwise, for up to sixteen tiles, until each tile has one sum. These sums are
