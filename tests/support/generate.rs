@@ -35,6 +35,19 @@ pub fn bell<E: Bits>(rng: &mut SmallRng, count: usize, mean: f64, spread: f64) -
     (0..count).map(|_| E::from_wide(mean + spread * one(rng))).collect()
 }
 
+/// Returns rows of which some have very small numbers, very large numbers or a large mean. The other rows have usual
+/// numbers.
+pub fn uneven_rows<E: Bits>(rng: &mut SmallRng, rows: usize, cols: usize) -> Vec<E> {
+    let row = |row: usize, rng: &mut SmallRng| match row % 19 {
+        2 => bell(rng, cols, 0.0, 1e-41),
+        9 => bell(rng, cols, 0.0, 1e-22),
+        11 => bell(rng, cols, 0.0, 1e22),
+        13 => bell(rng, cols, 1e4, 1.0),
+        _ => bell(rng, cols, 1.0, 15.0),
+    };
+    (0..rows).flat_map(|i| row(i, rng)).collect()
+}
+
 /// Returns row lengths close to the block sizes of the kernels: 16, 256 and 4,096 elements.
 pub fn lengths() -> impl Iterator<Item = usize> {
     (1..=70).chain([255, 256, 257, 1000, 4095, 4096, 4097])
