@@ -4,7 +4,7 @@
 //! f32, and e^r is computed as in [`super::exp_pair`]. Over all 2^32 inputs, every lane that passes the rounding test
 //! has the correctly rounded result.
 
-use super::exp_pair::{STEPS, UNCERTAINTY, of_reduced, round};
+use super::exp_pair::{STEPS, UNCERTAINTY, of_reduced, round, table_low};
 use super::softmax_exp::SHIFTER;
 use crate::simd::{Float, Isa};
 
@@ -21,7 +21,7 @@ pub fn exp2<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (ln2, ln2_low) = (isa.f32(LN2[0]), isa.f32(LN2[1]));
     let r = f * ln2;
     let r_low = f.mul_add(ln2_low, f.mul_add(ln2, isa.f32(-0.0) - r));
-    let power = of_reduced(isa, r, r_low, j);
+    let power = of_reduced(isa, r, r_low + table_low(isa, j), j);
     round(isa, power.hi, power.lo, power.power, UNCERTAINTY)
 }
 

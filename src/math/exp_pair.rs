@@ -1,10 +1,10 @@
 //! The exponential in pairs of f32, with a test of whether the rounded result is certain.
 //!
-//! x is n ln2/16 + r with an integer n. The remainder r, the powers in the table and the polynomial are kept in two f32
-//! each. The exponential is the sum hi + lo of two f32, with an error below 2^-33.7 times 2^(n/16). Let b be the error
-//! bound. If hi + lo + b and hi + lo - b round to the same f32, this f32 is the correctly rounded result. About 2 in
-//! 1000 lanes fail this rounding test. They are computed in f64, as in [`super::exp`]. Over all 2^32 inputs, every lane
-//! that passes the rounding test has the correctly rounded result.
+//! x is n ln2/16 + r with an integer n. The remainder r and the powers in the table are kept in two f32 each. The
+//! exponential is the sum hi + lo of two f32, with an error below 2^-33.7 times 2^(n/16). Let b be the error bound. If
+//! hi + lo + b and hi + lo - b round to the same f32, this f32 is the correctly rounded result. About 2 in 1000 lanes
+//! fail this rounding test. They are computed in f64, as in [`super::exp`]. Over all 2^32 inputs, every lane that
+//! passes the rounding test has the correctly rounded result.
 
 use super::softmax_exp::SHIFTER;
 use super::wide::fast_two_sum;
@@ -92,39 +92,43 @@ pub struct Pair<I: Isa> {
 /// Computes e^x within [`UNCERTAINTY`] for |x| below [`LARGEST`].
 #[inline(always)]
 pub fn exp_pair<I: Isa>(isa: I, x: I::F32) -> Pair<I> {
-    let (r, r_low, j) = reduce(isa, x);
-    of_reduced(isa, r, r_low, j)
+    let (r, n, j) = reduce(isa, x);
+    of_reduced(isa, r, n.mul_add(isa.f32(-STEP_LO), table_low(isa, j)), j)
 }
 
 /// Computes e^(x + low), where `low` is at most about two ULP of x.
 #[inline(always)]
 pub fn exp_of_sum<I: Isa>(isa: I, x: I::F32, low: I::F32) -> Pair<I> {
-    let (r, r_low, j) = reduce(isa, x);
-    let (r, r_low) = fast_two_sum(r, r_low + low);
-    of_reduced(isa, r, r_low, j)
+    let (r, n, j) = reduce(isa, x);
+    let (r, r_low) = fast_two_sum(r, low);
+    of_reduced(isa, r, n.mul_add(isa.f32(-STEP_LO), r_low) + table_low(isa, j), j)
 }
 
-/// Returns the remainder x - n ln2/16 as two f32, and a third f32 whose low bits hold n.
+/// Returns r = x - n `STEP_HI`, which is exact, n, and a third f32 whose low bits hold n.
 #[inline(always)]
 fn reduce<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::F32) {
     let j = x.mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
     let n = j - isa.f32(SHIFTER);
-    let near = n.mul_add(isa.f32(-STEP_HI), x);
-    let r = n.mul_add(isa.f32(-STEP_LO), near);
-    (r, n.mul_add(isa.f32(-STEP_LO), near - r), j)
+    (n.mul_add(isa.f32(-STEP_HI), x), n, j)
 }
 
-/// Computes e^(r + r_low) times 2^(n/16). The low bits of `j` hold n.
+/// Returns the relative rounding error of 2^(n/16), where the low bits of `j` hold n.
 #[inline(always)]
-pub fn of_reduced<I: Isa>(isa: I, r: I::F32, r_low: I::F32, j: I::F32) -> Pair<I> {
+pub fn table_low<I: Isa>(isa: I, j: I::F32) -> I::F32 {
+    isa.long_lookup(isa.long_table(&TABLE_LOW), j.to_bits())
+}
+
+/// Computes e^r (1 + `low`) times 2^(n/16) rounded to f32. The low bits of `j` hold n. `low` is at most 2^-21.
+#[inline(always)]
+pub fn of_reduced<I: Isa>(isa: I, r: I::F32, low: I::F32, j: I::F32) -> Pair<I> {
     isa.call(
-        (r, r_low, j),
+        (r, low, j),
         #[inline(always)]
-        |isa, (r, r_low, j)| {
-            let low = isa.long_lookup(isa.long_table(&TABLE_LOW), j.to_bits());
-            let w = low.mul_add(r, low + r_low);
-            let q = isa.f32(POLY[2]).mul_add(r, isa.f32(POLY[1])).mul_add(r, isa.f32(POLY[0]));
-            let v = (r * r).mul_add(q, w);
+        |isa, (r, low, j)| {
+            // v = e^r (1 + low) - 1 - r = low + r (low + r (low/2 + POLY(r))), except for terms below 2^-40.
+            let half = low.mul_add(isa.f32(0.5), isa.f32(POLY[0]));
+            let q = isa.f32(POLY[2]).mul_add(r, isa.f32(POLY[1])).mul_add(r, half);
+            let v = r.mul_add(q, low).mul_add(r, low);
             let power = isa.long_lookup(isa.long_table(&TABLE), j.to_bits());
             let s = I::F32::from_bits(power.to_bits() + j.to_bits().shl::<19>());
             let hi = s.mul_add(r, s);

@@ -37,9 +37,9 @@ const RELATIVE: f64 = 1.05 * UNCERTAINTY as f64 + 1e-11;
 #[inline(always)]
 fn tail<I: Isa>(isa: I, a: I::F64, exponential: I::F64) -> I::F64 {
     let d = a + isa.f64(f64::from(POLE));
-    // One Newton step doubles the number of correct digits of the f32 reciprocal.
-    let near = isa.widen(isa.f32(1.0) / isa.narrow(d));
-    let reciprocal = (isa.f64(0.0) - near).mul_add(d, isa.f64(1.0)).mul_add(near, near);
+    // One Newton step doubles the number of correct digits of the f32 estimate.
+    let near = isa.widen(isa.reciprocal_estimate(isa.narrow(d)));
+    let reciprocal = (isa.f64(-0.0) - near).mul_add(d, isa.f64(1.0)).mul_add(near, near);
     horner_halves(isa, reciprocal - isa.f64(CENTRE), &FAR) * (reciprocal * exponential)
 }
 
@@ -47,7 +47,7 @@ fn tail<I: Isa>(isa: I, a: I::F64, exponential: I::F64) -> I::F64 {
 #[inline(always)]
 fn exponential<I: Isa>(isa: I, a: I::F32) -> I::F64 {
     let square = a * a;
-    let low = a.mul_add(a, isa.f32(0.0) - square);
+    let low = a.mul_add(a, isa.f32(-0.0) - square);
     let half = isa.f32(-0.5);
     let e = exp_of_sum(isa, square * half, low * half);
     isa.widen(e.hi) + isa.widen(e.lo)

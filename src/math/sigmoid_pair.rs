@@ -24,7 +24,7 @@ const LARGEST_OF_GELU: f32 = 9.0;
 #[inline(always)]
 pub fn share<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     // For x above LARGEST the quotient rounds to 1, so t need not be exact.
-    let minus = isa.f32(-LARGEST).max(isa.f32(0.0) - x.abs());
+    let minus = isa.f32(-LARGEST).max(isa.f32(-0.0) - x.abs());
     logistic(isa, exp_pair(isa, minus), x.lt(isa.f32(0.0)))
 }
 
@@ -39,9 +39,10 @@ fn logistic<I: Isa>(isa: I, Pair { hi, lo, .. }: Pair<I>, negative: I::M32) -> (
     let (d, d_low) = fast_two_sum(one, t);
     let n = I::F32::select(negative, t, one);
     let n_low = I::F32::select(negative, t_low, zero);
-    let reciprocal = one / d;
+    let reciprocal = isa.reciprocal_estimate(d);
     let q = n * reciprocal;
-    let rest = (zero - q).mul_add(d, n) + (zero - q).mul_add(d_low + t_low, n_low);
+    let minus = isa.f32(-0.0) - q;
+    let rest = minus.mul_add(d, n) + minus.mul_add(d_low + t_low, n_low);
     (q, rest * reciprocal)
 }
 
@@ -70,7 +71,7 @@ pub fn silu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
 #[inline(always)]
 fn times<I: Isa>(isa: I, x: I::F32, (q, q_low): (I::F32, I::F32)) -> [I::F32; 2] {
     let hi = x * q;
-    let lo = x.mul_add(q_low, x.mul_add(q, isa.f32(0.0) - hi));
+    let lo = x.mul_add(q_low, x.mul_add(q, isa.f32(-0.0) - hi));
     let [above, below] = round(isa, hi, lo, hi.abs(), RELATIVE);
     // A zero is returned unchanged, because adding the low part would lose the sign of -0.
     let is_zero = x.eq(isa.f32(0.0));
@@ -87,18 +88,18 @@ pub fn silu_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
 /// must be accepted by [`gelu_tanh_serves`]. If the two estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn gelu_tanh<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
-    let zero = isa.f32(0.0);
+    let (zero, minus_zero) = (isa.f32(0.0), isa.f32(-0.0));
     let a = isa.f32(LARGEST_OF_GELU).min(x.abs());
     // The negated exponent, 2 sqrt(2/pi) (a + 0.044715 a^3), in two f32.
     let square = a * a;
-    let square_low = a.mul_add(a, zero - square);
+    let square_low = a.mul_add(a, minus_zero - square);
     let (slope, cubic) = (isa.f32(SLOPE[0]), isa.f32(CUBIC[0]));
     let term = square * cubic;
-    let term_low = square.mul_add(cubic, zero - term) + square_low.mul_add(cubic, square * isa.f32(CUBIC[1]));
+    let term_low = square.mul_add(cubic, minus_zero - term) + square_low.mul_add(cubic, square * isa.f32(CUBIC[1]));
     let (factor, error) = two_sum(slope, term);
     let factor_low = error + (term_low + isa.f32(SLOPE[1]));
-    let minus = (zero - a) * factor;
-    let minus_low = (zero - a).mul_add(factor, zero - minus) - a * factor_low;
+    let minus = (minus_zero - a) * factor;
+    let minus_low = (minus_zero - a).mul_add(factor, minus_zero - minus) - a * factor_low;
     let q = logistic(isa, exp_of_sum(isa, minus, minus_low), x.lt(zero));
     times(isa, x, q)
 }

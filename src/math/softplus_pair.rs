@@ -28,9 +28,9 @@ fn value<I: Isa>(isa: I, x: I::F32) -> I::F64 {
     let e = exp_pair(isa, isa.f32(-LARGEST).max(zero - x.abs()));
     let t = isa.widen(e.hi) + isa.widen(e.lo);
     let d = t + isa.f64(2.0);
-    // A Newton step doubles the digits of an f32 reciprocal.
-    let near = isa.widen(isa.f32(1.0) / isa.narrow(d));
-    let reciprocal = (isa.f64(0.0) - near).mul_add(d, isa.f64(1.0)).mul_add(near, near);
+    // A Newton step doubles the digits of the f32 estimate.
+    let near = isa.widen(isa.reciprocal_estimate(isa.narrow(d)));
+    let reciprocal = (isa.f64(-0.0) - near).mul_add(d, isa.f64(1.0)).mul_add(near, near);
     let s = t * reciprocal;
     (s + s).mul_add(horner_halves(isa, s * s, &POLY), isa.widen(x.max(zero)))
 }

@@ -29,15 +29,15 @@ const FAR: f32 = 0.56 * UNCERTAINTY;
 /// they are the correctly rounded result.
 #[inline(always)]
 pub fn tanh<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
-    let (zero, one) = (isa.f32(0.0), isa.f32(1.0));
+    let (minus_zero, one) = (isa.f32(-0.0), isa.f32(1.0));
     let a = isa.f32(LARGEST).min(x.abs());
     let e = exp_pair(isa, a * isa.f32(-2.0));
     let (t, t_low) = fast_two_sum(e.hi, e.lo);
     let (d, d_low) = fast_two_sum(one, t);
-    let (n, n_low) = fast_two_sum(one, zero - t);
-    let reciprocal = one / d;
+    let (n, n_low) = fast_two_sum(one, minus_zero - t);
+    let reciprocal = isa.reciprocal_estimate(d);
     let q = n * reciprocal;
-    let minus = zero - q;
+    let minus = minus_zero - q;
     let rest = minus.mul_add(d, n) + minus.mul_add(d_low + t_low, n_low - t_low);
     let square = a * a;
     let cube = a * square * horner_narrow(isa, square, &POLY);

@@ -111,6 +111,13 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
         Self::F32::select((index & self.i32(16)).eq(self.i32(0)), low, high)
     }
 
+    /// Returns about 1 / value, with a relative error of at most 2^-22, for magnitudes from 2^-100 to 2^100. The bits
+    /// depend on the CPU, so only results that pass a rounding test may depend on them.
+    #[inline(always)]
+    fn reciprocal_estimate(self, value: Self::F32) -> Self::F32 {
+        self.f32(1.0) / value
+    }
+
     /// Converts f32 to f64, exactly.
     fn widen(self, value: Self::F32) -> Self::F64;
     /// Converts f64 to f32, rounded to nearest even.
