@@ -1,5 +1,5 @@
-//! Rows that reveal errors of sharded ops, and divisions of their columns among ranks. The rows' results change if a
-//! sum is computed in another order, or if a shard ignores the others.
+//! Rows that reveal errors of sharded ops, and ways to divide the columns of these rows among ranks. The results change
+//! if a sum is computed in another order, or if a rank ignores the shards of the other ranks.
 
 use evenkeel::{DType, Element};
 use std::ops::Range;

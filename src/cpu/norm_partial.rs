@@ -1,6 +1,6 @@
 //! Statistics of rows that are sharded at multiples of 256 columns. The statistics are computed in rounds, until the
-//! moments of each row are known. Together, the rounds compute what [`Moments`] computes for a complete row, in tiles
-//! of the tiled sum.
+//! moments of each row are known. Together, the rounds give the same moments as [`Moments`] does for a complete row.
+//! Each round adds whole tiles of 256 columns.
 
 use super::each_row::{OfRow, each_row};
 use super::lanes::{GuardCounts, LaneKernel, RowIo};

@@ -121,7 +121,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Returns whether a row fits in the registers of this many threads, with `pieces` pieces of sixteen bytes in each.
+    /// Returns whether a row fits in the registers of `threads` threads, each of which holds `pieces` pieces of sixteen
+    /// bytes.
     pub fn fit(&self, threads: usize, pieces: usize) -> bool {
         self.cols <= threads * pieces * self.lanes
     }

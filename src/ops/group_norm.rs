@@ -105,15 +105,15 @@ const OP: &str = "group_norm";
 /// |---|---|
 /// | a NaN or an infinity | NaN in this group only |
 /// | all equal | the bias |
-/// | values that differ little, such as 1e6 to 1e6+3 | correct: subtracts a mean that is stored as two f64 |
+/// | values that differ little, such as 1e6 to 1e6+3 | correct: the subtracted mean is stored as two f64 |
 /// | values whose squares overflow or underflow in their type | correct: squared in f64; f64 values are scaled first |
 /// | no elements | empty |
 ///
 /// # Accuracy
 /// Bounds are as in [`layer_norm`](crate::layer_norm()), with the elements of a group in place of columns. f32: 0.501
 /// ULP of the largest of the weighted value, the bias and the result. f16, bf16: 0.51 ULP of the largest of these
-/// three. f64: 32 ULP of the largest of four magnitudes: these three and the weight. In groups whose sum is not exact
-/// in f64, a weighted value below a minimum counts as this minimum, as in `layer_norm`.
+/// three. f64: 32 ULP of the largest of four magnitudes: these three and the weight. For groups whose sum is not exact
+/// in f64, the bounds hold if a weighted value below a minimum is replaced by this minimum, as in `layer_norm`.
 ///
 /// Sums are [tiled sums](crate::math::sum), so the bits of a group do not depend on its position, the thread count or
 /// the instruction set.

@@ -81,7 +81,7 @@ const OP: &str = "layer_norm";
 /// |---|---|
 /// | a NaN or an infinity | NaN in this row only |
 /// | all equal | the bias |
-/// | values that differ little, such as 1e6 to 1e6+3 | correct: subtracts a mean that is stored as two f64 |
+/// | values that differ little, such as 1e6 to 1e6+3 | correct: the subtracted mean is stored as two f64 |
 /// | values whose squares overflow or underflow in their type | correct: squared in f64; f64 values are scaled first |
 /// | no columns | empty |
 ///
@@ -94,9 +94,9 @@ const OP: &str = "layer_norm";
 ///
 /// The bounds hold for every f32, f16 and bf16 row of up to 2^21 columns whose sum is exact in f64. The sum of a row is
 /// exact if all elements are multiples of some power of two q and their magnitudes add up to at most 2^53 q, as in
-/// near-constant rows. In the bounds of all other rows, a weighted value below a minimum counts as this minimum. The
-/// minimum is 2^-8 times the weight in f32, and 2^-24 times the weight in f16 and bf16. It matters only for elements
-/// close to the mean. From 2^18 columns on, the minimum grows in proportion to the number of columns.
+/// near-constant rows. For all other rows, the bounds hold if a weighted value below a minimum is replaced by this
+/// minimum, which is 2^-8 times the weight in f32, and 2^-24 times the weight in f16 and bf16. The minimum matters only
+/// for elements close to the mean. From 2^18 columns on, it grows in proportion to the number of columns.
 /// `docs/accuracy/norms.md` derives the bounds.
 ///
 /// Sums are [tiled sums](crate::math::sum), so the bits of a row do not depend on its position, the thread count or the

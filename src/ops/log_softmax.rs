@@ -33,7 +33,7 @@ const OP: &str = "log_softmax";
 /// # Accuracy
 /// f32: 2.5 ULP. f16, bf16: 0.51 ULP. f64: 3 ULP. The bounds also hold for a result close to 0, which occurs in a row
 /// with one large logit. In such a row, the logarithm of the sum is computed as log1p of the sum of all terms but the
-/// largest. `docs/accuracy/softmax.md` derives the bounds for every row. On rows whose rounding errors are unrelated,
+/// largest. `docs/accuracy/softmax.md` derives the bounds for every row. On rows whose rounding errors are independent,
 /// such as random rows, tests assert 2 ULP in f32.
 ///
 /// Let S be the sum of e^(z_j - m), and n the number of columns. If ln S is below `n * 2^-126`, the error of ln S may

@@ -33,7 +33,7 @@ const OP: &str = "logsumexp";
 /// f32: 2.5 ULP. f16, bf16: 0.51 ULP. f64: 3.5 ULP. Let S be the sum of e^(z_j - m), and n the number of columns. The
 /// unit is the ULP of the largest of three magnitudes: those of the result, m and ln S. The unit is not the ULP of the
 /// result alone, because m and ln S may cancel. `docs/accuracy/softmax.md` derives the bounds for every row. On rows
-/// whose rounding errors are unrelated, such as random rows, tests assert 2 ULP in f32 and f64.
+/// whose rounding errors are independent, such as random rows, tests assert 2 ULP in f32 and f64.
 ///
 /// If ln S is below `n * 2^-126`, the error of ln S may be larger by `n * 2^-150`. In f64, replace 2^-126 by 2^-1022
 /// and 2^-150 by 2^-1075.

@@ -37,7 +37,7 @@ const OP: &str = "logsumexp_backward";
 /// f16 and bf16, of f32), the ULP is taken with this number in place of y_i.
 ///
 /// The bounds are 3.7 in f32, 5 in f64, and 0.51 in f16 and bf16. `docs/accuracy/softmax.md` derives the bounds of f32
-/// and f64 for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64:
+/// and f64 for every row. On rows whose rounding errors are independent, such as random rows, tests assert 2 ULP (f64:
 /// 4). The bound of f64 requires that the gradients of the logits and the derivatives c_i are not subnormal. In f64 a
 /// softcap adds up to 4 ULP for c_i and 3 ULP for the logit.
 ///

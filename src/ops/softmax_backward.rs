@@ -39,7 +39,7 @@ const OP: &str = "softmax_backward";
 /// treat the logits, rounded to f64, as exact.
 ///
 /// The bounds are 5.3 in f32, 8 in f64, and 0.51 in f16 and bf16. `docs/accuracy/softmax.md` derives the bounds of f32
-/// and f64 for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64:
+/// and f64 for every row. On rows whose rounding errors are independent, such as random rows, tests assert 2 ULP (f64:
 /// 4). The bound of f64 requires that neither a logit's gradient nor its c_i is subnormal. In f64 a softcap adds up to
 /// 4 ULP for c_i and 3 ULP for the logit.
 ///

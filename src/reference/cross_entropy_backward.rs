@@ -7,8 +7,8 @@ use crate::element::Element;
 use crate::ops::cross_entropy::CrossEntropy;
 
 /// Returns the gradient of a row's [`cross_entropy`](crate::cross_entropy()) with respect to its logits. Also returns
-/// the magnitude of the largest term of each logit's gradient. Terms with the same probability as a factor share its
-/// error, so the sum of their magnitudes counts as one term.
+/// the magnitude of the largest term of each logit's gradient. Terms that contain the same probability count as one
+/// term, because they share the error of this probability. The magnitude of this term is the sum of their magnitudes.
 ///
 /// The differentiated loss is `factors[0]` times the row's entropy plus `factors[1]` times its z-loss.
 ///

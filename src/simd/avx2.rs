@@ -42,7 +42,7 @@ pub struct M64([__m256d; 4]);
 /// Evaluates an expression for each register of a block: `each!(two i => f(a[i]))` is `[f(a[0]), f(a[1])]`.
 macro_rules! each {
     (two $i:ident => $e:expr) => {
-        // SAFETY: blocks exist only if the CPU has the instructions.
+        // SAFETY: values of this type are created only if the CPU has the instructions.
         unsafe {
             [
                 { const $i: usize = 0; $e },
@@ -51,7 +51,7 @@ macro_rules! each {
         }
     };
     (four $i:ident => $e:expr) => {
-        // SAFETY: blocks exist only if the CPU has the instructions.
+        // SAFETY: values of this type are created only if the CPU has the instructions.
         unsafe {
             [
                 { const $i: usize = 0; $e },
@@ -339,7 +339,7 @@ unsafe impl Isa for Avx2 {
             let twos = _mm256_hadd_pd(value.0[2 * I], value.0[2 * I + 1]);
             _mm_add_pd(_mm256_castpd256_pd128(twos), _mm256_extractf128_pd::<1>(twos))
         });
-        // SAFETY: blocks exist only if the CPU has the instructions.
+        // SAFETY: values of this type are created only if the CPU has the instructions.
         unsafe {
             let eights = _mm_hadd_pd(eights[0], eights[1]);
             _mm_cvtsd_f64(_mm_add_sd(eights, _mm_unpackhi_pd(eights, eights)))
@@ -348,25 +348,25 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     fn max_f32(self, value: F32) -> f32 {
         let [a, b] = value.0;
-        // SAFETY: blocks exist only if the CPU has the instructions.
+        // SAFETY: values of this type are created only if the CPU has the instructions.
         unsafe { reduce::max_ps(_mm256_max_ps(b, a)) }
     }
     #[inline(always)]
     fn min_f32(self, value: F32) -> f32 {
         let [a, b] = value.0;
-        // SAFETY: blocks exist only if the CPU has the instructions.
+        // SAFETY: values of this type are created only if the CPU has the instructions.
         unsafe { reduce::min_ps(_mm256_min_ps(b, a)) }
     }
     #[inline(always)]
     fn max_f64(self, value: F64) -> f64 {
         let [a, b, c, d] = value.0;
-        // SAFETY: blocks exist only if the CPU has the instructions.
+        // SAFETY: values of this type are created only if the CPU has the instructions.
         unsafe { reduce::max_pd(_mm256_max_pd(_mm256_max_pd(d, b), _mm256_max_pd(c, a))) }
     }
     #[inline(always)]
     fn min_f64(self, value: F64) -> f64 {
         let [a, b, c, d] = value.0;
-        // SAFETY: blocks exist only if the CPU has the instructions.
+        // SAFETY: values of this type are created only if the CPU has the instructions.
         unsafe { reduce::min_pd(_mm256_min_pd(_mm256_min_pd(d, b), _mm256_min_pd(c, a))) }
     }
     #[inline(always)]

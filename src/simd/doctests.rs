@@ -1,9 +1,10 @@
 //! Examples of safe code that must not compile, because it would return memory that was not written.
 //!
-//! Each example compiles `output.rs` in another crate. The code in `main` is outside of `simd`, like kernels, so it can
-//! use the same items as kernels. Each example that must not compile comes after one that compiles. The two differ in
-//! one expression. rustdoc compiles the examples of a crate together, which these examples would prevent, because
-//! `output.rs` names items of `crate`. `standalone_crate` compiles each of them alone.
+//! Each example compiles `output.rs` in another crate. The code in `main` is outside the module `simd`, as kernels are,
+//! so it can use exactly the items that kernels can use. Each example that must not compile comes after one that
+//! compiles. The two differ in one expression. rustdoc usually merges all examples of a crate into one program. These
+//! examples cannot be merged, because `output.rs` has paths that begin with `crate::`. The attribute
+//! `standalone_crate` makes rustdoc compile each of them alone.
 
 macro_rules! outside_of_simd {
     ($name:ident, $attributes:literal, $code:literal) => {

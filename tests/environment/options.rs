@@ -1,4 +1,4 @@
-//! Calls that check and prepare options, and samplers.
+//! Calls that check and prepare options, and calls of samplers.
 
 use crate::calls::{Add, COLS, ROWS, bits, numbers};
 use evenkeel::train::init::{Fan, Gain, Init, Stream, fill};

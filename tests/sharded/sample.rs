@@ -293,7 +293,8 @@ fn ranks_with_other_masks_are_named() {
     }
 }
 
-/// Checks filters that keep more tokens than the ranks gather. All ranks compute the draw and its probability together.
+/// Checks filters that keep more tokens than the ranks send each other. In this case, all ranks together compute the
+/// draw and its probability.
 fn many_left<E: Bits>() {
     let mut rng = generate::rng("many left on shards");
     let all = 5000;
@@ -469,8 +470,8 @@ fn bytes_do_not_depend_on_the_vocabulary() {
     }
 }
 
-/// Checks filters that keep more tokens than are gathered. Each rank then sends 80 bytes per row, for any vocabulary,
-/// and also with a mask that adds a bias.
+/// Checks filters that keep more tokens than the ranks send each other. In this case, each rank sends 80 bytes per row,
+/// whatever the size of the vocabulary. A mask that adds a bias changes nothing.
 #[test]
 fn many_left_take_80_bytes_of_each_rank() {
     let (rows, ranks) = (2, 4);

@@ -15,8 +15,8 @@ pub trait RowOp<E: Element>: Sync {
     fn in_place(&self, x: RowsMut<'_, E>);
 }
 
-/// Fails unless all forms, instruction sets, strides and numbers of threads give the same bits. The expected bits come
-/// from single rows on the portable instruction set.
+/// Fails unless all variants of the op (a new vector, `into`, in place), all instruction sets, strides and numbers of
+/// threads give the same bits. The expected bits come from computing each row alone with the portable instruction set.
 #[track_caller]
 pub fn assert_forms_agree<E: Element>(op: &dyn RowOp<E>, x: &[E], cols: usize) {
     let rows = x.len() / cols;

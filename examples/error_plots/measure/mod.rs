@@ -1,5 +1,5 @@
-//! Errors of Evenkeel and of the naive formula in the storage type, along an axis. Each point is the largest error over
-//! an interval of inputs, a row of one length, or a tensor of one magnitude.
+//! Errors of Evenkeel, and of the naive formula computed in the storage type, for the points of a plot. Each point is
+//! the largest error for one interval of inputs, one row length, or one magnitude of the elements.
 
 mod elements;
 mod rows;

@@ -93,7 +93,7 @@ impl<E: Element> OfRow<E> for ShardInput<'_, E> {
     }
 }
 
-/// Tile sums of one row's shard, compiled as a separate function.
+/// Kernel that computes the tile sums of one row's shard. It is compiled as a separate function.
 struct RowTiles<'a, E> {
     norm: Norm<'a>,
     x: &'a [E],

@@ -64,17 +64,17 @@ DEVICE Interval near_exp2_derivative(float x) {
     return {min_or_nan(v.from, BELOW_OVERFLOW), v.to};
 }
 
-// Interval around (2 / sqrt(pi)) * e^(-x^2). The margin is 5 u for the power of two, 1 u each for the constant and the
-// product, and 3 u for the ends and the product with the gradient.
+// Interval around (2 / sqrt(pi)) * e^(-x^2). The margin is 5 u for the power of two, 1 u for the constant, 1 u for the
+// product, and 3 u for rounding the ends of the interval and for the caller's product with the gradient.
 DEVICE Interval near_erf_derivative(float x) {
     const float t = x * x * -LOG2_E;
     return around_positive(fast_exp2_ftz(t) * 0x1.20dd76p+0f, Factors(10.25f, 0.875f, size_of(t)), 0x1p-124f);
 }
 
-// Interval around `scale` * e / (1 + e)^2 with e = 2^t, for t <= 0. The margin is 5 u for e, 8 u for the squared
-// reciprocal (1 u for the sum and 3 u for the instruction, doubled by squaring), 2 u for products, and 3 u for the ends
-// and the product with the gradient. The error of e also changes the denominator, but this only reduces the error of
-// the result. `scale` is a power of two up to 4.
+// Interval around `scale` * e / (1 + e)^2 with e = 2^t, for t <= 0. `scale` is a power of two up to 4. The margin is 5 u
+// for e, 8 u for the squared reciprocal, 2 u for products, and 3 u for rounding the ends of the interval and for the
+// caller's product with the gradient. The 8 u are 1 u for the sum and 3 u for the instruction, doubled by squaring. The
+// error of e also changes the denominator, but this only reduces the error of the result.
 DEVICE Interval near_logistic_derivative(float t, float scale) {
     const float e = fast_exp2_ftz(t), r = fast_reciprocal_ftz(1.0f + e);
     return around_positive(r * r * scale * e, Factors(18.25f, 0.875f, size_of(t)), 0x1p-123f);

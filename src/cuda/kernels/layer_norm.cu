@@ -24,7 +24,7 @@ struct LayerNormFactors {
     double mean, scale, shift;
     // The mean as a float-float pair.
     float high, low;
-    // Whether the row may be computed in f32, provided that the weights and biases allow f32 too.
+    // Whether the values of the row allow computation in f32. The weights and biases must allow it too.
     bool is_narrow;
 
     DEVICE LayerNormFactors(const RowMoments& moments, double eps) : mean(moments.mean) {

@@ -26,7 +26,8 @@ struct Tail {
     double power;
 };
 
-// Factors of a tail: the number `scaled` and an exponential, whose argument is `power`.
+// Tail probability of the normal distribution, as the product of `scaled` and `exponential`. `exponential` is
+// e^`power`.
 struct TailFactors {
     Sum scaled;
     Wide exponential;

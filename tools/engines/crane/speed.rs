@@ -119,7 +119,7 @@ fn main() -> Result<()> {
             Some(model) => model.step(&model.prompt.clone(), 0)?,
             None => Tensor::randn(0f32, 3.0, (1, 1, 49_152), &Device::Cpu)?,
         };
-        println!("time of a draw from {} logits, minimum of 300, in microseconds", logits.dim(D::Minus1)?);
+        println!("time of a draw from {} logits in microseconds, the shortest of 300 draws:", logits.dim(D::Minus1)?);
         for parameters in PARAMETERS {
             let (old, new) = draws(parameters, &logits)?;
             println!(

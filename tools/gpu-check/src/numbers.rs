@@ -33,8 +33,8 @@ pub struct Case {
     pub seed: u64,
 }
 
-/// Returns one call of an op for every `part`-th shape of at most `elements` elements. A call has one of `ways` forms,
-/// and the calls cycle through the forms.
+/// Returns one call of an op for every `part`-th shape of at most `elements` elements. Each call has one of
+/// `ways` forms, and successive calls cycle through them.
 pub fn cases(seed: u64, ways: usize, part: usize, elements: usize) -> Vec<Case> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut shapes: Vec<Shape> = Vec::new();

@@ -39,7 +39,7 @@ pub struct Check {
 pub struct Checks {
     /// The device, or `None` if only the CPU's digests were made.
     pub device: Option<Device>,
-    /// Name of the sources that the program was built from.
+    /// Identifier of the sources from which the program was built.
     pub build: String,
     pub seed: u64,
     pub part: usize,

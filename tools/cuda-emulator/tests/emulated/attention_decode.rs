@@ -1,4 +1,4 @@
-//! Checks that attention over pages gives the same bits as on the CPU for any shape, layout, inputs and thread order.
+//! Checks that attention over a paged cache gives the same bits as on the CPU for any shape, layout, inputs and thread order.
 
 use crate::support::Shapes;
 use crate::support::attention_decode::{case_of_long, case_of_many, cases};

@@ -14,7 +14,7 @@ const HEADS: usize = QUERIES / SEQUENCES;
 /// The longest sequence has at least this many keys. If the pages hold fewer positions, the sequence repeats pages.
 const LEAST_KEYS: usize = 700;
 
-/// Options of a form of the call.
+/// One combination of options with which `attention_decode` is called.
 #[derive(Clone, Copy)]
 struct Way {
     name: &'static str,

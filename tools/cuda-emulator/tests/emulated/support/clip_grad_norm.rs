@@ -77,7 +77,7 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
             Gradient::F16(x) => sum_of_squares(x),
             Gradient::BF16(x) => sum_of_squares(x),
         };
-        // NaN with different bits count as equal.
+        // NaNs with different bits count as equal.
         if parts[i].to_bits() != expected.to_bits() && !(parts[i].is_nan() && expected.is_nan()) {
             return Err(describe(format!("gradient {i}: the sum of squares must be {expected:?}, got {:?}", parts[i])));
         }
@@ -111,7 +111,9 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
             (OnDevice::F32(got), Gradient::F32(x), OnDevice::F32(copy)) => compare(got, x, copy.values(), is_kept),
             (OnDevice::F16(got), Gradient::F16(x), OnDevice::F16(copy)) => compare(got, x, copy.values(), is_kept),
             (OnDevice::BF16(got), Gradient::BF16(x), OnDevice::BF16(copy)) => compare(got, x, copy.values(), is_kept),
-            _ => unreachable!("a gradient, its form on the device and the copy of this form must have the same type"),
+            _ => unreachable!(
+                "a gradient, its device buffer and the copy of this buffer must have the same element type"
+            ),
         }
         .map_err(describe)?;
     }
