@@ -12,8 +12,8 @@ Lines of train.tsv:
   of the f32 scale before each step and after the last.
 - `adamw`, lr, beta1, beta2, eps, weight decay; or `sgd`, lr, momentum, dampening, weight decay, nesterov (0 or 1). Both
   are followed by the number of steps, the number of elements, and the bits of the f64 parameters and states (exp_avg and
-  exp_avg_sq, or the momentum buffer, or nothing) after the last step. A parameter starts as `numbers(elements, 1)`, and its gradient in step
-  t, counted from 1, is `numbers(elements, 1 + t)`.
+  exp_avg_sq, or the momentum buffer, or nothing) after the last step. A parameter starts as `numbers(elements, 1)`, and
+  its gradient in step t, counted from 1, is `numbers(elements, 1 + t)`.
 - `clip`, the largest norm, the kind of norm (1, 2 or inf), the number of elements of each tensor, and the bits of the f32
   gradients, of the norm in f64, and of the clipped gradients in f64.
 

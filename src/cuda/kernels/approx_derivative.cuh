@@ -71,8 +71,8 @@ DEVICE Interval near_erf_derivative(float x) {
     return around_positive(fast_exp2_ftz(t) * 0x1.20dd76p+0f, Factors(10.25f, 0.875f, size_of(t)), 0x1p-124f);
 }
 
-// Interval around `scale` * e / (1 + e)^2 with e = 2^t, for t <= 0. `scale` is a power of two up to 4. The margin is 5 u
-// for e, 8 u for the squared reciprocal, 2 u for products, and 3 u for rounding the ends of the interval and for the
+// Interval around `scale` * e / (1 + e)^2 with e = 2^t, for t <= 0. `scale` is a power of two up to 4. The margin is 5
+// u for e, 8 u for the squared reciprocal, 2 u for products, and 3 u for rounding the ends of the interval and for the
 // caller's product with the gradient. The 8 u are 1 u for the sum and 3 u for the instruction, doubled by squaring. The
 // error of e also changes the denominator, but this only reduces the error of the result.
 DEVICE Interval near_logistic_derivative(float t, float scale) {
