@@ -165,15 +165,6 @@ impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
         self.first..self.first + self.rows
     }
 
-    /// Returns the source of a row.
-    #[inline(always)]
-    pub fn source(&self, row: usize) -> &[E] {
-        match &self.memory {
-            Memory::Apart { from, from_stride, .. } => &from[row * *from_stride..][..self.len()],
-            Memory::InPlace { data, stride } => &data[row * *stride..][..self.len()],
-        }
-    }
-
     /// Returns a row, and the memory to prefetch, which is in the next row. For the last row, the memory to prefetch is
     /// arbitrary.
     #[inline(always)]

@@ -75,7 +75,7 @@ impl<E: Element> Kernel for OfRow<'_, E> {
 }
 
 impl Moments {
-    /// Computes the moments for RMSNorm, which has no mean. Prefetches the row `next`.
+    /// Computes the moments for RMSNorm, which has no mean. Prefetches the source of `next`.
     #[inline(always)]
     pub fn rms<I: Isa, E: Element>(isa: I, x: &[E], next: PrefetchSpan<E, E>, eps: f64) -> Self {
         let unit = unit(isa, x, eps.sqrt());
@@ -94,8 +94,8 @@ impl Moments {
         Moments { unit, scale, scale_low, shift: -0.0, square, smallest: least.value, ..Moments::default() }
     }
 
-    /// Creates the moments of a row of a type narrower than f64 from the mean, its low part, the scale, the shift and the
-    /// variance or mean square.
+    /// Creates the moments of a row of a type narrower than f64 from the mean, its low part, the scale, the shift and
+    /// the variance or mean square. [`Moments::smallest`] is not recorded.
     #[inline(always)]
     pub fn of_group([mean, mean_low, scale, shift, square]: [f64; 5]) -> Self {
         Moments { unit: 1.0, mean, mean_low, scale, shift, square, ..Moments::default() }
@@ -116,13 +116,13 @@ impl Moments {
     }
 
     /// Computes the moments for LayerNorm: the mean and the variance about it, both over all n elements. Prefetches the
-    /// row `next`.
+    /// source of `next`.
     #[inline(always)]
     pub fn layer<I: Isa, E: Element>(isa: I, x: &[E], next: PrefetchSpan<E, E>, eps: f64) -> Self {
         let n = x.len() as f64;
         let unit = unit(isa, x, eps.sqrt());
         if E::IS_F64 {
-            let [total] = totals::<I, E, FullRow>(isa, x, unit);
+            let [total] = totals::<I, E, FullRow>(isa, x, next, unit);
             let mean = total / n;
             let [sum] = about::<I, E, FullRow, 1, 1>(isa, x, unit, [mean, 0.0]);
             let mean = refined_mean(x.len(), mean, sum);
@@ -382,7 +382,7 @@ impl Kept for FullRow {
 }
 
 /// Multiplies the elements by `unit`, and adds their squares by the tiled sum. For f32, also finds the smallest nonzero
-/// magnitude. Prefetches the row `next`.
+/// magnitude. Prefetches the source of `next`.
 #[inline(always)]
 pub fn squares<I: Isa, E: Element, K: Kept>(
     isa: I,
@@ -408,18 +408,21 @@ pub fn squares<I: Isa, E: Element, K: Kept>(
     (sum, if E::IS_F32 { smallest.found(isa, x) } else { of_others })
 }
 
-/// Multiplies the elements by `unit`, and adds them by the tiled sum.
+/// Multiplies the elements by `unit`, and adds them by the tiled sum. Prefetches the source of `next`.
 #[inline(always)]
-pub fn totals<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> K::Sums<1> {
+pub fn totals<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], next: PrefetchSpan<E, E>, unit: f64) -> K::Sums<1> {
     K::sums(
         isa,
         x,
         #[inline(always)]
-        |_, block, [sum]| [sum + E::load_wide(isa, block) * isa.f64(unit)],
+        |i, block, [sum]| {
+            next.source(i);
+            [sum + E::load_wide(isa, block) * isa.f64(unit)]
+        },
     )
 }
 
-/// Sums the elements of a type other than f64, and their squares, by the tiled sum. Prefetches the row `next`.
+/// Sums the elements of a type other than f64, and their squares, by the tiled sum. Prefetches the source of `next`.
 #[inline(always)]
 pub fn totals_and_squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], next: PrefetchSpan<E, E>) -> K::Sums<2> {
     K::sums(

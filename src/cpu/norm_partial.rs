@@ -16,7 +16,7 @@ use crate::floats::Floats;
 use crate::math::keys;
 use crate::math::sum::{TILE, sum_of_tiles, tiles_o};
 use crate::rows::Rows;
-use crate::simd::{BLOCK, Isa, PrefetchSpan, Written};
+use crate::simd::{BLOCK, Isa, PrefetchSpan, Span, Written};
 
 /// Kind of norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,7 +233,7 @@ impl<E: Element> OfRow<E> for Question<'_> {
                 let (sums, least) = squares::<I, E, Tiles>(isa, x, PrefetchSpan::none(), unit);
                 ShardStats { least, ..one(sums) }
             }
-            Known::Unit(unit) if E::IS_F64 => one(totals::<I, E, Tiles>(isa, x, unit)),
+            Known::Unit(unit) if E::IS_F64 => one(totals::<I, E, Tiles>(isa, x, PrefetchSpan::none(), unit)),
             Known::Unit(_) => both(totals_and_squares::<I, E, Tiles>(isa, x, PrefetchSpan::none())),
             Known::Mean { unit, mean } => one(about::<I, E, Tiles, 1, 1>(isa, x, unit, [mean, 0.0])),
             Known::Centre { unit, mean } if E::IS_F64 => one(about::<I, E, Tiles, 2, 1>(isa, x, unit, mean)),
@@ -261,6 +261,11 @@ impl<N: Norm> Norm for ShardNorm<'_, N> {
     #[inline(always)]
     fn moments<I: Isa, E: Element>(&self, _: I, row: usize, _: &[E], _: PrefetchSpan<E, E>) -> Moments {
         self.moments[row]
+    }
+
+    #[inline(always)]
+    fn next<E: Element>(&self, span: &Span<'_, '_, E, E>, lanes: usize) -> [PrefetchSpan<E, E>; 2] {
+        [PrefetchSpan::none(), span.next(lanes)]
     }
 
     fn first_column(&self) -> usize {

@@ -15,8 +15,14 @@ use std::ops::Range;
 pub trait Norm: Copy {
     /// Returns the weights and biases of all columns. Absent weights are ones, and absent biases are zeros.
     fn operands(&self) -> [Option<Floats<'_>>; 2];
-    /// Computes the moments of the row `x`, which has the index `row`. Prefetches the row `next`.
+    /// Computes the moments of the row `x`, which has the index `row`. Prefetches the source of `next`.
     fn moments<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], next: PrefetchSpan<E, E>) -> Moments;
+    /// Returns what is prefetched while the moments of `span` are computed, and what is prefetched while it is written.
+    /// The prefetched span comes `lanes` spans after this one.
+    #[inline(always)]
+    fn next<E: Element>(&self, span: &Span<'_, '_, E, E>, lanes: usize) -> [PrefetchSpan<E, E>; 2] {
+        span.next_in_passes(lanes)
+    }
     /// Computes the moments of short rows of `io` together. Returns `None` if the moments are known.
     #[inline(always)]
     fn moments_of_group<I: Isa, E: Element>(
@@ -34,7 +40,7 @@ pub trait Norm: Copy {
     /// Returns the result for the element `v`, in f64.
     fn value<I: Isa, E: Element>(&self, isa: I, moments: &Moments, v: I::F64, weight: I::F64, bias: I::F64) -> I::F64;
 
-    /// Returns the number of short rows that are written together, as a group.
+    /// Returns the number of rows in a group, for rows of more than [`WIDE_RUN`] columns.
     fn together<E: Element>(&self) -> usize;
     /// Returns whether the operands allow rows of this type to be computed in f32.
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool;
@@ -58,9 +64,11 @@ const RUN: usize = 2048;
 /// Number of columns whose operands are converted to f64 at a time.
 const WIDE_RUN: usize = 512;
 
-/// Maximum number of short rows in a group. A group stays in the cache, and its operands are converted once.
+/// Maximum number of rows in a group, except for the rows of [`short_rows`]. A group stays in the cache, and its
+/// operands are converted once.
 pub const TOGETHER: usize = 4;
-const SHORT: usize = 1 << 14;
+/// Maximum size in bytes of the rows in a group.
+const LONGEST_IN_GROUP: usize = 1 << 14;
 
 /// Writes the rows of `io`.
 #[inline(always)]
@@ -78,7 +86,7 @@ pub fn write_rows<'w, I: Isa, E: Element>(
         // In short rows, most time is spent on the sum, its root and the root's reciprocal, because each waits for the
         // previous one. Computing several rows together hides this latency.
         0..=WIDE_RUN => TOGETHER,
-        _ if size_of::<E>() * len > SHORT => 1,
+        _ if size_of::<E>() * len > LONGEST_IN_GROUP => 1,
         _ => norm.together::<E>().min(TOGETHER),
     };
     let is_narrow = norm.is_narrow::<I, E>(isa);
@@ -97,7 +105,7 @@ pub fn write_rows<'w, I: Isa, E: Element>(
         for (i, plan) in group.iter_mut().enumerate() {
             if done >> i & 1 == 0 {
                 let span = io.span(first + i);
-                let [next, _] = span.next_in_passes(together);
+                let [next, _] = norm.next(&span, together);
                 let x = (span.source(), next);
                 *plan = Plan::of(isa, norm, which.start + first + i, x, is_narrow, guards);
             }
@@ -116,7 +124,7 @@ pub fn write_rows<'w, I: Isa, E: Element>(
             converted = (columns.clone(), [narrow, wide]);
             for (i, (plan, part)) in group.iter().zip(&mut parts).enumerate() {
                 let span = io.span(first + i);
-                let [_, next] = span.next_in_passes(together);
+                let [_, next] = norm.next(&span, together);
                 let run = span.split_at(columns.end).0.split_at(columns.start).1;
                 *part = *part + operands.write(isa, norm, plan, next.from(start), run).into();
             }
@@ -139,7 +147,7 @@ pub fn write_row<'a, I: Isa, E: Element>(
     scratch: &mut Scratch,
     guards: &mut GuardCounts,
 ) -> &'a mut [E] {
-    let [next_source, next] = span.next_in_passes(1);
+    let [next_source, next] = norm.next(&span, 1);
     let plan = Plan::of(isa, norm, row, (span.source(), next_source), is_narrow, guards);
     span.in_runs(
         WIDE_RUN,

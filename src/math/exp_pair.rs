@@ -1,7 +1,7 @@
 //! The exponential in pairs of f32, with a test of whether the rounded result is certain.
 //!
-//! x is n ln2/16 + r with an integer n. The remainder r and the powers in the table are kept in two f32 each. The
-//! exponential is the sum hi + lo of two f32, with an error below 2^-33.7 times 2^(n/16). Let b be the error bound. If
+//! x is n ln2/16 + r with an integer n. r has an exact high part and a low part, and the table holds two f32 for each
+//! power. The exponential is the sum hi + lo of two f32, with an error below 2^-33.7 times 2^(n/16). Let b be the error bound. If
 //! hi + lo + b and hi + lo - b round to the same f32, this f32 is the correctly rounded result. About 2 in 1000 lanes
 //! fail this rounding test. They are computed in f64, as in [`super::exp`]. Over all 2^32 inputs, every lane that
 //! passes the rounding test has the correctly rounded result.
@@ -60,12 +60,12 @@ const TABLE_LOW: [f32; 16] = floats([
 /// Number of table entries per factor of two.
 pub const STEPS: f32 = 16.0;
 /// 16 / ln2.
-const PER_STEP: f32 = f32::from_bits(0x41b8_aa3b);
-/// ln2/16 as two f32. `STEP_HI` has 21 significant bits, so that its product with n is exact.
-const STEP_HI: f32 = f32::from_bits(0x3d31_7218);
-const STEP_LO: f32 = f32::from_bits(0xaf02_e308);
+pub const PER_STEP: f32 = f32::from_bits(0x41b8_aa3b);
+/// ln2/16 as two f32. `STEP_HI` is a multiple of 2^-25, so that `x - n * STEP_HI` is an f32.
+pub const STEP_HI: f32 = f32::from_bits(0x3d31_7218);
+pub const STEP_LO: f32 = f32::from_bits(0xaf02_e308);
 /// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/32. The first coefficient is fixed at 1/2. The error is 2^-37.4.
-const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a_ab8f), f32::from_bits(0x3d2a_ab5a)];
+pub const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a_ab8f), f32::from_bits(0x3d2a_ab5a)];
 /// Bound on the error of hi + lo, relative to 2^(n/16).
 pub const UNCERTAINTY: f32 = 7e-11;
 /// Magnitude of x above which e^x may be infinite, or its low part may lose digits to underflow.
@@ -118,7 +118,15 @@ pub fn table_low<I: Isa>(isa: I, j: I::F32) -> I::F32 {
     isa.long_lookup(isa.long_table(&TABLE_LOW), j.to_bits())
 }
 
-/// Computes e^r (1 + `low`) times 2^(n/16) rounded to f32. The low bits of `j` hold n. `low` is at most 2^-21.
+/// Returns 2^(n/16), rounded to f32, where the low bits of `j` hold n.
+#[inline(always)]
+pub fn power<I: Isa>(isa: I, j: I::F32) -> I::F32 {
+    let power = isa.long_lookup(isa.long_table(&TABLE), j.to_bits());
+    I::F32::from_bits(power.to_bits() + j.to_bits().shl::<19>())
+}
+
+/// Computes e^r (1 + `low`) p, where p is 2^(n/16) rounded to f32, and the low bits of `j` hold n. The magnitude of
+/// `low` is at most 2^-21.
 #[inline(always)]
 pub fn of_reduced<I: Isa>(isa: I, r: I::F32, low: I::F32, j: I::F32) -> Pair<I> {
     isa.call(
@@ -129,8 +137,7 @@ pub fn of_reduced<I: Isa>(isa: I, r: I::F32, low: I::F32, j: I::F32) -> Pair<I> 
             let half = low.mul_add(isa.f32(0.5), isa.f32(POLY[0]));
             let q = isa.f32(POLY[2]).mul_add(r, isa.f32(POLY[1])).mul_add(r, half);
             let v = r.mul_add(q, low).mul_add(r, low);
-            let power = isa.long_lookup(isa.long_table(&TABLE), j.to_bits());
-            let s = I::F32::from_bits(power.to_bits() + j.to_bits().shl::<19>());
+            let s = power(isa, j);
             let hi = s.mul_add(r, s);
             Pair { hi, lo: s.mul_add(v, s.mul_add(r, s - hi)), power: s }
         },

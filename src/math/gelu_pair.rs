@@ -29,7 +29,8 @@ const FAR: [f64; 13] = [
 ];
 /// Largest argument for which the polynomial is valid. At this argument, 1 minus the tail rounds to 1 in f32.
 const LARGEST: f32 = 9.0;
-/// Bound on the relative error: the sum of the bounds for the exponential and for the polynomial.
+/// Bound on the relative error: the sum of the bounds for the exponential and for the polynomial. The second bound
+/// covers the error of the reciprocal, which is below 2^-43.
 const RELATIVE: f64 = 1.05 * UNCERTAINTY as f64 + 1e-11;
 
 /// Returns the probability that a normal variable exceeds `a`, for `a` from 0 to [`LARGEST`]. `exponential` is

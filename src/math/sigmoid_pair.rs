@@ -22,16 +22,28 @@ const LARGEST_OF_GELU: f32 = 9.0;
 /// Computes 1 / (1 + t) for x >= 0 and t / (1 + t) for x < 0, as two f32. Here t is e^-|x|. x must be accepted by
 /// [`serves`].
 #[inline(always)]
-pub fn share<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
+fn share<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     // For x above LARGEST the quotient rounds to 1, so t need not be exact.
     let minus = isa.f32(-LARGEST).max(isa.f32(-0.0) - x.abs());
-    logistic(isa, exp_pair(isa, minus), x.lt(isa.f32(0.0)))
+    logistic(isa, exp_pair(isa, minus), x.lt(isa.f32(0.0)), estimate(isa))
+}
+
+/// Returns [`Isa::reciprocal_estimate`] as a function, for [`logistic`].
+#[inline(always)]
+fn estimate<I: Isa>(isa: I) -> impl Fn(I::F32) -> I::F32 {
+    #[inline(always)]
+    move |d| isa.reciprocal_estimate(d)
 }
 
 /// Computes 1 / (1 + t), or t / (1 + t) in lanes where `negative` is set. t is the sum of two f32, `hi` and `lo`. The
-/// result is the sum of two f32 too.
+/// result is the sum of two f32 too. `reciprocal` returns a reciprocal with a relative error of at most 2^-22.
 #[inline(always)]
-fn logistic<I: Isa>(isa: I, Pair { hi, lo, .. }: Pair<I>, negative: I::M32) -> (I::F32, I::F32) {
+pub fn logistic<I: Isa>(
+    isa: I,
+    Pair { hi, lo, .. }: Pair<I>,
+    negative: I::M32,
+    reciprocal: impl Fn(I::F32) -> I::F32,
+) -> (I::F32, I::F32) {
     let (zero, one) = (isa.f32(0.0), isa.f32(1.0));
     // `lo` may be as large as 2^-12 times `hi`. The quotient neglects the square of `lo`, so hi + lo is renormalised
     // first.
@@ -39,7 +51,7 @@ fn logistic<I: Isa>(isa: I, Pair { hi, lo, .. }: Pair<I>, negative: I::M32) -> (
     let (d, d_low) = fast_two_sum(one, t);
     let n = I::F32::select(negative, t, one);
     let n_low = I::F32::select(negative, t_low, zero);
-    let reciprocal = isa.reciprocal_estimate(d);
+    let reciprocal = reciprocal(d);
     let q = n * reciprocal;
     let minus = isa.f32(-0.0) - q;
     let rest = minus.mul_add(d, n) + minus.mul_add(d_low + t_low, n_low);
@@ -100,7 +112,7 @@ pub fn gelu_tanh<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let factor_low = error + (term_low + isa.f32(SLOPE[1]));
     let minus = (minus_zero - a) * factor;
     let minus_low = (minus_zero - a).mul_add(factor, minus_zero - minus) - a * factor_low;
-    let q = logistic(isa, exp_of_sum(isa, minus, minus_low), x.lt(zero));
+    let q = logistic(isa, exp_of_sum(isa, minus, minus_low), x.lt(zero), estimate(isa));
     times(isa, x, q)
 }
 

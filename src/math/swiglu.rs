@@ -1,7 +1,8 @@
 //! silu(gate) * up and its gradients.
 
 use super::derivative::{self, far};
-use super::softmax_exp::SoftmaxExp;
+use super::exp_pair::{LARGEST, PER_STEP, POLY, Pair, STEP_HI, STEP_LO, power, table_low};
+use super::softmax_exp::{SHIFTER, SoftmaxExp};
 use super::wide::{Wide, fast_two_sum};
 use super::{exp, sigmoid_pair};
 use crate::element::Element;
@@ -89,6 +90,35 @@ fn with_exponent<I: Isa>(isa: I, wide: Wide<I>, moved: I::I64) -> Wide<I> {
     Wide { exponent: Some(n + moved), ..wide }
 }
 
+/// Returns 1 / (1 + e^-gate) as the sum of two f32.
+///
+/// Results of swiglu are not subject to a rounding test, so these operations define their bits. The CUDA kernel repeats
+/// them. The exponential therefore differs from [`exp_pair`](super::exp_pair::exp_pair), which has fewer operations, and
+/// the reciprocal is not an estimate.
+#[inline(always)]
+fn share<I: Isa>(isa: I, gate: I::F32) -> (I::F32, I::F32) {
+    let x = isa.f32(-LARGEST).max(isa.f32(0.0) - gate.abs());
+    let j = x.mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
+    let n = j - isa.f32(SHIFTER);
+    let near = n.mul_add(isa.f32(-STEP_HI), x);
+    let r = n.mul_add(isa.f32(-STEP_LO), near);
+    let r_low = n.mul_add(isa.f32(-STEP_LO), near - r);
+    let low = table_low(isa, j);
+    let w = low.mul_add(r, low + r_low);
+    let q = isa.f32(POLY[2]).mul_add(r, isa.f32(POLY[1])).mul_add(r, isa.f32(POLY[0]));
+    let v = (r * r).mul_add(q, w);
+    let s = power(isa, j);
+    let hi = s.mul_add(r, s);
+    let e = Pair { hi, lo: s.mul_add(v, s.mul_add(r, s - hi)), power: s };
+    sigmoid_pair::logistic(
+        isa,
+        e,
+        gate.lt(isa.f32(0.0)),
+        #[inline(always)]
+        |d| isa.f32(1.0) / d,
+    )
+}
+
 /// Kernel that computes [`swiglu`] without f64. It computes f32 results with pairs of f32, and 16-bit results with
 /// single f32 numbers.
 #[derive(Clone, Copy)]
@@ -109,7 +139,7 @@ impl<I: Isa> Narrow<I> {
     pub fn product<E: Element>(&self, gate: I::F32, up: I::F32) -> (I::F32, I::M32) {
         let (zero, one) = (self.isa.f32(0.0), self.isa.f32(1.0));
         let (silu, y, serves) = if E::IS_F32 {
-            let (share, share_low) = sigmoid_pair::share(self.isa, gate);
+            let (share, share_low) = share(self.isa, gate);
             let silu = gate * share;
             let silu_low = gate.mul_add(share_low, gate.mul_add(share, zero - silu));
             let y = silu * up;

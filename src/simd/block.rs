@@ -287,3 +287,34 @@ impl<I: Isa> Store<I> for NotNan<I::F32> {
         D::store_number(isa, self.0, to);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Isa;
+    use crate::simd::Kernel;
+    use crate::simd::tests::on_each_level;
+
+    #[derive(Clone)]
+    struct Estimates;
+
+    impl Kernel for Estimates {
+        type Out = ();
+
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) {
+            for exponent in [-100, -1, 0, 3, 99] {
+                for i in 0..10_000u32 {
+                    let value = f32::from_bits(((127 + exponent) as u32) << 23 | i * 839);
+                    let [estimate, ..] = isa.array_f32(isa.reciprocal_estimate(isa.f32(value)));
+                    let error = (f64::from(estimate) * f64::from(value) - 1.0).abs();
+                    assert!(error <= 2f64.powi(-22), "reciprocal_estimate of {value:e}: relative error {error:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn reciprocals_are_estimated_within_their_bound() {
+        on_each_level(Estimates);
+    }
+}

@@ -88,13 +88,12 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         }
     }
 
-    /// Returns what the first and the last of several passes over this span prefetch of a later span. The first pass
-    /// prefetches the source of short spans. The last pass prefetches the rest, because the first-level cache cannot
-    /// hold several long spans.
+    /// Returns what the first and the last of several passes over this span prefetch of a later span. For spans of up to
+    /// 8 KiB, the first pass prefetches the source, and the last pass the destination. For longer spans, the last pass
+    /// prefetches both, because the first-level cache cannot hold several of them.
     #[inline(always)]
     pub fn next_in_passes(&self, lanes: usize) -> [PrefetchSpan<S, D>; 2] {
-        const SHORT: usize = 1 << 13;
-        let (next, is_short) = (self.next(lanes), size_of::<S>() * self.len <= SHORT);
+        let (next, is_short) = (self.next(lanes), size_of::<S>() * self.len <= 1 << 13);
         let first = PrefetchSpan { far: next.far && is_short, ..next };
         // Prefetching the destination twice costs less than a branch.
         let last = if is_short { PrefetchSpan { source: next.to.cast(), ..next } } else { next };

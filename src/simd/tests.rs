@@ -15,7 +15,7 @@ use std::panic::AssertUnwindSafe;
 use std::slice::from_ref;
 
 /// Runs the kernel on every instruction set that this machine has.
-fn on_each_level<K: Kernel<Out = ()> + Clone>(kernel: K) {
+pub(super) fn on_each_level<K: Kernel<Out = ()> + Clone>(kernel: K) {
     for &level in Level::ALL {
         if !level.is_available() {
             println!("skipped {level}, which this machine does not support");

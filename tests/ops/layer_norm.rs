@@ -8,7 +8,7 @@ use crate::support::norms::mean_term_of;
 use crate::support::{naive, rows};
 use evenkeel::reference::Real;
 use evenkeel::{
-    Element, Floats, LayerNorm, Rows, RowsMut, layer_norm, layer_norm_in_place, layer_norm_into, reference,
+    Element, Floats, LayerNorm, Rows, RowsMut, layer_norm, layer_norm_in_place, layer_norm_into, reference, report,
 };
 use half::{bf16, f16};
 
@@ -145,6 +145,7 @@ fn forms<E: Bits>() {
         let weight = generate::bell::<f32>(&mut rng, cols, 1.0, 0.5);
         let bias = generate::bell::<f16>(&mut rng, cols, 0.0, 0.5);
         assert_forms_agree(&Forms(LayerNorm::default()), &x, cols);
+        assert_forms_agree(&Forms(LayerNorm::default().eps(0.0)), &x, cols);
         assert_forms_agree(&Forms(LayerNorm::default().weight(&weight).bias(&bias)), &x, cols);
     }
 }
@@ -169,4 +170,19 @@ fn the_moments_are_tiled_sums() {
             assert_same_bits(&format!("{len}, {level}"), &got, &expected);
         });
     }
+}
+
+/// Checks the report of short rows, whose moments are computed together.
+#[test]
+fn short_rows_that_are_not_finite_are_counted() {
+    let (rows, cols) = (21, 5);
+    let mut x = vec![1.0f32; rows * cols];
+    for (row, value) in [(3, f32::NAN), (4, f32::INFINITY), (9, f32::NEG_INFINITY), (20, f32::INFINITY)] {
+        x[row * cols] = value;
+    }
+    each_level(|level| {
+        let (_, report) =
+            report::scope(|| layer_norm(Rows::new(&x, rows, cols).unwrap(), &LayerNorm::default()).unwrap());
+        assert_eq!(report.to_string(), "layer_norm: 1 of 21 rows with NaN, 3 of 21 rows with infinity", "{level}");
+    });
 }

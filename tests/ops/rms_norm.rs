@@ -8,8 +8,8 @@ use crate::support::implementations::{each_level, on_threads};
 use crate::support::{naive, rows, ulp};
 use evenkeel::simd::Level;
 use evenkeel::{
-    DType, Element, Floats, RmsNorm, Rounding, Rows, RowsMut, reference, rms_norm, rms_norm_in_place, rms_norm_into,
-    rms_norm_residual, rms_norm_residual_in_place, rms_norm_residual_into,
+    DType, Element, Floats, RmsNorm, Rounding, Rows, RowsMut, reference, report, rms_norm, rms_norm_in_place,
+    rms_norm_into, rms_norm_residual, rms_norm_residual_in_place, rms_norm_residual_into,
 };
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
@@ -220,6 +220,7 @@ fn forms<E: Bits>() {
         x[rows * cols - 1] = E::NAN;
         let weight = generate::bell::<bf16>(&mut rng, cols, 1.0, 0.5);
         assert_forms_agree(&Forms(RmsNorm::default()), &x, cols);
+        assert_forms_agree(&Forms(RmsNorm::default().eps(0.0)), &x, cols);
         assert_forms_agree(&Forms(RmsNorm::default().weight(&weight).rounding(Rounding::BeforeWeight)), &x, cols);
     }
 }
@@ -247,4 +248,18 @@ fn the_mean_square_is_a_tiled_sum() {
             assert_same_bits(&format!("{len}, {level}"), &got, &expected.collect::<Vec<f32>>());
         });
     }
+}
+
+/// Checks the report of short rows, whose moments are computed together.
+#[test]
+fn short_rows_that_are_not_finite_are_counted() {
+    let (rows, cols) = (21, 5);
+    let mut x = vec![1.0f32; rows * cols];
+    for (row, value) in [(3, f32::NAN), (4, f32::INFINITY), (9, f32::NEG_INFINITY), (20, f32::INFINITY)] {
+        x[row * cols] = value;
+    }
+    each_level(|level| {
+        let (_, report) = report::scope(|| rms_norm(Rows::new(&x, rows, cols).unwrap(), &RmsNorm::default()).unwrap());
+        assert_eq!(report.to_string(), "rms_norm: 1 of 21 rows with NaN, 3 of 21 rows with infinity", "{level}");
+    });
 }

@@ -103,6 +103,23 @@ fn special_values<E: Bits>() {
     });
 }
 
+/// Checks results whose bits change if the exponential has other operations, or if the reciprocal is an estimate.
+#[test]
+fn f32_results_keep_their_bits() {
+    let table = [
+        [0x4097_9293, 0x3f88_a05b, 0x40a0_61a1],
+        [0xc0c0_67c3, 0x3fba_813b, 0xbcaf_3acd],
+        [0x409d_49ce, 0x3fbb_4503, 0x40e4_71bc],
+        [0x4036_a8a2, 0x3fa7_4303, 0x4061_af29],
+        [0xbd28_6085, 0x3f9e_e853, 0xbccc_bd03],
+        [0x408e_b9ce, 0x3fca_c4db, 0x40df_8342],
+        [0xc08b_3724, 0x3fb3_25a2, 0xbd9e_d260],
+        [0xc0de_a758, 0x3fc5_3308, 0xbc26_e029],
+    ];
+    let [gate, up, y] = [0, 1, 2].map(|i| table.map(|row| f32::from_bits(row[i])));
+    each_level(|level| assert_same_bits(&level.to_string(), &swiglu(&gate, &up).unwrap(), &y));
+}
+
 /// Checks that an element has the same bits, whatever the neighbouring elements are. Some neighbours are beyond the
 /// range of f32, and are computed in f64.
 fn forms<E: Bits>() {

@@ -35,17 +35,28 @@ pub fn bell<E: Bits>(rng: &mut SmallRng, count: usize, mean: f64, spread: f64) -
     (0..count).map(|_| E::from_wide(mean + spread * one(rng))).collect()
 }
 
-/// Returns rows of which some have very small numbers, very large numbers or a large mean. The other rows have usual
-/// numbers.
+/// Returns rows of which some have very small numbers, very large numbers, a large mean, equal numbers, an infinity or a
+/// NaN. The other rows have usual numbers.
 pub fn uneven_rows<E: Bits>(rng: &mut SmallRng, rows: usize, cols: usize) -> Vec<E> {
     let row = |row: usize, rng: &mut SmallRng| match row % 19 {
+        1 => with_last(bell(rng, cols, 0.0, 1.0), E::from_wide(f64::NEG_INFINITY)),
         2 => bell(rng, cols, 0.0, 1e-41),
+        4 => with_last(bell(rng, cols, 0.0, 1.0), E::NAN),
+        6 => vec![E::ZERO; cols],
+        7 => vec![E::from_wide(3.0); cols],
         9 => bell(rng, cols, 0.0, 1e-22),
         11 => bell(rng, cols, 0.0, 1e22),
         13 => bell(rng, cols, 1e4, 1.0),
         _ => bell(rng, cols, 1.0, 15.0),
     };
     (0..rows).flat_map(|i| row(i, rng)).collect()
+}
+
+fn with_last<E: Bits>(mut row: Vec<E>, last: E) -> Vec<E> {
+    if let Some(element) = row.last_mut() {
+        *element = last;
+    }
+    row
 }
 
 /// Returns row lengths close to the block sizes of the kernels: 16, 256 and 4,096 elements.

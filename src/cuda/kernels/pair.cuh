@@ -1,11 +1,10 @@
-// Functions in float-float pairs, as `src/math/exp_pair.rs`, `exp2_pair.rs`, `sigmoid_pair.rs` and `tanh_pair.rs`
-// define them, for f32. The pair minus its error bound and the pair plus its error bound are rounded. If the two
+// Functions in float-float pairs for f32, with the methods of `src/math/exp_pair.rs`, `exp2_pair.rs`, `sigmoid_pair.rs`
+// and `tanh_pair.rs`. The pair minus its error bound and the pair plus its error bound are rounded. If the two
 // roundings agree and the argument is in range, the rounded result is correct. Otherwise the function is computed in
 // f64.
 //
 // Reciprocals are approximate, with a relative error of at most 3 u, u = 2^-24. Each quotient is corrected by its
-// remainder, which leaves a relative error below 12 u^2. To cover this error, the error bounds here exceed those of the
-// CPU by more than 12 u^2.
+// remainder, which leaves a relative error below 12 u^2. The error bounds here cover this error.
 #pragma once
 #include "approx_instructions.cuh"
 
