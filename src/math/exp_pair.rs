@@ -93,7 +93,8 @@ pub struct Pair<I: Isa> {
 #[inline(always)]
 pub fn exp_pair<I: Isa>(isa: I, x: I::F32) -> Pair<I> {
     let (r, n, j) = reduce(isa, x);
-    of_reduced(isa, r, n.mul_add(isa.f32(-STEP_LO), table_low(isa, j)), j)
+    let low = n.mul_add(isa.f32(-STEP_LO), table_low(isa, j));
+    of_reduced(isa, r, low, half_of(isa, low), j)
 }
 
 /// Computes e^(x + low), where `low` is at most about two ULP of x.
@@ -101,7 +102,14 @@ pub fn exp_pair<I: Isa>(isa: I, x: I::F32) -> Pair<I> {
 pub fn exp_of_sum<I: Isa>(isa: I, x: I::F32, low: I::F32) -> Pair<I> {
     let (r, n, j) = reduce(isa, x);
     let (r, r_low) = fast_two_sum(r, low);
-    of_reduced(isa, r, n.mul_add(isa.f32(-STEP_LO), r_low) + table_low(isa, j), j)
+    let low = n.mul_add(isa.f32(-STEP_LO), r_low) + table_low(isa, j);
+    of_reduced(isa, r, low, half_of(isa, low), j)
+}
+
+/// Returns (1 + low) / 2.
+#[inline(always)]
+fn half_of<I: Isa>(isa: I, low: I::F32) -> I::F32 {
+    low.mul_add(isa.f32(0.5), isa.f32(POLY[0]))
 }
 
 /// Returns r = x - n `STEP_HI`, which is exact, n, and a third f32 whose low bits hold n.
@@ -126,15 +134,14 @@ pub fn power<I: Isa>(isa: I, j: I::F32) -> I::F32 {
 }
 
 /// Computes e^r (1 + `low`) p, where p is 2^(n/16) rounded to f32, and the low bits of `j` hold n. The magnitude of
-/// `low` is at most 2^-21.
+/// `low` is at most 2^-21. `half` is (1 + `low`) / 2, or 1/2 if the magnitude of `low` is at most 2^-23.
 #[inline(always)]
-pub fn of_reduced<I: Isa>(isa: I, r: I::F32, low: I::F32, j: I::F32) -> Pair<I> {
+pub fn of_reduced<I: Isa>(isa: I, r: I::F32, low: I::F32, half: I::F32, j: I::F32) -> Pair<I> {
     isa.call(
-        (r, low, j),
+        (r, low, half, j),
         #[inline(always)]
-        |isa, (r, low, j)| {
+        |isa, (r, low, half, j)| {
             // v = e^r (1 + low) - 1 - r = low + r (low + r (low/2 + POLY(r))), except for terms below 2^-40.
-            let half = low.mul_add(isa.f32(0.5), isa.f32(POLY[0]));
             let q = isa.f32(POLY[2]).mul_add(r, isa.f32(POLY[1])).mul_add(r, half);
             let v = r.mul_add(q, low).mul_add(r, low);
             let s = power(isa, j);

@@ -304,12 +304,6 @@ unsafe impl Isa for Avx2 {
         }))
     }
     #[inline(always)]
-    fn reciprocal_estimate(self, value: F32) -> F32 {
-        // A Newton step doubles the 11.4 correct digits.
-        let near = F32(each!(two I => _mm256_rcp_ps(value.0[I])));
-        (self.f32(-0.0) - near).mul_add(value, self.f32(1.0)).mul_add(near, near)
-    }
-    #[inline(always)]
     fn widen(self, value: F32) -> F64 {
         F64(each!(four I => {
             let register = value.0[I / 2];
