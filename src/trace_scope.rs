@@ -36,7 +36,7 @@ pub struct Broken {
     pub inputs: Vec<Input>,
 }
 
-/// An input of a point, with its statistics.
+/// Input that was added to a trace point, with its statistics.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Input {

@@ -173,8 +173,8 @@ fn part(op: &'static str, data: u64, dtype: u32, shape: &[usize], dims: &[usize]
     Ok(part)
 }
 
-/// Returns the kernel of an op's source for rows of this shape, and its arguments; `None` if there are no rows.
-/// `kernel` returns the kernel's name and its number of threads.
+/// Chooses the kernel of an op's source for rows of this shape, and returns it with its arguments. Returns `None` if
+/// there are no rows. `kernel` returns the name of a kernel and its number of threads.
 pub fn plan(
     (op, source): (&'static str, &'static str),
     dtype: DType,

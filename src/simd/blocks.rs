@@ -108,7 +108,7 @@ impl<A: Slices, B: Slices> Slices for (A, B) {
 
     #[inline(always)]
     unsafe fn block<'b>(padded: &'b Self::Padded<'_>, index: usize) -> Self::Blocks<'b> {
-        // SAFETY: the caller guarantees the same for both.
+        // SAFETY: the caller keeps the contract of `block` for `A` and for `B`.
         unsafe { (A::block(&padded.0, index), B::block(&padded.1, index)) }
     }
 }

@@ -167,7 +167,11 @@ fn errors_name_the_row_of_the_tensor() {
     (0..3).for_each(|i| x[(3 + i) * 37 + 20] = f32::NEG_INFINITY);
     each_level(|level| {
         let got = log_softmax(Lanes::new(&x, 2, 3, 37).unwrap(), &refuse);
-        assert_eq!(got, Err(Error::fully_masked("log_softmax", lane)), "lane {lane} is fully masked ({level})");
+        assert_eq!(
+            got,
+            Err(Error::fully_masked("log_softmax", lane)),
+            "{level}: lane {lane} is fully masked, so the call must return an error"
+        );
     });
 }
 

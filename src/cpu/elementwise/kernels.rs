@@ -133,7 +133,7 @@ fn is_certain<I: Isa, E: Element>(isa: I, above: I::F32) -> I::M32 {
     !near.eq(isa.i32(0)) & isa.f32(E::LIMITS.min_normal as f32).le(above.abs())
 }
 
-/// Computes the function in f64; compiled once for f32, f16 and bf16.
+/// Kernel that computes a function in f64, rounded to odd. The types f32, f16 and bf16 share it.
 struct ToOdd<'x, 'a, F> {
     function: F,
     x: &'x [f32],

@@ -93,8 +93,8 @@ struct Factors {
 // for larger |t|.
 DEVICE float size_of(float t) { return fminf(fabsf(t), 256.0f); }
 
-// Interval around e^x. The margin is 5 u for the power of two, 2 u for the ends of the interval, and `slope` u |t| for
-// the error of t. `slope` must be at least 0.853.
+// Interval around e^x = 2^t. The margin is 5 u for the power of two, 2 u for rounding the ends of the interval, and
+// `slope` u |t| for the error of t. `slope` must be at least 0.853.
 template <class S>
 DEVICE Interval near_exp(float x, float slope = 0.875f) {
     const float t = x * LOG2_E, v = fast_exp2_ftz(t);

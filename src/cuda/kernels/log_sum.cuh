@@ -81,8 +81,8 @@ struct LogSumShared {
     Tables tables;
 };
 
-// Returns a power of two from 1 to 2^126. If 2^126 is large enough, the product of this power and the exponential of
-// the second-largest logit is between about 1/2 and 1.
+// Returns the power of two, from 1 to 2^126, that scales the exponential of the second-largest logit to between about
+// 1/2 and 1. If 2^126 is too small for this, returns 2^126.
 DEVICE float finer(double max, double second) {
     // The margin exceeds the error of an exponential, so that no scaled exponential exceeds 1.
     const double steps = (max - second) * 0x1.71547652b82fep0 - 0x1p-20;

@@ -136,7 +136,7 @@ struct LogprobRow {
         while (true) {
             double shifters[4], sums[4] = {}, second = 0.0, ones = 0.0;
             for (int bin = 0; bin < 4; bin++) {
-                // 1.5 times 2^52 times the unit of the bin. The last factor is 1 unless the result is subnormal.
+                // 1.5 times 2^52 times the unit of the bin. The second power is 1 unless the product is subnormal.
                 const int place = 52 + 31 * (top - bin), normal = place > -1022 ? place : -1022;
                 shifters[bin] = 1.5 * power_of_two((u64)(long long)normal) * power_of_two((u64)(long long)(place - normal));
             }

@@ -217,7 +217,7 @@ struct Part {
         }
     }
 
-    // Applies the filters that come before the plan's filter in the order of filters, and returns the row's `Masses`.
+    // Applies the filters that precede the filter of the plan, and returns the row's `Masses`.
     DEVICE Masses started(const Extremes& extremes) {
         fill(shared.tables);
         __syncthreads();

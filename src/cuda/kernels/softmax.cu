@@ -134,7 +134,7 @@ DEVICE void divide(BlockRow<S, HELD, BATCH>& row, const ScoresArguments& a, cons
     };
     const Units units = fast_sum(row, exp, tables, fill, partial, keep, [&](float e) { of_edge = e; });
     float high, low;
-    // Passes 0 as the length, because the unit of the sum is the same for all rows that are not long.
+    // Passes 0 as the length, which determines the unit of the fixed-point sum only in long rows. No row here is long.
     reciprocal(units, 0, high, low);
     typename S::Bits *to = Results<S>(a, row.row).row, *own = to + row.first;
     row.each_held([&](u32 offset, const u32 (&words)[4]) {

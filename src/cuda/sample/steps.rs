@@ -1,4 +1,4 @@
-//! Sampling with steps in the host's memory.
+//! Sampling on a device, with the request and the token lists of each row in the host's memory.
 
 use super::{Logprob, OP, Outcome, Request, sample_logprobs_into};
 use crate::cuda::device;
