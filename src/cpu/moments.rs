@@ -95,7 +95,7 @@ impl Moments {
     }
 
     /// Creates the moments of a row of a type narrower than f64 from the mean, its low part, the scale, the shift and
-    /// the variance or mean square. [`Moments::smallest`] is not recorded.
+    /// the variance or mean square.
     #[inline(always)]
     pub fn of_group([mean, mean_low, scale, shift, square]: [f64; 5]) -> Self {
         Moments { unit: 1.0, mean, mean_low, scale, shift, square, ..Moments::default() }
@@ -232,8 +232,8 @@ impl Moments {
     }
 
     /// Returns the smallest nonzero magnitude in a row of f32. The result may be the f32 just below this magnitude, for
-    /// example if the row has zeros. If all elements are 0, returns +inf. Moments computed for LayerNorm do not
-    /// record this magnitude.
+    /// example if the row has zeros. If all elements are 0, returns +inf. Moments computed for LayerNorm or by
+    /// [`Moments::of_group`] do not record this magnitude.
     pub fn smallest(&self) -> f64 {
         self.smallest
     }

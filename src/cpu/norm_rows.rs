@@ -67,7 +67,7 @@ const WIDE_RUN: usize = 512;
 /// Maximum number of rows in a group, except for the rows of [`short_rows`]. A group stays in the cache, and its
 /// operands are converted once.
 pub const TOGETHER: usize = 4;
-/// Maximum size in bytes of the rows in a group.
+/// Maximum size in bytes of each row in a group of several rows.
 const LONGEST_IN_GROUP: usize = 1 << 14;
 
 /// Writes the rows of `io`.

@@ -21,6 +21,7 @@ pub fn exp2<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (ln2, ln2_low) = (isa.f32(LN2[0]), isa.f32(LN2[1]));
     let r = f * ln2;
     let r_low = f.mul_add(ln2_low, f.mul_add(ln2, isa.f32(-0.0) - r));
+    // `low` is below 2^-24, so `half` may be 1/2.
     let power = of_reduced(isa, r, r_low + table_low(isa, j), isa.f32(0.5), j);
     round(isa, power.hi, power.lo, power.power, UNCERTAINTY)
 }

@@ -2,7 +2,7 @@
 //! are computed in f64, by [`super::sigmoid`] and [`super::gelu_tanh`]. A run over all 2^32 inputs showed that every
 //! lane that passes has the same bits as the f64 computation.
 
-use super::exp_pair::{LARGEST, Pair, UNCERTAINTY, exp_of_sum, exp_pair, round};
+use super::exp_pair::{LARGEST, UNCERTAINTY, exp_of_sum, exp_pair, round};
 use super::wide::{fast_two_sum, two_sum};
 use crate::simd::{Float, Isa, Select};
 
@@ -25,7 +25,8 @@ const LARGEST_OF_GELU: f32 = 9.0;
 fn share<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     // For x above LARGEST the quotient rounds to 1, so t need not be exact.
     let minus = isa.f32(-LARGEST).max(isa.f32(-0.0) - x.abs());
-    logistic(isa, exp_pair(isa, minus), x.lt(isa.f32(0.0)), estimate(isa))
+    let e = exp_pair(isa, minus);
+    logistic(isa, (e.hi, e.lo), x.lt(isa.f32(0.0)), estimate(isa))
 }
 
 /// Returns [`Isa::reciprocal_estimate`] as a function, for [`logistic`].
@@ -40,7 +41,7 @@ fn estimate<I: Isa>(isa: I) -> impl Fn(I::F32) -> I::F32 {
 #[inline(always)]
 pub fn logistic<I: Isa>(
     isa: I,
-    Pair { hi, lo, .. }: Pair<I>,
+    (hi, lo): (I::F32, I::F32),
     negative: I::M32,
     reciprocal: impl Fn(I::F32) -> I::F32,
 ) -> (I::F32, I::F32) {
@@ -112,7 +113,8 @@ pub fn gelu_tanh<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let factor_low = error + (term_low + isa.f32(SLOPE[1]));
     let minus = (minus_zero - a) * factor;
     let minus_low = (minus_zero - a).mul_add(factor, minus_zero - minus) - a * factor_low;
-    let q = logistic(isa, exp_of_sum(isa, minus, minus_low), x.lt(zero), estimate(isa));
+    let e = exp_of_sum(isa, minus, minus_low);
+    let q = logistic(isa, (e.hi, e.lo), x.lt(zero), estimate(isa));
     times(isa, x, q)
 }
 

@@ -1,7 +1,7 @@
 //! silu(gate) * up and its gradients.
 
 use super::derivative::{self, far};
-use super::exp_pair::{LARGEST, PER_STEP, POLY, Pair, STEP_HI, STEP_LO, power, table_low};
+use super::exp_pair::{LARGEST, PER_STEP, POLY, STEP_HI, STEP_LO, power, table_low};
 use super::softmax_exp::{SHIFTER, SoftmaxExp};
 use super::wide::{Wide, fast_two_sum};
 use super::{exp, sigmoid_pair};
@@ -90,13 +90,14 @@ fn with_exponent<I: Isa>(isa: I, wide: Wide<I>, moved: I::I64) -> Wide<I> {
     Wide { exponent: Some(n + moved), ..wide }
 }
 
-/// Returns 1 / (1 + e^-gate) as the sum of two f32.
+/// Returns 1 / (1 + e^-gate) as the sum of two f32. The gate must be accepted by [`sigmoid_pair::serves`].
 ///
-/// Results of swiglu are not subject to a rounding test, so these operations define their bits. The CUDA kernel repeats
-/// them. The exponential therefore differs from [`exp_pair`](super::exp_pair::exp_pair), which has fewer operations, and
-/// the reciprocal is not an estimate.
+/// Results of swiglu pass no rounding test, so these operations define their bits, and the CUDA kernel repeats them. So
+/// the exponential is not [`exp_pair`](super::exp_pair::exp_pair), whose fewer operations give other bits, and the
+/// reciprocal is a division.
 #[inline(always)]
 fn share<I: Isa>(isa: I, gate: I::F32) -> (I::F32, I::F32) {
+    // For a gate above `LARGEST` the quotient rounds to 1, so the exponential need not be exact.
     let x = isa.f32(-LARGEST).max(isa.f32(0.0) - gate.abs());
     let j = x.mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
     let n = j - isa.f32(SHIFTER);
@@ -109,10 +110,10 @@ fn share<I: Isa>(isa: I, gate: I::F32) -> (I::F32, I::F32) {
     let v = (r * r).mul_add(q, w);
     let s = power(isa, j);
     let hi = s.mul_add(r, s);
-    let e = Pair { hi, lo: s.mul_add(v, s.mul_add(r, s - hi)), power: s };
+    let lo = s.mul_add(v, s.mul_add(r, s - hi));
     sigmoid_pair::logistic(
         isa,
-        e,
+        (hi, lo),
         gate.lt(isa.f32(0.0)),
         #[inline(always)]
         |d| isa.f32(1.0) / d,

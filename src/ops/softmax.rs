@@ -131,8 +131,8 @@ const OP: &str = "softmax";
 /// biases of unmasked elements, are below 2^24.
 ///
 /// `docs/accuracy/softmax.md` derives the bounds for every row. In f32, tests assert 2 ULP on rows whose rounding
-/// errors are independent, such as random rows. The largest error found is 2.5 ULP, in a row of scores chosen so that the
-/// errors of all exponentials have the same sign. Rows of mostly equal scores can have such errors too, for example
+/// errors are independent, such as random rows. The largest error found is 2.5 ULP, in a row of scores chosen so that
+/// the errors of all exponentials have the same sign. Rows of mostly equal scores can have such errors too, for example
 /// under a softcap that most scores reach: 2.2 ULP were measured.
 ///
 /// # Errors

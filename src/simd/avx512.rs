@@ -302,7 +302,7 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn reciprocal_estimate(self, value: F32) -> F32 {
-        // A Newton step doubles the 14 correct digits.
+        // A Newton step doubles the 14 correct bits.
         let near = F32(call!(_mm512_rcp14_ps(value.0)));
         (self.f32(-0.0) - near).mul_add(value, self.f32(1.0)).mul_add(near, near)
     }

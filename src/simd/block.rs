@@ -112,8 +112,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     }
 
     /// Returns about 1 / value, with a relative error of at most 2^-22, for magnitudes from 2^-100 to 2^100. The bits
-    /// depend on the CPU, so only results that pass a rounding test may depend on them. Without AVX-512, a division is
-    /// faster than an estimate.
+    /// depend on the CPU, so only results that pass a rounding test may depend on them. The default is a division,
+    /// which on AVX2 is faster than an estimate with a Newton step.
     #[inline(always)]
     fn reciprocal_estimate(self, value: Self::F32) -> Self::F32 {
         self.f32(1.0) / value
@@ -305,7 +305,7 @@ mod tests {
         fn run<I: Isa>(self, isa: I) {
             for exponent in [-100, -1, 0, 3, 99] {
                 for i in 0..10_000u32 {
-                    let value = f32::from_bits(((127 + exponent) as u32) << 23 | i * 839);
+                    let value = f32::from_bits(((i % 2) << 31) + (((127 + exponent) as u32) << 23) + i * 838);
                     let [estimate, ..] = isa.array_f32(isa.reciprocal_estimate(isa.f32(value)));
                     let error = (f64::from(estimate) * f64::from(value) - 1.0).abs();
                     assert!(error <= 2f64.powi(-22), "reciprocal_estimate of {value:e}: relative error {error:e}");

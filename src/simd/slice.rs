@@ -88,9 +88,10 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
         }
     }
 
-    /// Returns what the first and the last of several passes over this span prefetch of a later span. For spans of up to
-    /// 8 KiB, the first pass prefetches the source, and the last pass the destination. For longer spans, the last pass
-    /// prefetches both, because the first-level cache cannot hold several of them.
+    /// Returns what the first and the last of several passes over this span prefetch of the span that comes `lanes`
+    /// spans after it. For spans of up to 8 KiB, the first pass prefetches the source, and the last pass the
+    /// destination. For longer spans, the last pass prefetches both, because the first-level cache cannot hold several
+    /// of them.
     #[inline(always)]
     pub fn next_in_passes(&self, lanes: usize) -> [PrefetchSpan<S, D>; 2] {
         let (next, is_short) = (self.next(lanes), size_of::<S>() * self.len <= 1 << 13);

@@ -11,7 +11,8 @@ use evenkeel::{Element, Finite, Stats, accuracy, finite, inspect, report};
 
 for_each_dtype!(moments, hostile, not_finite, threads, where_the_first_is);
 
-/// Fails unless the statistics of the elements are correct within the bound in the accuracy table. Returns the largest error.
+/// Fails unless the statistics of the elements are correct within the bound in the accuracy table. Returns the largest
+/// error.
 #[track_caller]
 fn check<E: Element>(what: &str, x: &[E]) -> f64 {
     let stats = inspect(x).unwrap();

@@ -225,8 +225,8 @@ class Clock:
         The calls of a batch cycle through the functions in `calls`.
         """
         around = itertools.cycle(range(len(calls)))
-        # Keeps each result until its call runs again. Otherwise, the previous result would be freed, and every call would
-        # write to the same memory.
+        # Keeps each result until its call runs again. Otherwise, the previous result would be freed, and every call
+        # would write to the same memory.
         results = [None] * len(calls)
 
         def some(count):

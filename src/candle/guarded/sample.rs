@@ -11,10 +11,10 @@ use candle_core::Tensor;
 /// Draws a token from each row along the last dimension; see [`Sampler::sample_rows`].
 ///
 /// With the feature `candle-cuda`, f32, f16 and bf16 logits on a CUDA device stay there, and only the tokens are copied
-/// to the CPU. This requires that there is no mask, that no sampler has a bias or bad words, and that the kernels support
-/// the sampler's options. `cuda::sample::Request::new` lists the options that the kernels do not support. All other
-/// logits are copied to the CPU. The results are the same, but [`report::scope`](crate::report::scope) does not count
-/// rows that a device samples.
+/// to the CPU. This requires that there is no mask, that no sampler has a bias or bad words, and that the kernels
+/// support the sampler's options. `cuda::sample::Request::new` lists the options that the kernels do not support. All
+/// other logits are copied to the CPU. The results are the same, but [`report::scope`](crate::report::scope) does not
+/// count rows that a device samples.
 ///
 /// # Errors
 /// The errors of [`Sampler::sample_rows`]; see also the [module](super).

@@ -22,7 +22,7 @@ DEVICE Wide exp2_derivative(double x) {
 
 // Computes 2 / sqrt(pi) e^(-x^2).
 DEVICE Wide erf_derivative(double x) {
-    // Clamps x to the square root of `FAR`.
+    // Clamps |x| to the square root of `FAR`, the limit.
     x = within(x, 0x1.1520cd1372febp+4);
     // x * x is exact if x is an f32. If x was clamped to the limit, x * x has an error that does not matter.
     const Wide e = exp_derivative(x * -x, 0.0);

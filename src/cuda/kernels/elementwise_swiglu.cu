@@ -25,8 +25,8 @@ struct NarrowProduct {
     }
 };
 
-// Computes silu(gate) * up for f32 elements, in float-float pairs. The operations are those of `share` in
-// `src/math/swiglu.rs`, because they define the bits. So the reciprocal of the divisor is correctly rounded.
+// Computes silu(gate) * up for f32 elements, in float-float pairs. The operations are those of `share` and
+// `Narrow::product` in `src/math/swiglu.rs`, because they define the bits. So the reciprocal is correctly rounded.
 DEVICE NarrowProduct narrow_pair(const PairTables& tables, float gate, float up) {
     const float minus = 0.0f - fabsf(gate);
     const Pair e = exp_pair<false>(tables, -PAIR_LARGEST > minus ? -PAIR_LARGEST : minus, 0.0f);

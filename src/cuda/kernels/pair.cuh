@@ -71,7 +71,8 @@ struct Pair {
     float hi, lo, power;
 };
 
-// Computes e^(r + r_low) times 2^(n/16). The low bits of `j` hold n.
+// Computes e^(r + r_low) times 2^(n/16). The low bits of `j` hold n. The bits of swiglu depend on the operations of
+// this function and of `exp_pair`, which are those of `share` in `src/math/swiglu.rs`.
 template <class Tables>
 DEVICE Pair power_pair(const Tables& tables, float r, float r_low, float j) {
     const u32 index = bits_of(j) & 15;
