@@ -37,7 +37,7 @@ use std::collections::BTreeMap;
 /// | each shard or whole tensor that another rank holds too | 8 |
 /// | each sharded tensor of any rank | 8 for f64 and under [`NormType::Infinity`]; otherwise none |
 ///
-/// The list of each rank is padded to the length of the longest list.
+/// Ranks that send fewer bytes than another rank pad them to the same number.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for options out of range and for shards with boundaries that are not allowed, with the
