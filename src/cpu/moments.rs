@@ -396,7 +396,9 @@ pub fn squares<I: Isa, E: Element, K: Kept>(
         x,
         #[inline(always)]
         |i, block, [sum]| {
-            next.source(i);
+            if size_of::<E>() == 2 {
+                next.source(i);
+            }
             if E::IS_F32 {
                 smallest = smallest.update(i, E::load(isa, block).abs());
             }
@@ -416,7 +418,9 @@ pub fn totals<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], next: PrefetchSpan<E
         x,
         #[inline(always)]
         |i, block, [sum]| {
-            next.source(i);
+            if size_of::<E>() == 2 {
+                next.source(i);
+            }
             [sum + E::load_wide(isa, block) * isa.f64(unit)]
         },
     )
@@ -430,7 +434,9 @@ pub fn totals_and_squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], next: Pr
         x,
         #[inline(always)]
         |i, block, [sum, squares]| {
-            next.source(i);
+            if size_of::<E>() == 2 {
+                next.source(i);
+            }
             let v = E::load_wide(isa, block);
             [sum + v, v.mul_add(v, squares)]
         },

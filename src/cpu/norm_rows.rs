@@ -23,6 +23,10 @@ pub trait Norm: Copy {
     fn next<E: Element>(&self, span: &Span<'_, '_, E, E>, lanes: usize) -> [PrefetchSpan<E, E>; 2] {
         span.next_in_passes(lanes)
     }
+    /// Returns whether the moments of rows of this length are computed together.
+    fn is_grouped<I: Isa, E: Element>(&self, len: usize) -> bool {
+        short_rows::are_short::<E>(len)
+    }
     /// Computes the moments of short rows of `io` together. Returns `None` if the moments are known.
     #[inline(always)]
     fn moments_of_group<I: Isa, E: Element>(
@@ -80,7 +84,7 @@ pub fn write_rows<'w, I: Isa, E: Element>(
     guards: &mut GuardCounts,
 ) -> Written<'w> {
     let (which, len) = (io.indices(), io.len());
-    let short = short_rows::are_short::<E>(len);
+    let short = norm.is_grouped::<I, E>(len);
     let together = match len {
         _ if short => short_rows::MOST,
         // In short rows, most time is spent on the sum, its root and the root's reciprocal, because each waits for the
@@ -105,7 +109,7 @@ pub fn write_rows<'w, I: Isa, E: Element>(
         for (i, plan) in group.iter_mut().enumerate() {
             if done >> i & 1 == 0 {
                 let span = io.span(first + i);
-                let [next, _] = norm.next(&span, together);
+                let [next, _] = next_of(norm, &span, together, short);
                 let x = (span.source(), next);
                 *plan = Plan::of(isa, norm, which.start + first + i, x, is_narrow, guards);
             }
@@ -124,7 +128,7 @@ pub fn write_rows<'w, I: Isa, E: Element>(
             converted = (columns.clone(), [narrow, wide]);
             for (i, (plan, part)) in group.iter().zip(&mut parts).enumerate() {
                 let span = io.span(first + i);
-                let [_, next] = norm.next(&span, together);
+                let [_, next] = next_of(norm, &span, together, short);
                 let run = span.split_at(columns.end).0.split_at(columns.start).1;
                 *part = *part + operands.write(isa, norm, plan, next.from(start), run).into();
             }
@@ -134,6 +138,18 @@ pub fn write_rows<'w, I: Isa, E: Element>(
         }
     }
     written
+}
+
+/// Returns [`Norm::next`] for grouped rows and rows of 16-bit types. Other rows are prefetched only while they are
+/// written.
+#[inline(always)]
+fn next_of<E: Element>(
+    norm: impl Norm,
+    span: &Span<'_, '_, E, E>,
+    lanes: usize,
+    grouped: bool,
+) -> [PrefetchSpan<E, E>; 2] {
+    if grouped || size_of::<E>() == 2 { norm.next(span, lanes) } else { [PrefetchSpan::none(), span.next(lanes)] }
 }
 
 /// Writes the row with this index and returns the written slice; `is_narrow` is the result of [`Norm::is_narrow`].

@@ -37,6 +37,11 @@ impl Norm for RmsNorm<'_> {
         Moments::rms(isa, x, next, self.eps)
     }
 
+    /// With AVX2, grouping rows of f32 costs more time than it saves, because there are too few registers.
+    fn is_grouped<I: Isa, E: Element>(&self, len: usize) -> bool {
+        short_rows::are_short::<E>(len) && (I::REGISTERS >= 32 || !E::IS_F32)
+    }
+
     #[inline(always)]
     fn moments_of_group<I: Isa, E: Element>(
         &self,

@@ -89,12 +89,14 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
     }
 
     /// Returns what the first and the last of several passes over this span prefetch of the span that comes `lanes`
-    /// spans after it. For spans of up to 8 KiB, the first pass prefetches the source, and the last pass the
-    /// destination. For longer spans, the last pass prefetches both, because the first-level cache cannot hold several
-    /// of them.
+    /// spans after it. For short spans, the first pass prefetches the source, and the last pass the destination. For
+    /// other spans, the last pass prefetches both, because the first-level cache cannot hold several of them. Spans are
+    /// short up to 256 elements of f32, or 4,096 elements of a 16-bit type.
     #[inline(always)]
     pub fn next_in_passes(&self, lanes: usize) -> [PrefetchSpan<S, D>; 2] {
-        let (next, is_short) = (self.next(lanes), size_of::<S>() * self.len <= 1 << 13);
+        let longest = [0, 0, 4096, 0, 256];
+        let next = self.next(lanes);
+        let is_short = longest.get(size_of::<S>()).is_some_and(|&longest| self.len <= longest);
         let first = PrefetchSpan { far: next.far && is_short, ..next };
         // Prefetching the destination twice costs less than a branch.
         let last = if is_short { PrefetchSpan { source: next.to.cast(), ..next } } else { next };
