@@ -153,12 +153,6 @@ impl<'a, 'w, E: Element> RowIo<'a, 'w, E> {
         self.rows
     }
 
-    /// Returns the number of elements of a row.
-    #[inline(always)]
-    pub fn len(&self) -> usize {
-        self.len * self.inner
-    }
-
     /// Returns the indices of the rows in the tensor.
     #[inline(always)]
     pub fn indices(&self) -> Range<usize> {
@@ -211,6 +205,12 @@ impl<'a, 'w, E: Element, K: Copy> RowIo<'a, 'w, E, K> {
         RowIo { kernel, memory, first, rows, len, inner }
     }
 
+    /// Returns the number of elements of a row.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.len * self.inner
+    }
+
     /// Splits off the first `at` rows.
     pub fn split_at(self, at: usize) -> (Self, Self) {
         let RowIo { kernel, memory, first, rows, len, inner } = self;
@@ -248,7 +248,7 @@ impl<E: Element> Work for RowIo<'_, '_, E, &dyn AnyKernel<E>> {
     }
 
     fn cols(&self) -> usize {
-        self.len * self.inner
+        self.len()
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {

@@ -116,13 +116,13 @@ impl Moments {
     }
 
     /// Computes the moments for LayerNorm: the mean and the variance about it, both over all n elements. Prefetches the
-    /// source of `next`.
+    /// source of `next`, except in f64.
     #[inline(always)]
     pub fn layer<I: Isa, E: Element>(isa: I, x: &[E], next: PrefetchSpan<E, E>, eps: f64) -> Self {
         let n = x.len() as f64;
         let unit = unit(isa, x, eps.sqrt());
         if E::IS_F64 {
-            let [total] = totals::<I, E, FullRow>(isa, x, next, unit);
+            let [total] = totals::<I, E, FullRow>(isa, x, unit);
             let mean = total / n;
             let [sum] = about::<I, E, FullRow, 1, 1>(isa, x, unit, [mean, 0.0]);
             let mean = refined_mean(x.len(), mean, sum);
@@ -396,9 +396,7 @@ pub fn squares<I: Isa, E: Element, K: Kept>(
         x,
         #[inline(always)]
         |i, block, [sum]| {
-            if size_of::<E>() == 2 {
-                next.source(i);
-            }
+            next.source(i);
             if E::IS_F32 {
                 smallest = smallest.update(i, E::load(isa, block).abs());
             }
@@ -410,19 +408,14 @@ pub fn squares<I: Isa, E: Element, K: Kept>(
     (sum, if E::IS_F32 { smallest.found(isa, x) } else { of_others })
 }
 
-/// Multiplies the elements by `unit`, and adds them by the tiled sum. Prefetches the source of `next`.
+/// Multiplies the elements by `unit`, and adds them by the tiled sum.
 #[inline(always)]
-pub fn totals<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], next: PrefetchSpan<E, E>, unit: f64) -> K::Sums<1> {
+pub fn totals<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> K::Sums<1> {
     K::sums(
         isa,
         x,
         #[inline(always)]
-        |i, block, [sum]| {
-            if size_of::<E>() == 2 {
-                next.source(i);
-            }
-            [sum + E::load_wide(isa, block) * isa.f64(unit)]
-        },
+        |_, block, [sum]| [sum + E::load_wide(isa, block) * isa.f64(unit)],
     )
 }
 
@@ -434,9 +427,7 @@ pub fn totals_and_squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], next: Pr
         x,
         #[inline(always)]
         |i, block, [sum, squares]| {
-            if size_of::<E>() == 2 {
-                next.source(i);
-            }
+            next.source(i);
             let v = E::load_wide(isa, block);
             [sum + v, v.mul_add(v, squares)]
         },

@@ -233,7 +233,7 @@ impl<E: Element> OfRow<E> for Question<'_> {
                 let (sums, least) = squares::<I, E, Tiles>(isa, x, PrefetchSpan::none(), unit);
                 ShardStats { least, ..one(sums) }
             }
-            Known::Unit(unit) if E::IS_F64 => one(totals::<I, E, Tiles>(isa, x, PrefetchSpan::none(), unit)),
+            Known::Unit(unit) if E::IS_F64 => one(totals::<I, E, Tiles>(isa, x, unit)),
             Known::Unit(_) => both(totals_and_squares::<I, E, Tiles>(isa, x, PrefetchSpan::none())),
             Known::Mean { unit, mean } => one(about::<I, E, Tiles, 1, 1>(isa, x, unit, [mean, 0.0])),
             Known::Centre { unit, mean } if E::IS_F64 => one(about::<I, E, Tiles, 2, 1>(isa, x, unit, mean)),

@@ -17,8 +17,7 @@ pub trait Norm: Copy {
     fn operands(&self) -> [Option<Floats<'_>>; 2];
     /// Computes the moments of the row `x`, which has the index `row`. Prefetches the source of `next`.
     fn moments<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], next: PrefetchSpan<E, E>) -> Moments;
-    /// Returns what is prefetched while the moments of `span` are computed, and what is prefetched while it is written.
-    /// The prefetched span comes `lanes` spans after this one.
+    /// Returns what is prefetched by the pass over `span` that computes moments, and by the pass that writes results.
     #[inline(always)]
     fn next<E: Element>(&self, span: &Span<'_, '_, E, E>, lanes: usize) -> [PrefetchSpan<E, E>; 2] {
         span.next_in_passes(lanes)
@@ -140,16 +139,20 @@ pub fn write_rows<'w, I: Isa, E: Element>(
     written
 }
 
-/// Returns [`Norm::next`] for grouped rows and rows of 16-bit types. Other rows are prefetched only while they are
-/// written.
+/// Returns what [`Norm::moments`] prefetches, and what is prefetched while the row is written. The choice for
+/// [`Norm::moments`] is constant for each type, so that no branch slows its loop.
 #[inline(always)]
 fn next_of<E: Element>(
     norm: impl Norm,
     span: &Span<'_, '_, E, E>,
     lanes: usize,
-    grouped: bool,
+    is_grouped: bool,
 ) -> [PrefetchSpan<E, E>; 2] {
-    if grouped || size_of::<E>() == 2 { norm.next(span, lanes) } else { [PrefetchSpan::none(), span.next(lanes)] }
+    let (is_16_bit, [first, last]) = (size_of::<E>() == 2, norm.next(span, lanes));
+    [
+        if is_16_bit { first } else { PrefetchSpan::none() },
+        if is_16_bit || is_grouped { last } else { span.next(lanes) },
+    ]
 }
 
 /// Writes the row with this index and returns the written slice; `is_narrow` is the result of [`Norm::is_narrow`].
@@ -163,7 +166,7 @@ pub fn write_row<'a, I: Isa, E: Element>(
     scratch: &mut Scratch,
     guards: &mut GuardCounts,
 ) -> &'a mut [E] {
-    let [next_source, next] = norm.next(&span, 1);
+    let [next_source, next] = next_of(norm, &span, 1, false);
     let plan = Plan::of(isa, norm, row, (span.source(), next_source), is_narrow, guards);
     span.in_runs(
         WIDE_RUN,

@@ -34,30 +34,22 @@ impl<I: Isa> GroupMoments<I> {
     /// Computes [`Moments::rms`] of rows of `io`.
     #[inline(always)]
     pub fn rms<E: Element>(isa: I, io: &mut RowIo<'_, '_, E>, rows: Range<usize>, eps: f64) -> Self {
-        let mut tiles = ArrayVec::<_, MOST>::new();
         let mut smallest = [isa.f32(f32::INFINITY); 2];
-        for row in rows {
-            let span = io.span(row);
-            let [next, _] = span.next_in_passes(MOST);
-            let sum = tile_o(
-                isa,
-                span.source(),
-                E::ZERO,
-                #[inline(always)]
-                |i, block, [sum]| {
-                    next.source(i);
-                    if E::IS_F32 {
-                        // A zero becomes NaN, which the minimum ignores. Other numbers become the next smaller f32.
-                        let below = I::F32::from_bits(E::load(isa, block).abs().to_bits() - isa.i32(1));
-                        smallest[i % 2] = below.min(smallest[i % 2]);
-                    }
-                    [add_square::<I, E>(sum, E::load_wide(isa, block))]
-                },
-            );
-            tiles.push(arrays(isa, sum));
-        }
-        let [sums] = fold_tiles(isa, tiles.as_mut_slice());
-        let (zero, square) = (isa.f64(0.0), isa.load_f64(&sums) / isa.f64(io.len() as f64));
+        let [sum] = sums(
+            isa,
+            io,
+            rows,
+            #[inline(always)]
+            |i, block: &[E; BLOCK], [sum]| {
+                if E::IS_F32 {
+                    // A zero becomes NaN, which the minimum ignores. Other numbers become the next smaller f32.
+                    let below = I::F32::from_bits(E::load(isa, block).abs().to_bits() - isa.i32(1));
+                    smallest[i % 2] = below.min(smallest[i % 2]);
+                }
+                [add_square::<I, E>(sum, E::load_wide(isa, block))]
+            },
+        );
+        let (zero, square) = (isa.f64(0.0), sum / isa.f64(io.len() as f64));
         GroupMoments {
             mean: zero,
             mean_low: zero,
@@ -72,25 +64,17 @@ impl<I: Isa> GroupMoments<I> {
     /// Computes [`Moments::layer`] of rows of `io`, for rows that need one pass.
     #[inline(always)]
     pub fn layer<E: Element>(isa: I, io: &mut RowIo<'_, '_, E>, rows: Range<usize>, eps: f64) -> Self {
-        let mut tiles = ArrayVec::<_, MOST>::new();
-        for row in rows {
-            let span = io.span(row);
-            let [next, _] = span.next_in_passes(MOST);
-            let sums = tile_o(
-                isa,
-                span.source(),
-                E::ZERO,
-                #[inline(always)]
-                |i, block, [total, squares]| {
-                    next.source(i);
-                    let v = E::load_wide(isa, block);
-                    [total + v, v.mul_add(v, squares)]
-                },
-            );
-            tiles.push(arrays(isa, sums));
-        }
-        let [totals, squares] = fold_tiles(isa, tiles.as_mut_slice());
-        let (total, squares, n) = (isa.load_f64(&totals), isa.load_f64(&squares), isa.f64(io.len() as f64));
+        let [total, squares] = sums(
+            isa,
+            io,
+            rows,
+            #[inline(always)]
+            |_, block: &[E; BLOCK], [total, squares]| {
+                let v = E::load_wide(isa, block);
+                [total + v, v.mul_add(v, squares)]
+            },
+        );
+        let n = isa.f64(io.len() as f64);
         let mean = total / n;
         let mean_low = (isa.f64(-0.0) - mean).mul_add(n, total) / n;
         let square = (squares - total * mean) / n;
@@ -121,6 +105,39 @@ impl<I: Isa> GroupMoments<I> {
         }
         moments
     }
+}
+
+/// Computes `N` tiled sums of each row. The lanes of a returned block are the rows. `add` is as in
+/// [`sums_o`](crate::math::sum::sums_o).
+#[inline(always)]
+fn sums<I: Isa, E: Element, const N: usize>(
+    isa: I,
+    io: &mut RowIo<'_, '_, E>,
+    rows: Range<usize>,
+    mut add: impl FnMut(usize, &[E; BLOCK], [I::F64; N]) -> [I::F64; N],
+) -> [I::F64; N] {
+    let mut tiles = ArrayVec::<_, MOST>::new();
+    for row in rows {
+        let span = io.span(row);
+        let [next, _] = span.next_in_passes(MOST);
+        let tile = tile_o(
+            isa,
+            span.source(),
+            E::ZERO,
+            #[inline(always)]
+            |i, block, sums| {
+                next.source(i);
+                add(i, block, sums)
+            },
+        );
+        tiles.push(arrays(isa, tile));
+    }
+    let sums = fold_tiles(isa, tiles.as_mut_slice());
+    let mut blocks = [isa.f64(0.0); N];
+    for i in 0..N {
+        blocks[i] = isa.load_f64(&sums[i]);
+    }
+    blocks
 }
 
 #[inline(always)]

@@ -121,7 +121,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Returns whether a row fits in the registers of `threads` threads, each of which holds `pieces` pieces of sixteen
+    /// Returns whether a row fits in the registers of `threads` threads. Each thread holds `pieces` pieces of sixteen
     /// bytes.
     pub fn fit(&self, threads: usize, pieces: usize) -> bool {
         self.cols <= threads * pieces * self.lanes

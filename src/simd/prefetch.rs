@@ -82,7 +82,7 @@ impl<S, D> PrefetchSpan<S, D> {
         PrefetchSpan { source: PrefetchRow::new(part.as_ptr(), elements, usize::from(far)), to: none, far: true }
     }
 
-    /// Returns a span of which nothing is prefetched.
+    /// Returns a span that prefetches nothing.
     #[inline(always)]
     pub fn none() -> Self {
         PrefetchSpan { source: PrefetchRow(std::ptr::null()), to: PrefetchRow(std::ptr::null()), far: false }

@@ -94,9 +94,12 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
     /// short up to 256 elements of f32, or 4,096 elements of a 16-bit type.
     #[inline(always)]
     pub fn next_in_passes(&self, lanes: usize) -> [PrefetchSpan<S, D>; 2] {
-        let longest = [0, 0, 4096, 0, 256];
-        let next = self.next(lanes);
-        let is_short = longest.get(size_of::<S>()).is_some_and(|&longest| self.len <= longest);
+        let longest = match size_of::<S>() {
+            2 => 4096,
+            4 => 256,
+            _ => 0,
+        };
+        let (next, is_short) = (self.next(lanes), self.len <= longest);
         let first = PrefetchSpan { far: next.far && is_short, ..next };
         // Prefetching the destination twice costs less than a branch.
         let last = if is_short { PrefetchSpan { source: next.to.cast(), ..next } } else { next };

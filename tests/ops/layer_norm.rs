@@ -4,11 +4,11 @@ use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};
 use crate::support::generate::{self, Bits, Hostile};
 use crate::support::implementations::each_level;
-use crate::support::norms::mean_term_of;
+use crate::support::norms::{assert_short_rows_are_counted, mean_term_of};
 use crate::support::{naive, rows};
 use evenkeel::reference::Real;
 use evenkeel::{
-    Element, Floats, LayerNorm, Rows, RowsMut, layer_norm, layer_norm_in_place, layer_norm_into, reference, report,
+    Element, Floats, LayerNorm, Rows, RowsMut, layer_norm, layer_norm_in_place, layer_norm_into, reference,
 };
 use half::{bf16, f16};
 
@@ -172,17 +172,7 @@ fn the_moments_are_tiled_sums() {
     }
 }
 
-/// Checks the report of short rows, whose moments are computed together.
 #[test]
 fn short_rows_that_are_not_finite_are_counted() {
-    let (rows, cols) = (21, 5);
-    let mut x = vec![1.0f32; rows * cols];
-    for (row, value) in [(3, f32::NAN), (4, f32::INFINITY), (9, f32::NEG_INFINITY), (20, f32::INFINITY)] {
-        x[row * cols] = value;
-    }
-    each_level(|level| {
-        let (_, report) =
-            report::scope(|| layer_norm(Rows::new(&x, rows, cols).unwrap(), &LayerNorm::default()).unwrap());
-        assert_eq!(report.to_string(), "layer_norm: 1 of 21 rows with NaN, 3 of 21 rows with infinity", "{level}");
-    });
+    assert_short_rows_are_counted("layer_norm", |x| layer_norm(x, &LayerNorm::default()).unwrap());
 }

@@ -103,8 +103,8 @@ fn special_values<E: Bits>() {
     });
 }
 
-/// Checks the bits of results, some of which change if the exponential has other operations, and some if the reciprocal
-/// is an estimate.
+/// Checks the bits of eight results. Some change if the exponential has other operations. Others change if the
+/// reciprocal is an estimate.
 #[test]
 fn f32_results_keep_their_bits() {
     let table = [

@@ -35,8 +35,8 @@ pub fn bell<E: Bits>(rng: &mut SmallRng, count: usize, mean: f64, spread: f64) -
     (0..count).map(|_| E::from_wide(mean + spread * one(rng))).collect()
 }
 
-/// Returns rows of which some have very small numbers, very large numbers, a large mean, equal numbers, an infinity or
-/// a NaN. The other rows have usual numbers.
+/// Returns rows of usual numbers, and some special rows. A special row has very small numbers, very large numbers, a
+/// large mean, equal numbers, an infinity or a NaN.
 pub fn uneven_rows<E: Bits>(rng: &mut SmallRng, rows: usize, cols: usize) -> Vec<E> {
     let row = |row: usize, rng: &mut SmallRng| match row % 19 {
         1 => with_last(bell(rng, cols, 0.0, 1.0), E::from_wide(f64::NEG_INFINITY)),

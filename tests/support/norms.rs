@@ -1,12 +1,12 @@
-//! Checks of norm gradients: their error terms, their sums over rows, and their forms.
+//! Checks of norms and their gradients: error terms, sums over rows, forms and reports.
 
 use super::compare::{Checker, assert_same_bits};
-use super::implementations::on_threads;
+use super::implementations::{each_level, on_threads};
 use evenkeel::math::sum::tiled_sum;
 use evenkeel::reference::{DoubleDouble, Real};
 use evenkeel::simd::{Level, with_level};
 use evenkeel::testing::ulp;
-use evenkeel::{DType, Element};
+use evenkeel::{DType, Element, Rows, report};
 
 /// Norm evaluated by its formula in double-double precision.
 #[derive(Clone, Copy)]
@@ -172,4 +172,18 @@ pub fn assert_threads_agree<E: Element>(what: &str, run: impl Fn() -> Vec<E> + S
 /// Checks sums over rows. Errors are measured in ULP of `terms`, the sums of the magnitudes.
 pub fn check_columns<E: Element>(checker: &Checker, what: &str, got: &[E], exact: &[E::Exact], terms: &[f64]) {
     checker.check_terms(what, &[], got, exact, &|i| terms[i]);
+}
+
+/// Fails unless the report counts short rows that are not finite. Their moments are computed together with the moments
+/// of other rows.
+pub fn assert_short_rows_are_counted(op: &str, run: impl Fn(Rows<'_, f32>) -> Vec<f32>) {
+    let (rows, cols) = (21, 5);
+    let mut x = vec![1.0f32; rows * cols];
+    for (row, value) in [(3, f32::NAN), (4, f32::INFINITY), (9, f32::NEG_INFINITY), (20, f32::INFINITY)] {
+        x[row * cols] = value;
+    }
+    each_level(|level| {
+        let (_, report) = report::scope(|| run(Rows::new(&x, rows, cols).unwrap()));
+        assert_eq!(report.to_string(), format!("{op}: 1 of 21 rows with NaN, 3 of 21 rows with infinity"), "{level}");
+    });
 }
