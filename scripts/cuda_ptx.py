@@ -5,18 +5,19 @@ import re
 import pypi
 
 ENTRY = ".visible .entry "
-REGISTER = re.compile(r"%(rs|rd|r|fd|f|p)(\d*)\b(?![.<])")
+# A register, or a label. The archive writes `%` before labels too, so that labels without a number can be recognised.
+NUMBERED = re.compile(r"%(rs|rd|r|fd|f|p|L)(\d*)\b(?![.<])|(?<![\w.:%])(L)(\d+)\b")
 
 
 def slim(text):
-    """Shortens the names of parameters and labels, numbers registers, and removes comments and indentation."""
+    """Shortens the names of parameters, numbers registers and labels, and removes comments and indentation."""
     text = re.sub(r"//.*", "", text)
     text = re.sub(r"\b\w+_param_(\d+)", r"p\1", text)
     # Labels are local to a kernel, so labels of two kernels may have the same name.
     text = re.sub(r"\$L__BB\d+_", "L", text)
     text = re.sub(r"[ \t]+", " ", text)
     text = "\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n"
-    return of_kernels(text, in_order)
+    return of_kernels(text, in_order, label="L")
 
 
 def storage(entry):
@@ -31,20 +32,25 @@ def modules(text):
         yield head + "".join(ENTRY + entry for entry in entries if storage(entry) == kind)
 
 
-def of_kernels(text, convert):
-    """Replaces the number of each register by `converted(class, number)`.
+def of_kernels(text, convert, label):
+    """Replaces the number of each register and label by `converted(class, number)`.
 
-    For each kernel, `convert()` creates a new function `converted`.
+    For each kernel, `convert()` creates a new function `converted`. `label` is the text before the number of a label.
     """
     head, *entries = text.split(ENTRY)
     for i, entry in enumerate(entries):
         converted = convert()
-        entries[i] = REGISTER.sub(lambda match: f"%{match[1]}{converted(match[1], match[2])}", entry)
+
+        def replaced(match):
+            kind, number = match[1] or match[3], match[2] or match[4] or ""
+            return (label if kind == "L" else f"%{kind}") + str(converted(kind, number))
+
+        entries[i] = NUMBERED.sub(replaced, entry)
     return ENTRY.join([head, *entries])
 
 
 def in_order():
-    """Returns a function that numbers the registers of each class from 1, in the order in which they appear."""
+    """Returns a function that numbers the names of each class from 1, in the order in which they appear."""
     numbers = {}
 
     def number(kind, old):
@@ -55,9 +61,9 @@ def in_order():
 
 
 def as_age():
-    """Returns a function that converts a register's number to its age.
+    """Returns a function that converts the number of a register or label to its age.
 
-    The age is 1 for the register that appeared last, 2 for the one before it, and empty for a new register.
+    The age is 1 for the one that appeared last, 2 for the one before it, and empty for a new one.
     """
     latest_first = {}
 
@@ -77,7 +83,7 @@ def as_age():
 def from_age():
     """Returns the inverse of the function that `as_age` returns.
 
-    It converts an age, which is empty for a new register, to the register's number.
+    It converts an age, which is empty for a new register or label, to a number.
     """
     latest_first = {}
 
@@ -100,7 +106,7 @@ def pack(texts):
     compressor = zstandard().ZstdCompressor(level=22)
     frames = {}
     for name, text in texts.items():
-        frames[name] = compressor.compress(of_kernels(text, as_age).encode())
+        frames[name] = compressor.compress(of_kernels(text, as_age, label="%L").encode())
     index = "".join(f"{name} {len(frame)}\n" for name, frame in frames.items())
     return index.encode() + b"\n" + b"".join(frames.values())
 
@@ -112,6 +118,6 @@ def unpack(archive):
     for line in index.decode().splitlines():
         name, length = line.split(" ")
         text = decompressor.decompress(frames[: int(length)])
-        texts[name] = of_kernels(text.decode(), from_age)
+        texts[name] = of_kernels(text.decode(), from_age, label="L")
         frames = frames[int(length) :]
     return texts

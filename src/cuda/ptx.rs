@@ -2,9 +2,10 @@
 //! module. The first call of a kernel makes the driver compile only the kernel's module.
 //!
 //! The archive is made by `scripts/cuda-kernels`. It begins with a line for each source: its name and the byte length
-//! of its zstd frame. An empty line follows. In a frame, registers have ages instead of numbers, because ages take a
-//! sixth of the space. `%r1` is the register of class `r` that appeared last in the kernel, `%r2` is the one that
-//! appeared before it, and `%r` is a new register. Unpacking restores the numbers. In each class, they count from 1.
+//! of its zstd frame. An empty line follows. In a frame, registers and labels have ages instead of numbers, because ages
+//! take a sixth of the space. `%r1` is the register of class `r` that appeared last in the kernel, `%r2` is the one that
+//! appeared before it, and `%r` is a new register. Labels are written in the same way, as class `L`. Unpacking restores
+//! the numbers, and writes labels without `%`. In each class, the numbers count from 1.
 
 #![forbid(unsafe_code)]
 
@@ -16,8 +17,10 @@ use std::io::Read;
 const ARCHIVE: &[u8] = include_bytes!("kernels/ptx.zst");
 /// Text that begins each kernel and occurs nowhere else.
 const ENTRY: &str = ".visible .entry ";
-/// Classes of registers.
-const CLASSES: [&str; 6] = ["p", "rs", "r", "rd", "f", "fd"];
+/// Class of the labels.
+const LABEL: &str = "L";
+/// Classes of registers, and the class of the labels.
+const CLASSES: [&str; 7] = ["p", "rs", "r", "rd", "f", "fd", LABEL];
 
 impl Launch {
     /// Returns the storage type in the kernel's name: `f32`, `f16`, `bf16` or `f64`; the string is empty if the kernel
@@ -113,18 +116,17 @@ pub(super) fn module(text: &str, of: &str) -> Option<String> {
     (module.len() > head).then_some(module)
 }
 
-/// Appends a kernel. The archive has ages in place of register numbers, because they compress better. This function
-/// restores the numbers.
+/// Appends a kernel, with the numbers of its registers and labels in place of their ages.
 fn push_numbered(to: &mut String, entry: &str) {
-    // For each class, the register numbers that appeared so far. The number that appeared last is at the end.
+    // For each class, the numbers that appeared so far. The number that appeared last is at the end.
     let mut known = CLASSES.map(|_| Vec::new());
     let mut parts = entry.split('%');
     to.push_str(parts.next().unwrap_or(""));
     for part in parts {
-        let name = part.len() - part.trim_start_matches(|c: char| c.is_ascii_lowercase()).len();
+        let name = part.len() - part.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
         let age = part[name..].len() - part[name..].trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (name, (age, rest)) = (&part[..name], part[name..].split_at(age));
-        to.extend(["%", name]);
+        to.extend([if name == LABEL { "" } else { "%" }, name]);
         // Declarations such as `%r<9>`, and special registers such as `%tid`, have no age.
         let class = CLASSES.iter().position(|class| *class == name).filter(|_| !rest.starts_with('<'));
         if let Some(class) = class {
@@ -146,9 +148,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn registers_are_numbered_by_kernel() {
-        let text = ".version 7.0\n.visible .entry a_f32(\n%rd<9>, %rd, %f, %tid.x, %rd, %rd2, %rd1\n.visible .entry b_f16(\n%rd\n";
-        let expected = ".version 7.0\n.visible .entry a_f32(\n%rd<9>, %rd1, %f1, %tid.x, %rd2, %rd1, %rd1\n";
+    fn registers_and_labels_are_numbered_by_kernel() {
+        let text = ".version 7.0\n.visible .entry a_f32(\n%rd<9>, %rd, %f, %tid.x, %rd, %rd2, %rd1\nbra %L;\n%L1:\n.visible .entry b_f16(\n%rd\n";
+        let expected =
+            ".version 7.0\n.visible .entry a_f32(\n%rd<9>, %rd1, %f1, %tid.x, %rd2, %rd1, %rd1\nbra L1;\nL1:\n";
         assert_eq!(module(text, "f32").as_deref(), Some(expected));
         assert_eq!(module(text, "bf16"), None);
         assert_eq!(storages(text), ["f16", "f32"]);
