@@ -109,13 +109,13 @@ pub fn exp_of_sum<I: Isa>(isa: I, x: I::F32, low: I::F32) -> Pair<I> {
 
 /// Returns (1 + low) / 2.
 #[inline(always)]
-fn half_of<I: Isa>(isa: I, low: I::F32) -> I::F32 {
+pub fn half_of<I: Isa>(isa: I, low: I::F32) -> I::F32 {
     low.mul_add(isa.f32(0.5), isa.f32(POLY[0]))
 }
 
 /// Returns the remainder r = x - n `STEP_HI`, the integer n, and a third f32 whose low bits hold n. r is exact.
 #[inline(always)]
-fn reduce<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::F32) {
+pub fn reduce<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::F32) {
     let j = x.mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
     let n = j - isa.f32(SHIFTER);
     (n.mul_add(isa.f32(-STEP_HI), x), n, j)
@@ -135,7 +135,7 @@ pub fn power<I: Isa>(isa: I, j: I::F32) -> I::F32 {
 }
 
 /// Computes e^r (1 + `low`) p, where p is 2^(n/16) rounded to f32, and the low bits of `j` hold n. The magnitude of
-/// `low` is at most 2^-21. `half` is (1 + `low`) / 2. If the magnitude of `low` is at most 2^-24, `half` may be 1/2,
+/// `low` is at most 2^-19. `half` is (1 + `low`) / 2. If the magnitude of `low` is at most 2^-24, `half` may be 1/2,
 /// which adds an error of at most 2^-36.
 #[inline(always)]
 pub fn of_reduced<I: Isa>(isa: I, r: I::F32, low: I::F32, half: I::F32, j: I::F32) -> Pair<I> {
@@ -144,7 +144,7 @@ pub fn of_reduced<I: Isa>(isa: I, r: I::F32, low: I::F32, half: I::F32, j: I::F3
         #[inline(always)]
         |isa, (r, low, half, j)| {
             // v = e^r (1 + low) - 1 - r = low + r (low + r (low/2 + POLY(r))), except for the error of POLY and terms
-            // below 2^-40. `half` is low/2 plus the first coefficient of POLY.
+            // below 2^-37. `half` is low/2 plus the first coefficient of POLY.
             let q = isa.f32(POLY[2]).mul_add(r, isa.f32(POLY[1])).mul_add(r, half);
             let v = r.mul_add(q, low).mul_add(r, low);
             let s = power(isa, j);
