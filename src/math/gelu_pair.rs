@@ -5,23 +5,25 @@
 //! Let a be |x|. The tail, the probability that a normal variable exceeds a, is e^(-a^2/2) R(a). For x below zero, gelu
 //! is x times the tail. Above zero, it is x times 1 minus the tail.
 //!
-//! With AVX-512, R is computed by tables. a is c + d, where 1 + c is 1 + a rounded to four significant bits. R(a) is a
-//! polynomial of degree 6 in d, whose coefficients depend on c. Its error is 2^-33 relative to R. In a smaller
-//! instruction set, a lookup in 32 numbers takes many instructions, so R is a polynomial in f64: P(1/(a + 9/2)) / (a +
-//! 9/2). Its relative error is 2^-36.89.
+//! With AVX-512, R is computed by [`Polynomials`], which have an error of 2^-33 relative to R, apart from rounding. In
+//! smaller instruction sets, R is P(1/(a + 9/2)) / (a + 9/2) in f64. P is a polynomial with a relative error of
+//! 2^-36.89.
 
 use super::exp_pair::{Pair, STEP_LO, floats, half_of, of_reduced, reduce, round, table_low};
+use super::polynomials::{self, Polynomials};
 use super::wide::{fast_two_sum, horner_halves};
-use crate::simd::{Float, Int, Isa, Select};
+use crate::simd::{Float, Isa, Select};
 
 /// Larger magnitudes are replaced by this one. There, 1 minus the tail rounds to 1 in f32.
 const LARGEST: f32 = 9.0;
 /// Smallest nonzero magnitude that [`serves`] accepts. Far below, the low part of the result underflows.
 const TINY: f32 = f32::from_bits((127 - 60) << 23);
-/// Bound on the error of hi + lo, relative to hi, for x below zero. Above zero, the bound is [`ABOVE_ZERO`] of this
-/// bound, and without tables it is [`WITHOUT_TABLES`] of it. The run over all inputs confirms that these suffice.
+/// Assumed bound on the error of hi + lo, relative to hi, for x below zero. The run over all inputs confirms that this
+/// bound and the smaller bounds suffice.
 const UNCERTAINTY: f32 = 8.4e-10;
+/// Factor for the bound if x is above zero.
 const ABOVE_ZERO: f32 = 0.32;
+/// Factor for the bound if the tail is computed without tables.
 const WITHOUT_TABLES: f32 = 0.15;
 /// Pole of the polynomial's argument, 1/(a + 9/2).
 const POLE: f32 = 4.5;
@@ -41,106 +43,78 @@ const FAR: [f64; 13] = [
     f64::from_bits(0xc12e_3d34_e80a_2060),
     f64::from_bits(0xc139_1990_2be3_8531),
 ];
-/// Number of bits of 1 + a that are rounded off.
-const DROPPED: i32 = 20;
-// Tables of 32 numbers, one for each c. Their index is the last two bits of the exponent of 1 + c, followed by three
-// bits of its significand.
-/// Values of R(c), rounded to f32. The next table holds the rounding errors.
+/// R(a).
 #[rustfmt::skip]
-const VALUE: [f32; 32] = floats([
-    0x3e85_ed97, 0x3e6c_4c6f, 0x3e52_b82b, 0x3e3d_ad5f, 0x3e2c_22ee, 0x3e1d_56ef, 0x3e10_b929, 0x3e05_dcb4,
-    0x3df8_dc4e, 0x3dd9_cb7d, 0x3dc1_5a5e, 0x3dad_ad67, 0x3d9d_87de, 0x3d90_0fd5, 0x3d84_ab04, 0x3d75_d2ff,
-    0x3d64_f090, 0x3d49_34b9, 0x3d33_665c, 0x3d21_d1c5, 0x3d13_5a68, 0x3d07_3ee7, 0x3cf9_eee1, 0x3ce8_43d7,
-    0x3f00_0000, 0x3ee8_5796, 0x3ed3_fc04, 0x3ec2_5b83, 0x3eb3_013d, 0x3ea5_8ef1, 0x3e99_b812, 0x3e8f_3e17,
-]);
-#[rustfmt::skip]
-const VALUE_LOW: [f32; 32] = floats([
-    0x2f6e_2690, 0x2f9a_703f, 0xb152_0b22, 0xb1cf_f404, 0x31ad_171f, 0xafe6_c38b, 0x30c5_90b0, 0x31cd_ffe1,
-    0x300b_a091, 0xb041_99e3, 0xb0e6_c836, 0xb145_0668, 0x3134_93ad, 0xb15a_96a4, 0x3147_aaaf, 0x3035_b603,
-    0x30e4_f37f, 0x2fbd_f628, 0xb00b_e3fb, 0x30e4_99bb, 0xafcc_3622, 0xb0e2_7c24, 0x2fbd_4907, 0xb012_25c3,
-    0x0000_0000, 0xb1c1_8dc8, 0x30b4_8400, 0xb09d_4826, 0x3254_bd24, 0xb259_9b57, 0xb204_34bf, 0xb259_372e,
-]);
-/// First coefficients of P, rounded to f32. The next table holds the rounding errors.
-#[rustfmt::skip]
-const SLOPE: [f32; 32] = floats([
-    0xbe0c_a925, 0xbde2_4991, 0xbdb8_e026, 0xbd99_29db, 0xbd80_7ced, 0xbd5a_02e6, 0xbd3a_d5b2, 0xbd21_958d,
-    0xbd0c_e779, 0xbcdb_01c5, 0xbcae_7cbe, 0xbc8d_f163, 0xbc6b_0a76, 0xbc45_8cab, 0xbc28_3461, 0xbc10_d749,
-    0xbbfb_eacf, 0xbbc3_5c22, 0xbb9b_c092, 0xbb7d_f968, 0xbb52_ed61, 0xbb31_e7e4, 0xbb18_0954, 0xbb03_66df,
-    0xbecc_422a, 0xbeaf_3737, 0xbe97_4329, 0xbe83_5fd9, 0xbe65_8316, 0xbe49_91a7, 0xbe31_f039, 0xbe1d_d7ac,
-]);
-#[rustfmt::skip]
-const SLOPE_LOW: [f32; 32] = floats([
-    0xb15d_e3cd, 0x3005_c404, 0xb046_8662, 0xb14e_2f3d, 0xb081_dee5, 0xb057_fe67, 0x2dfe_156c, 0x30ef_2e63,
-    0x30e4_fd86, 0xb006_7c66, 0x3072_3c88, 0x2fa4_664e, 0x2f94_f041, 0x2fcd_7740, 0xaede_29fa, 0xaf51_54ec,
-    0x2f3e_c193, 0x2ef7_6df7, 0x2f6a_0cbe, 0x2d81_de7e, 0x2da5_8121, 0xae68_913c, 0xade6_3565, 0xae78_c1d3,
-    0x3242_bd10, 0x315a_6910, 0x3248_31be, 0x327b_4da6, 0x3133_f4d1, 0x31f5_78e0, 0x31bf_3b9d, 0x3189_4591,
-]);
-/// The other coefficients of P.
-#[rustfmt::skip]
-const POLY: [[f32; 32]; 5] = [
-    floats([
-        0x3d7e_6411, 0x3d3d_bce9, 0x3d10_201c, 0x3cde_a2fa, 0x3cae_9805, 0x3c8a_d536, 0x3c5f_9ccf, 0x3c36_2f1e,
-        0x3c16_0465, 0x3bd1_4f82, 0x3b96_ed02, 0x3b5f_dd77, 0x3b2a_154d, 0x3b03_f1f5, 0x3ad0_7772, 0x3aa7_5284,
-        0x3a88_31b9, 0x3a3b_12eb, 0x3a05_b704, 0x39c5_791f, 0x3995_cd51, 0x3968_7db2, 0x3937_ee20, 0x3913_f403,
-        0x3e80_0000, 0x3e52_70af, 0x3e2e_2b3a, 0x3e11_1792, 0x3df3_40f0, 0x3dcd_22d9, 0x3dad_fbf9, 0x3d94_5f77,
+const RATIO: Polynomials = Polynomials {
+    value: floats([
+        0x3e85_ed97, 0x3e6c_4c6f, 0x3e52_b82b, 0x3e3d_ad5f, 0x3e2c_22ee, 0x3e1d_56ef, 0x3e10_b929, 0x3e05_dcb4,
+        0x3df8_dc4e, 0x3dd9_cb7d, 0x3dc1_5a5e, 0x3dad_ad67, 0x3d9d_87de, 0x3d90_0fd5, 0x3d84_ab04, 0x3d75_d2ff,
+        0x3d64_f090, 0x3d49_34b9, 0x3d33_665c, 0x3d21_d1c5, 0x3d13_5a68, 0x3d07_3ee7, 0x3cf9_eee1, 0x3ce8_43d7,
+        0x3f00_0000, 0x3ee8_5796, 0x3ed3_fc04, 0x3ec2_5b83, 0x3eb3_013d, 0x3ea5_8ef1, 0x3e99_b812, 0x3e8f_3e17,
     ]),
-    floats([
-        0xbccd_805b, 0xbc8f_99f2, 0xbc4c_c01e, 0xbc14_b171, 0xbbdb_af83, 0xbba4_dd68, 0xbb7b_13a6, 0xbb41_c624,
-        0xbb17_6ba1, 0xbabf_40dc, 0xba7b_5249, 0xba2a_dde8, 0xb9ef_537b, 0xb9ab_ffb5, 0xb97c_e63f, 0xb93d_afd3,
-        0xb910_d31a, 0xb8b0_c446, 0xb863_1c8c, 0xb818_2a9f, 0xb7d3_2d6a, 0xb796_efc3, 0xb75d_4897, 0xb725_c99f,
-        0xbe08_2c1a, 0xbdd8_158d, 0xbdac_a7aa, 0xbd8a_e490, 0xbd60_ee75, 0xbd37_4902, 0xbd16_424e, 0xbcf7_cfbd,
+    value_low: floats([
+        0x2f6e_2690, 0x2f9a_703f, 0xb152_0b22, 0xb1cf_f404, 0x31ad_171f, 0xafe6_c38b, 0x30c5_90b0, 0x31cd_ffe1,
+        0x300b_a091, 0xb041_99e3, 0xb0e6_c836, 0xb145_0668, 0x3134_93ad, 0xb15a_96a4, 0x3147_aaaf, 0x3035_b603,
+        0x30e4_f37f, 0x2fbd_f628, 0xb00b_e3fb, 0x30e4_99bb, 0xafcc_3622, 0xb0e2_7c24, 0x2fbd_4907, 0xb012_25c3,
+        0x0000_0000, 0xb1c1_8dc8, 0x30b4_8400, 0xb09d_4826, 0x3254_bd24, 0xb259_9b57, 0xb204_34bf, 0xb259_372e,
     ]),
-    floats([
-        0x3c17_a52c, 0x3bc7_f949, 0x3b86_b012, 0x3b39_0f59, 0x3b01_8078, 0x3ab8_629a, 0x3a85_6101, 0x3a43_db85,
-        0x3a11_d1f6, 0x39a7_da31, 0x394a_1e0b, 0x38fd_1d9b, 0x38a4_0870, 0x385b_21df, 0x3816_55b1, 0x37d3_3a04,
-        0x3797_95ae, 0x3724_e5bb, 0x36be_da4a, 0x3668_7694, 0x3613_c09d, 0x35c2_beef, 0x3584_6319, 0x3538_e3fb,
-        0x3d7f_fe65, 0x3d44_ef55, 0x3d18_9644, 0x3cee_196c, 0x3cbb_0551, 0x3c93_dc07, 0x3c6b_4636, 0x3c3c_540a,
+    slope: floats([
+        0xbe0c_a925, 0xbde2_4991, 0xbdb8_e026, 0xbd99_29db, 0xbd80_7ced, 0xbd5a_02e6, 0xbd3a_d5b2, 0xbd21_958d,
+        0xbd0c_e779, 0xbcdb_01c5, 0xbcae_7cbe, 0xbc8d_f163, 0xbc6b_0a76, 0xbc45_8cab, 0xbc28_3461, 0xbc10_d749,
+        0xbbfb_eacf, 0xbbc3_5c22, 0xbb9b_c092, 0xbb7d_f968, 0xbb52_ed61, 0xbb31_e7e4, 0xbb18_0954, 0xbb03_66df,
+        0xbecc_422a, 0xbeaf_3737, 0xbe97_4329, 0xbe83_5fd9, 0xbe65_8316, 0xbe49_91a7, 0xbe31_f039, 0xbe1d_d7ac,
     ]),
-    floats([
-        0xbb4f_77bc, 0xbb02_0b67, 0xbaa6_4a07, 0xba59_1ba3, 0xba10_8582, 0xb9c3_f4e7, 0xb987_24c0, 0xb93d_6b91,
-        0xb906_94fb, 0xb88e_912a, 0xb81d_f807, 0xb7b6_d8d4, 0xb75b_f67d, 0xb708_e787, 0xb6af_acc5, 0xb667_9f52,
-        0xb61c_2edc, 0xb598_a9a7, 0xb51f_60e8, 0xb4b0_a1f0, 0xb44d_d46d, 0xb3fa_4eb7, 0xb39d_e13c, 0xb34d_9878,
-        0xbcd9_7c86, 0xbca3_2690, 0xbc75_eacd, 0xbc3a_a609, 0xbc0e_a3a8, 0xbbdb_787a, 0xbba9_f03d, 0xbb84_69cc,
+    slope_low: floats([
+        0xb15d_e3cd, 0x3005_c404, 0xb046_8662, 0xb14e_2f3d, 0xb081_dee5, 0xb057_fe67, 0x2dfe_156c, 0x30ef_2e63,
+        0x30e4_fd86, 0xb006_7c66, 0x3072_3c88, 0x2fa4_664e, 0x2f94_f041, 0x2fcd_7740, 0xaede_29fa, 0xaf51_54ec,
+        0x2f3e_c193, 0x2ef7_6df7, 0x2f6a_0cbe, 0x2d81_de7e, 0x2da5_8121, 0xae68_913c, 0xade6_3565, 0xae78_c1d3,
+        0x3242_bd10, 0x315a_6910, 0x3248_31be, 0x327b_4da6, 0x3133_f4d1, 0x31f5_78e0, 0x31bf_3b9d, 0x3189_4591,
     ]),
-    floats([
-        0x3a7b_b163, 0x3a1e_bf76, 0x39c1_7bb8, 0x3970_f7b7, 0x3919_235e, 0x38c6_68e5, 0x3882_df6f, 0x382f_9b50,
-        0x37dd_53c6, 0x3769_31db, 0x36ee_e0e4, 0x3680_4a67, 0x360f_bb4f, 0x35a7_3321, 0x3549_2641, 0x34f9_6716,
-        0x3491_017a, 0x340a_ebcd, 0x3383_35fd, 0x3304_9d6f, 0x328d_eb15, 0x321f_7653, 0x31ba_dc50, 0x3163_1bbf,
-        0x3c1f_7313, 0x3bf9_22c7, 0x3bb7_11fd, 0x3b87_7cec, 0x3b49_f20f, 0x3b17_85e2, 0x3ae4_e22d, 0x3aad_fb65,
-    ]),
-];
-
-/// Returns whether [`ratio`] uses the tables.
-#[inline(always)]
-fn has_tables<I: Isa>(_: I) -> bool {
-    I::REGISTERS >= 32
-}
+    others: [
+        floats([
+            0x3d7e_6411, 0x3d3d_bce9, 0x3d10_201c, 0x3cde_a2fa, 0x3cae_9805, 0x3c8a_d536, 0x3c5f_9ccf, 0x3c36_2f1e,
+            0x3c16_0465, 0x3bd1_4f82, 0x3b96_ed02, 0x3b5f_dd77, 0x3b2a_154d, 0x3b03_f1f5, 0x3ad0_7772, 0x3aa7_5284,
+            0x3a88_31b9, 0x3a3b_12eb, 0x3a05_b704, 0x39c5_791f, 0x3995_cd51, 0x3968_7db2, 0x3937_ee20, 0x3913_f403,
+            0x3e80_0000, 0x3e52_70af, 0x3e2e_2b3a, 0x3e11_1792, 0x3df3_40f0, 0x3dcd_22d9, 0x3dad_fbf9, 0x3d94_5f77,
+        ]),
+        floats([
+            0xbccd_805b, 0xbc8f_99f2, 0xbc4c_c01e, 0xbc14_b171, 0xbbdb_af83, 0xbba4_dd68, 0xbb7b_13a6, 0xbb41_c624,
+            0xbb17_6ba1, 0xbabf_40dc, 0xba7b_5249, 0xba2a_dde8, 0xb9ef_537b, 0xb9ab_ffb5, 0xb97c_e63f, 0xb93d_afd3,
+            0xb910_d31a, 0xb8b0_c446, 0xb863_1c8c, 0xb818_2a9f, 0xb7d3_2d6a, 0xb796_efc3, 0xb75d_4897, 0xb725_c99f,
+            0xbe08_2c1a, 0xbdd8_158d, 0xbdac_a7aa, 0xbd8a_e490, 0xbd60_ee75, 0xbd37_4902, 0xbd16_424e, 0xbcf7_cfbd,
+        ]),
+        floats([
+            0x3c17_a52c, 0x3bc7_f949, 0x3b86_b012, 0x3b39_0f59, 0x3b01_8078, 0x3ab8_629a, 0x3a85_6101, 0x3a43_db85,
+            0x3a11_d1f6, 0x39a7_da31, 0x394a_1e0b, 0x38fd_1d9b, 0x38a4_0870, 0x385b_21df, 0x3816_55b1, 0x37d3_3a04,
+            0x3797_95ae, 0x3724_e5bb, 0x36be_da4a, 0x3668_7694, 0x3613_c09d, 0x35c2_beef, 0x3584_6319, 0x3538_e3fb,
+            0x3d7f_fe65, 0x3d44_ef55, 0x3d18_9644, 0x3cee_196c, 0x3cbb_0551, 0x3c93_dc07, 0x3c6b_4636, 0x3c3c_540a,
+        ]),
+        floats([
+            0xbb4f_77bc, 0xbb02_0b67, 0xbaa6_4a07, 0xba59_1ba3, 0xba10_8582, 0xb9c3_f4e7, 0xb987_24c0, 0xb93d_6b91,
+            0xb906_94fb, 0xb88e_912a, 0xb81d_f807, 0xb7b6_d8d4, 0xb75b_f67d, 0xb708_e787, 0xb6af_acc5, 0xb667_9f52,
+            0xb61c_2edc, 0xb598_a9a7, 0xb51f_60e8, 0xb4b0_a1f0, 0xb44d_d46d, 0xb3fa_4eb7, 0xb39d_e13c, 0xb34d_9878,
+            0xbcd9_7c86, 0xbca3_2690, 0xbc75_eacd, 0xbc3a_a609, 0xbc0e_a3a8, 0xbbdb_787a, 0xbba9_f03d, 0xbb84_69cc,
+        ]),
+        floats([
+            0x3a7b_b163, 0x3a1e_bf76, 0x39c1_7bb8, 0x3970_f7b7, 0x3919_235e, 0x38c6_68e5, 0x3882_df6f, 0x382f_9b50,
+            0x37dd_53c6, 0x3769_31db, 0x36ee_e0e4, 0x3680_4a67, 0x360f_bb4f, 0x35a7_3321, 0x3549_2641, 0x34f9_6716,
+            0x3491_017a, 0x340a_ebcd, 0x3383_35fd, 0x3304_9d6f, 0x328d_eb15, 0x321f_7653, 0x31ba_dc50, 0x3163_1bbf,
+            0x3c1f_7313, 0x3bf9_22c7, 0x3bb7_11fd, 0x3b87_7cec, 0x3b49_f20f, 0x3b17_85e2, 0x3ae4_e22d, 0x3aad_fb65,
+        ]),
+    ],
+};
 
 /// Returns R(a), for `a` from 0 to [`LARGEST`], as two f32.
 #[inline(always)]
 fn ratio<I: Isa>(isa: I, a: I::F32) -> (I::F32, I::F32) {
-    if !has_tables(isa) {
-        let d = isa.widen(a) + isa.f64(f64::from(POLE));
-        let reciprocal = isa.f64(1.0) / d;
-        let ratio = horner_halves(isa, reciprocal - isa.f64(CENTRE), &FAR) * reciprocal;
-        let hi = isa.narrow(ratio);
-        return (hi, isa.narrow(ratio - isa.widen(hi)));
+    if polynomials::are_fast(isa) {
+        return RATIO.at(isa, a);
     }
-    let (one, minus_zero) = (isa.f32(1.0), isa.f32(-0.0));
-    // Ties are rounded down, so that d is exact: c is 0, or a is between c/2 and 2 c (Sterbenz, 1974).
-    let rounded = (a + one).to_bits() + isa.i32((1 << (DROPPED - 1)) - 1);
-    let entry = rounded.shr::<DROPPED>();
-    let d = a - (I::F32::from_bits(rounded & isa.i32(-1 << DROPPED)) - one);
-    let mut p = isa.lookup_32(&POLY[POLY.len() - 1], entry);
-    for coefficients in POLY.iter().rev().skip(1) {
-        p = p.mul_add(d, isa.lookup_32(coefficients, entry));
-    }
-    let p = p.mul_add(d, isa.lookup_32(&SLOPE_LOW, entry));
-    let slope = isa.lookup_32(&SLOPE, entry);
-    let term = p.mul_add(d, slope * d);
-    let term_low = p.mul_add(d, slope.mul_add(d, minus_zero - term));
-    let (hi, error) = fast_two_sum(isa.lookup_32(&VALUE, entry), term);
-    (hi, error + (term_low + isa.lookup_32(&VALUE_LOW, entry)))
+    let d = isa.widen(a) + isa.f64(f64::from(POLE));
+    let reciprocal = isa.f64(1.0) / d;
+    let ratio = horner_halves(isa, reciprocal - isa.f64(CENTRE), &FAR) * reciprocal;
+    let hi = isa.narrow(ratio);
+    (hi, isa.narrow(ratio - isa.widen(hi)))
 }
 
 /// Returns the probability that a normal variable exceeds `a`, for `a` from 0 to [`LARGEST`], as two f32.
@@ -170,8 +144,11 @@ pub fn gelu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (share, error) = fast_two_sum(I::F32::select(negative, zero, one), isa.f32(-0.0) - tail);
     let hi = a * share;
     let lo = a.mul_add(error - tail_low, a.mul_add(share, isa.f32(-0.0) - hi));
-    let bound =
-        if has_tables(isa) { I::F32::select(negative, one, isa.f32(ABOVE_ZERO)) } else { isa.f32(WITHOUT_TABLES) };
+    let bound = if polynomials::are_fast(isa) {
+        I::F32::select(negative, one, isa.f32(ABOVE_ZERO))
+    } else {
+        isa.f32(WITHOUT_TABLES)
+    };
     let [above, below] = round(isa, hi, lo, hi * bound, UNCERTAINTY);
     // A zero is returned unchanged, because adding the low part would lose the sign of -0.
     let is_zero = x.eq(zero);

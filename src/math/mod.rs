@@ -27,6 +27,7 @@ pub(crate) mod log2_pair;
 pub(crate) mod log_pair;
 pub(crate) mod normal;
 pub(crate) mod philox;
+pub(crate) mod polynomials;
 pub(crate) mod power;
 pub(crate) mod reciprocal;
 pub(crate) mod sigmoid;
