@@ -139,7 +139,7 @@ pub fn gelu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let zero = isa.f32(0.0);
     let a = x.abs();
     let (tail, tail_low) = tail(isa, isa.f32(LARGEST).min(a));
-    // For x below zero, -tail takes the sign of x.
+    // For x below zero, the product of a and -tail is the product of x and the tail.
     let (negative, one) = (x.lt(zero), isa.f32(1.0));
     let (share, error) = fast_two_sum(I::F32::select(negative, zero, one), isa.f32(-0.0) - tail);
     let hi = a * share;
