@@ -7,7 +7,6 @@
 //! [`super::exp`]. Over all 2^32 inputs, every lane that passes the rounding test has the correctly rounded result.
 
 use super::softmax_exp::SHIFTER;
-use super::wide::fast_two_sum;
 use crate::simd::{Float, Int, Isa};
 
 /// Powers 2^(j/16) rounded to f32, each with `j << 19` subtracted from its bits. For n = 16 k + j, adding `n << 19` to
@@ -98,24 +97,23 @@ pub fn exp_pair<I: Isa>(isa: I, x: I::F32) -> Pair<I> {
     of_reduced(isa, r, low, half_of(isa, low), j)
 }
 
-/// Computes e^(x + low), where `low` is at most about two ULP of x.
+/// Computes e^(x + low), where the magnitude of `low` is at most 2^-17. The square of `low` is neglected.
 #[inline(always)]
 pub fn exp_of_sum<I: Isa>(isa: I, x: I::F32, low: I::F32) -> Pair<I> {
     let (r, n, j) = reduce(isa, x);
-    let (r, r_low) = fast_two_sum(r, low);
-    let low = n.mul_add(isa.f32(-STEP_LO), r_low) + table_low(isa, j);
+    let low = n.mul_add(isa.f32(-STEP_LO), low) + table_low(isa, j);
     of_reduced(isa, r, low, half_of(isa, low), j)
 }
 
 /// Returns (1 + low) / 2.
 #[inline(always)]
-pub fn half_of<I: Isa>(isa: I, low: I::F32) -> I::F32 {
+fn half_of<I: Isa>(isa: I, low: I::F32) -> I::F32 {
     low.mul_add(isa.f32(0.5), isa.f32(POLY[0]))
 }
 
 /// Returns the remainder r = x - n `STEP_HI`, the integer n, and a third f32 whose low bits hold n. r is exact.
 #[inline(always)]
-pub fn reduce<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::F32) {
+fn reduce<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::F32) {
     let j = x.mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
     let n = j - isa.f32(SHIFTER);
     (n.mul_add(isa.f32(-STEP_HI), x), n, j)
@@ -135,7 +133,7 @@ pub fn power<I: Isa>(isa: I, j: I::F32) -> I::F32 {
 }
 
 /// Computes e^r (1 + `low`) p, where p is 2^(n/16) rounded to f32, and the low bits of `j` hold n. The magnitude of
-/// `low` is at most 2^-19. `half` is (1 + `low`) / 2. If the magnitude of `low` is at most 2^-24, `half` may be 1/2,
+/// `low` is at most 2^-16. `half` is (1 + `low`) / 2. If the magnitude of `low` is at most 2^-24, `half` may be 1/2,
 /// which adds an error of at most 2^-36.
 #[inline(always)]
 pub fn of_reduced<I: Isa>(isa: I, r: I::F32, low: I::F32, half: I::F32, j: I::F32) -> Pair<I> {
@@ -144,7 +142,7 @@ pub fn of_reduced<I: Isa>(isa: I, r: I::F32, low: I::F32, half: I::F32, j: I::F3
         #[inline(always)]
         |isa, (r, low, half, j)| {
             // v = e^r (1 + low) - 1 - r = low + r (low + r (low/2 + POLY(r))), except for the error of POLY and terms
-            // below 2^-37. `half` is low/2 plus the first coefficient of POLY.
+            // below 2^-35. `half` is low/2 plus the first coefficient of POLY.
             let q = isa.f32(POLY[2]).mul_add(r, isa.f32(POLY[1])).mul_add(r, half);
             let v = r.mul_add(q, low).mul_add(r, low);
             let s = power(isa, j);

@@ -9,7 +9,7 @@
 //! smaller instruction sets, R is P(1/(a + 9/2)) / (a + 9/2) in f64. P is a polynomial with a relative error of
 //! 2^-36.89.
 
-use super::exp_pair::{Pair, STEP_LO, floats, half_of, of_reduced, reduce, round, table_low};
+use super::exp_pair::{Pair, exp_of_sum, floats, round};
 use super::polynomials::{self, Polynomials};
 use super::wide::{fast_two_sum, horner_halves};
 use crate::simd::{Float, Isa, Select};
@@ -124,9 +124,7 @@ fn tail<I: Isa>(isa: I, a: I::F32) -> (I::F32, I::F32) {
     let minus_half = a * isa.f32(-0.5);
     let square = a * minus_half;
     let square_low = a.mul_add(minus_half, minus_zero - square);
-    let (r, n, j) = reduce(isa, square);
-    let low = n.mul_add(isa.f32(-STEP_LO), square_low) + table_low(isa, j);
-    let Pair { hi, lo, .. } = of_reduced(isa, r, low, half_of(isa, low), j);
+    let Pair { hi, lo, .. } = exp_of_sum(isa, square, square_low);
     let (ratio, ratio_low) = ratio(isa, a);
     let tail = hi * ratio;
     (tail, lo.mul_add(ratio, hi.mul_add(ratio_low, hi.mul_add(ratio, minus_zero - tail))))
@@ -149,7 +147,7 @@ pub fn gelu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     } else {
         isa.f32(WITHOUT_TABLES)
     };
-    let [above, below] = round(isa, hi, lo, hi * bound, UNCERTAINTY);
+    let [above, below] = round(isa, hi, lo, hi.abs() * bound, UNCERTAINTY);
     // A zero is returned unchanged, because adding the low part would lose the sign of -0.
     let is_zero = x.eq(zero);
     [I::F32::select(is_zero, x, above), I::F32::select(is_zero, x, below)]

@@ -3,7 +3,7 @@
 //! lane that passes has the same bits as the f64 computation.
 
 use super::exp_pair::{LARGEST, UNCERTAINTY, exp_of_sum, exp_pair, round};
-use super::wide::{fast_two_sum, two_sum};
+use super::wide::two_sum;
 use crate::simd::{Float, Isa, Select};
 
 /// Bound on the relative error of hi + lo. [`UNCERTAINTY`], the error of the exponential, is relative to 2^(n/16),
@@ -19,51 +19,32 @@ const CUBIC: [f32; 2] = [f32::from_bits(0x3d92_2279), f32::from_bits(0x3124_d8b5
 /// Magnitude beyond which gelu_tanh's exponential approaches the end of f32's range.
 const LARGEST_OF_GELU: f32 = 9.0;
 
-/// Computes 1 / (1 + t) for x >= 0 and t / (1 + t) for x < 0, as two f32. Here t is e^-|x|. x must be accepted by
-/// [`serves`].
+/// Computes `n` / (1 + t) as the sum of two f32. t is the sum of two f32, `hi` and `lo`, where `lo` is at most 2^-12 times
+/// `hi`.
 #[inline(always)]
-fn share<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
-    // For x above LARGEST the quotient rounds to 1, so t need not be exact.
-    let minus = isa.f32(-LARGEST).max(isa.f32(-0.0) - x.abs());
-    let e = exp_pair(isa, minus);
-    logistic(isa, (e.hi, e.lo), x.lt(isa.f32(0.0)), estimate(isa))
-}
-
-/// Returns [`Isa::reciprocal_estimate`] as a function, for [`logistic`].
-#[inline(always)]
-fn estimate<I: Isa>(isa: I) -> impl Fn(I::F32) -> I::F32 {
-    #[inline(always)]
-    move |d| isa.reciprocal_estimate(d)
-}
-
-/// Computes 1 / (1 + t), or t / (1 + t) in lanes where `negative` is set. t is the sum of two f32, `hi` and `lo`. The
-/// result is the sum of two f32 too. `reciprocal` returns a reciprocal with a relative error of at most 2^-22.
-#[inline(always)]
-pub fn logistic<I: Isa>(
-    isa: I,
-    (hi, lo): (I::F32, I::F32),
-    negative: I::M32,
-    reciprocal: impl Fn(I::F32) -> I::F32,
-) -> (I::F32, I::F32) {
-    let (zero, one) = (isa.f32(0.0), isa.f32(1.0));
-    // `lo` may be as large as 2^-12 times `hi`. The quotient neglects the square of `lo`, so hi + lo is renormalised
-    // first.
-    let (t, t_low) = fast_two_sum(hi, lo);
-    let (d, d_low) = fast_two_sum(one, t);
-    let n = I::F32::select(negative, t, one);
-    let n_low = I::F32::select(negative, t_low, zero);
-    let reciprocal = reciprocal(d);
+fn quotient<I: Isa>(isa: I, n: I::F32, hi: I::F32, lo: I::F32) -> (I::F32, I::F32) {
+    let one = isa.f32(1.0);
+    let d = one + (hi + lo);
+    let d_low = ((one.max(hi) - d) + one.min(hi)) + lo;
+    let reciprocal = isa.reciprocal_estimate(d);
     let q = n * reciprocal;
     let minus = isa.f32(-0.0) - q;
-    let rest = minus.mul_add(d, n) + minus.mul_add(d_low + t_low, n_low);
-    (q, rest * reciprocal)
+    (q, minus.mul_add(d_low, minus.mul_add(d, n)) * reciprocal)
+}
+
+/// Computes `n` / (1 + e^-x) as the sum of two f32. x must be accepted by [`serves`].
+#[inline(always)]
+fn share<I: Isa>(isa: I, n: I::F32, x: I::F32) -> (I::F32, I::F32) {
+    // For x above LARGEST the quotient rounds to n, so the exponential need not be exact.
+    let e = exp_pair(isa, isa.f32(-LARGEST).max(isa.f32(-0.0) - x));
+    quotient(isa, n, e.hi, e.lo)
 }
 
 /// Returns an upper and a lower estimate of 1 / (1 + e^-x), each rounded to f32. x must be accepted by [`serves`]. If
 /// the two estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn sigmoid<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
-    let (hi, lo) = share(isa, x);
+    let (hi, lo) = share(isa, isa.f32(1.0), x);
     round(isa, hi, lo, hi, RELATIVE)
 }
 
@@ -77,16 +58,14 @@ pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
 /// If the two estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn silu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
-    times(isa, x, share(isa, x))
+    rounded(isa, x, share(isa, x, x))
 }
 
-/// Returns an upper and a lower estimate of x (q + q_low), each rounded to f32.
+/// Returns an upper and a lower estimate of hi + lo, each rounded to f32. Where x is zero, returns x, because adding the
+/// low part would lose the sign of -0.
 #[inline(always)]
-fn times<I: Isa>(isa: I, x: I::F32, (q, q_low): (I::F32, I::F32)) -> [I::F32; 2] {
-    let hi = x * q;
-    let lo = x.mul_add(q_low, x.mul_add(q, isa.f32(-0.0) - hi));
+fn rounded<I: Isa>(isa: I, x: I::F32, (hi, lo): (I::F32, I::F32)) -> [I::F32; 2] {
     let [above, below] = round(isa, hi, lo, hi.abs(), RELATIVE);
-    // A zero is returned unchanged, because adding the low part would lose the sign of -0.
     let is_zero = x.eq(isa.f32(0.0));
     [I::F32::select(is_zero, x, above), I::F32::select(is_zero, x, below)]
 }
@@ -101,8 +80,9 @@ pub fn silu_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
 /// must be accepted by [`gelu_tanh_serves`]. If the two estimates are equal, they are the correctly rounded result.
 #[inline(always)]
 pub fn gelu_tanh<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
-    let (zero, minus_zero) = (isa.f32(0.0), isa.f32(-0.0));
-    let a = isa.f32(LARGEST_OF_GELU).min(x.abs());
+    let minus_zero = isa.f32(-0.0);
+    // For larger x, the result rounds to x.
+    let a = isa.f32(LARGEST_OF_GELU).min(x);
     // The negated exponent, 2 sqrt(2/pi) (a + 0.044715 a^3), in two f32.
     let square = a * a;
     let square_low = a.mul_add(a, minus_zero - square);
@@ -114,8 +94,7 @@ pub fn gelu_tanh<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let minus = (minus_zero - a) * factor;
     let minus_low = (minus_zero - a).mul_add(factor, minus_zero - minus) - a * factor_low;
     let e = exp_of_sum(isa, minus, minus_low);
-    let q = logistic(isa, (e.hi, e.lo), x.lt(zero), estimate(isa));
-    times(isa, x, q)
+    rounded(isa, x, quotient(isa, x, e.hi, e.lo))
 }
 
 /// Returns the lanes in which [`gelu_tanh`] is valid.

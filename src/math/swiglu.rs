@@ -111,13 +111,18 @@ fn share<I: Isa>(isa: I, gate: I::F32) -> (I::F32, I::F32) {
     let s = power(isa, j);
     let hi = s.mul_add(r, s);
     let lo = s.mul_add(v, s.mul_add(r, s - hi));
-    sigmoid_pair::logistic(
-        isa,
-        (hi, lo),
-        gate.lt(isa.f32(0.0)),
-        #[inline(always)]
-        |d| isa.f32(1.0) / d,
-    )
+    // `lo` may be as large as 2^-12 times `hi`. The quotient neglects the square of the low part, so hi + lo is
+    // renormalised first.
+    let (zero, one) = (isa.f32(0.0), isa.f32(1.0));
+    let (t, t_low) = fast_two_sum(hi, lo);
+    let (d, d_low) = fast_two_sum(one, t);
+    let negative = gate.lt(zero);
+    let (n, n_low) = (I::F32::select(negative, t, one), I::F32::select(negative, t_low, zero));
+    let reciprocal = one / d;
+    let q = n * reciprocal;
+    let minus = isa.f32(-0.0) - q;
+    let rest = minus.mul_add(d, n) + minus.mul_add(d_low + t_low, n_low);
+    (q, rest * reciprocal)
 }
 
 /// Kernel that computes [`swiglu`] without f64. It computes f32 results with pairs of f32, and 16-bit results with
