@@ -2,8 +2,8 @@
 """Derives the numeric constants of src/math, src/real, src/dtype.rs, src/ops/rope and src/cuda/kernels.
 
 Run `python3 scripts/constants.py` (needs mpmath), and copy the printed constants to the places that their names
-indicate. Polynomials are fitted by Remez exchange, by Chebyshev interpolation or, in `erf_pair`, by least squares. In
-the output, "pinned" marks a coefficient that is given instead of fitted.
+indicate. Polynomials are fitted by Remez exchange, by Chebyshev interpolation or, in `erf_pair` and `gelu_ratio`, by
+least squares. In the output, "pinned" marks a coefficient that is given instead of fitted.
 """
 import struct
 from mpmath import mp, mpf, log, exp, expm1, erf, erfc, floor, matrix, lu_solve, cos, sin, pi, nint, sqrt, tanh, atanh
@@ -375,6 +375,49 @@ def erf_pair():
     polynomial32("W0, W1, W2, W3, W4 one after another", c, error)
 
 
+def gelu_ratio():
+    """Fits e^(a^2/2) erfc(a / sqrt(2)) / 2 at a = c + d as a polynomial of degree 6 in d, for each c of polynomials.rs.
+
+    The coefficients are interpolated at Chebyshev nodes, and those of d^2 to d^6 are rounded. The value at c and the
+    coefficient of d are then fitted by least squares of the relative error. For c = 0, the value stays 1/2.
+    """
+    print("== src/math/gelu_pair.rs: RATIO")
+    ratio = lambda a: erfc(a / sqrt(mpf(2))) / 2 * exp(a * a / 2)
+    coefficients, worst = [], mpf(0)
+    for index in range(32):
+        exponent = (index // 8 + 1) % 4
+        c = mpf(2) ** exponent * (1 + mpf(index % 8) / 8) - 1
+        right = mpf(2) ** exponent / 16
+        left = mpf(0) if c == 0 else right / (2 if index % 8 == 0 else 1)
+        at = lambda k, n: (right - left) / 2 + (right + left) / 2 * cos(pi * (2 * k + 1) / (2 * n))
+        a, b = matrix(6, 6), matrix(6, 1)
+        for i in range(6):
+            d = at(i, 6)
+            for j in range(6):
+                a[i, j] = d**j
+            b[i] = (ratio(c + d) - ratio(c)) / d
+        found = lu_solve(a, b)
+        others = [f32_exact(v) for v in found[1:]]
+        rest = lambda d: ratio(c + d) - sum(v * d ** (j + 2) for j, v in enumerate(others))
+        value, slope = ratio(c), found[0]
+        if c != 0:
+            a, b = matrix(2, 2), matrix(2, 1)
+            for d in (at(k, 24) for k in range(24)):
+                for i in range(2):
+                    for j in range(2):
+                        a[i, j] += d ** (i + j) / ratio(c + d) ** 2
+                    b[i] += d**i * rest(d) / ratio(c + d) ** 2
+            value, slope = lu_solve(a, b)
+        coefficients.append([*split32(value), *split32(slope), *map(bits32, others)])
+        if c <= 9:
+            points = (-left + (left + right) * i / 40 for i in range(41))
+            worst = max(worst, *(abs((rest(d) - value - slope * d) / ratio(c + d)) for d in points))
+    names = ["value", "value_low", "slope", "slope_low", "d^2", "d^3", "d^4", "d^5", "d^6"]
+    for name, row in zip(names, zip(*coefficients)):
+        print(f"  {name}", *row)
+    print("  error 2^%.2f" % log(worst, 2))
+
+
 def polynomial32(name, c, error):
     print(f"  {name}", [bits32(v) for v in c], "error 2^%.2f" % log(error, 2))
 
@@ -442,5 +485,6 @@ if __name__ == "__main__":
     normal_f64()
     reference()
     erf_pair()
+    gelu_ratio()
     pairs()
     limits()

@@ -3,7 +3,7 @@
 //!
 //! The archive is made by `scripts/cuda-kernels`. It begins with a line for each source: its name and the byte length
 //! of its zstd frame. An empty line follows. In a frame, registers and labels have ages instead of numbers, because ages
-//! take a sixth of the space. `%r1` is the register of class `r` that appeared last in the kernel, `%r2` is the one that
+//! compress far better. `%r1` is the register of class `r` that appeared last in the kernel, `%r2` is the one that
 //! appeared before it, and `%r` is a new register. Labels are written in the same way, as class `L`. Unpacking restores
 //! the numbers, and writes labels without `%`. In each class, the numbers count from 1.
 
@@ -127,7 +127,7 @@ fn push_numbered(to: &mut String, entry: &str) {
         let age = part[name..].len() - part[name..].trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (name, (age, rest)) = (&part[..name], part[name..].split_at(age));
         to.extend([if name == LABEL { "" } else { "%" }, name]);
-        // Declarations such as `%r<9>`, and special registers such as `%tid`, have no age.
+        // Declarations such as `%r<9>` have no age. Digits after other names, such as `%clock64`, are part of the name.
         let class = CLASSES.iter().position(|class| *class == name).filter(|_| !rest.starts_with('<'));
         if let Some(class) = class {
             let numbers = &mut known[class];
@@ -138,6 +138,8 @@ fn push_numbered(to: &mut String, entry: &str) {
             };
             numbers.push(number);
             to.push_str(&number.to_string());
+        } else {
+            to.push_str(age);
         }
         to.push_str(rest);
     }

@@ -1,4 +1,4 @@
-//! Functions of numbers from 0 to 15, computed in pairs of f32 by polynomials whose coefficients come from tables.
+//! Functions of numbers from 0 to 14.5, computed in pairs of f32 by polynomials whose coefficients come from tables.
 //!
 //! The argument a is c + d, where 1 + c is 1 + a rounded to four significant bits. The function is a polynomial of
 //! degree 6 in d, whose coefficients depend on c. The term in d^2 is computed in f32, with a few rounding errors. It is
@@ -24,7 +24,7 @@ pub struct Polynomials {
     pub others: [[f32; 32]; 5],
 }
 
-/// Returns whether tables are fast.
+/// Returns whether [`Isa::lookup_32`] is one instruction.
 #[inline(always)]
 pub fn are_fast<I: Isa>(_: I) -> bool {
     I::REGISTERS >= 32

@@ -6,25 +6,26 @@ use super::exp_pair::{LARGEST, UNCERTAINTY, exp_of_sum, exp_pair, round};
 use super::wide::two_sum;
 use crate::simd::{Float, Isa, Select};
 
-/// Bound on the relative error of hi + lo. [`UNCERTAINTY`], the error of the exponential, is relative to 2^(n/16),
-/// which may exceed the exponential by a factor of 2^(1/32). The factor 1.06 covers this difference and a small error
-/// of the quotient.
+/// Assumed bound on the relative error of hi + lo. The run over all inputs confirms that it suffices. [`UNCERTAINTY`],
+/// the error of the exponential, is relative to 2^(n/16), which may exceed the exponential by a factor of 2^(1/32). The
+/// quotient adds an error of at most 2^-36.
 const RELATIVE: f32 = 1.06 * UNCERTAINTY;
-/// Magnitude below which the low part of a product could underflow.
+/// Nonzero magnitudes up to this one are refused. Far below it, the low part of the quotient underflows.
 const TINY: f32 = f32::from_bits((127 - 60) << 23);
 /// Factors in gelu_tanh's exponent, each as a sum of two f32: SLOPE is `2 * sqrt(2/pi)`, and CUBIC is
 /// `0.044715 * SLOPE`.
 const SLOPE: [f32; 2] = [f32::from_bits(0x3fcc_422a), f32::from_bits(0xb342_bc9b)];
 const CUBIC: [f32; 2] = [f32::from_bits(0x3d92_2279), f32::from_bits(0x3124_d8b5)];
-/// Magnitude beyond which gelu_tanh's exponential approaches the end of f32's range.
-const LARGEST_OF_GELU: f32 = 9.0;
+/// Magnitude up to which the low part of gelu_tanh's exponent is at most 2^-17, as [`exp_of_sum`] requires.
+const LARGEST_OF_GELU: f32 = 8.0;
 
-/// Computes `n` / (1 + t) as the sum of two f32. t is the sum of two f32, `hi` and `lo`, where `lo` is at most 2^-12 times
-/// `hi`.
+/// Computes `n` / (1 + t) as the sum of two f32. t is the sum of the f32 `hi` and `lo`. The magnitude of `lo` is below
+/// 2^-11.9 times `hi`.
 #[inline(always)]
 fn quotient<I: Isa>(isa: I, n: I::F32, hi: I::F32, lo: I::F32) -> (I::F32, I::F32) {
     let one = isa.f32(1.0);
     let d = one + (hi + lo);
+    // d_low is 1 + hi + lo - d. It is exact for `hi` up to 2^35. For larger `hi`, its error is at most 2^-36 d.
     let d_low = ((one.max(hi) - d) + one.min(hi)) + lo;
     let reciprocal = isa.reciprocal_estimate(d);
     let q = n * reciprocal;
@@ -83,7 +84,7 @@ pub fn gelu_tanh<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let minus_zero = isa.f32(-0.0);
     // For larger x, the result rounds to x.
     let a = isa.f32(LARGEST_OF_GELU).min(x);
-    // The negated exponent, 2 sqrt(2/pi) (a + 0.044715 a^3), in two f32.
+    // The exponent, -2 sqrt(2/pi) (a + 0.044715 a^3), as the sum of two f32.
     let square = a * a;
     let square_low = a.mul_add(a, minus_zero - square);
     let (slope, cubic) = (isa.f32(SLOPE[0]), isa.f32(CUBIC[0]));

@@ -1,7 +1,7 @@
-// Functions in float-float pairs for f32, with the methods of `src/math/exp_pair.rs`, `exp2_pair.rs`, `sigmoid_pair.rs`
-// and `tanh_pair.rs`. The pair minus its error bound and the pair plus its error bound are rounded. If the two
-// roundings agree and the argument is in range, the rounded result is correct. Otherwise the function is computed in
-// f64.
+// Functions in float-float pairs for f32, with the methods of `src/math/exp_pair.rs`, `exp2_pair.rs` and
+// `tanh_pair.rs`. `logistic_pair` has the operations of `share` in `src/math/swiglu.rs`, except for the reciprocal. The
+// pair minus its error bound and the pair plus its error bound are rounded. If the two roundings agree and the argument
+// is in range, the rounded result is correct. Otherwise the function is computed in f64.
 //
 // Reciprocals are approximate, with a relative error of at most 3 u, u = 2^-24. Each quotient is corrected by its
 // remainder, which leaves a relative error below 12 u^2. The error bounds here cover this error.
