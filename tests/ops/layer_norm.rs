@@ -2,7 +2,7 @@
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};
-use crate::support::generate::{self, Bits, Hostile};
+use crate::support::generate::{self, Bits, Hostile, scattered};
 use crate::support::implementations::each_level;
 use crate::support::norms::{assert_short_rows_are_counted, mean_term_of};
 use crate::support::{naive, rows};
@@ -36,7 +36,7 @@ impl rows::Function for Function {
     }
 }
 
-row_tests!(Function; weights, small_spreads, outcomes, forms);
+row_tests!(Function; weights, far_weights, small_spreads, outcomes, forms);
 
 /// Checks weights and biases of every type.
 fn weights<E: Bits>() {
@@ -65,6 +65,35 @@ fn weights<E: Bits>() {
                     });
                 });
             }
+        }
+    }
+}
+
+/// Checks rows with one weight outside the range in which rows are computed in f32.
+fn far_weights<E: Bits>() {
+    const ROWS: usize = 9;
+    let mut rng = generate::rng("layer_norm, far weights");
+    let checker = Checker::of_usual_rows::<E>("layer_norm");
+    for len in [5, 100, 257] {
+        let x = generate::bell::<E>(&mut rng, len, 0.3, 2.0);
+        let mean_term = mean_term_of(&x);
+        for far in [1e-30f32, 1e-9, 300.0, 1e19, 1e30] {
+            if f64::from(far) > E::LIMITS.max / 100.0 {
+                continue;
+            }
+            let mut weight: Vec<f32> = (0..len).map(|i| 0.5 + scattered(i) as f32).collect();
+            weight[len - 1] = far;
+            let wide: Vec<f64> = weight.iter().map(|w| w.widen()).collect();
+            let exact = reference::layer_norm(&x, Some(&wide), None, 1e-6);
+            let options = LayerNorm::default().weight(&weight).eps(1e-6);
+            each_level(|level| {
+                let got = layer_norm(Rows::new(&x.repeat(ROWS), ROWS, len).unwrap(), &options).unwrap();
+                for got in got.chunks(len) {
+                    checker.check_terms(&format!("weight {far:e}, {len}, {level}"), &x, got, &exact, &|i| {
+                        exact[i].to_f64().abs().max(wide[i].abs() * mean_term)
+                    });
+                }
+            });
         }
     }
 }
@@ -111,6 +140,11 @@ fn outcomes<E: Bits>() {
         expect("zeros", [zero; 3], [zero; 3]);
         expect("all equal", [E::from_wide(3.3); 3], [zero; 3]);
         expect("layer_norm of [max, max, max] must be 0", [E::from_wide(E::LIMITS.max); 3], [zero; 3]);
+        for len in [3, 7, 100] {
+            let x = vec![E::from_wide(E::LIMITS.max / 1.1); len];
+            let got = layer_norm(Rows::new(&x, 1, len).unwrap(), &LayerNorm::default()).unwrap();
+            assert_same_bits(&format!("{len} equal large values, {level}"), &got, &vec![zero; len]);
+        }
         let bias = [7.0f32, -3.0, 0.5];
         let all_equal = [E::from_wide(1e-3); 3];
         let options = LayerNorm::default().weight(&[1e30f64; 3]).bias(&bias).eps(1e-12);

@@ -3,7 +3,7 @@
 
 use crate::support::compare::{Checker, assert_same_bits, within};
 use crate::support::forms::{RowOp, assert_forms_agree};
-use crate::support::generate::{self, Bits, Hostile};
+use crate::support::generate::{self, Bits, Hostile, scattered};
 use crate::support::implementations::{each_level, on_threads};
 use crate::support::norms::assert_short_rows_are_counted;
 use crate::support::{naive, rows, ulp};
@@ -37,7 +37,7 @@ impl rows::Function for Function {
     }
 }
 
-row_tests!(Function; weights, rounded_before_the_weight, residual, far_scales, outcomes, forms);
+row_tests!(Function; weights, far_weights, rounded_before_the_weight, residual, far_scales, outcomes, forms);
 
 /// Checks weights of every type, offsets and eps.
 fn weights<E: Bits>() {
@@ -61,6 +61,34 @@ fn weights<E: Bits>() {
                     checker.check(&what, &x, &got, &exact);
                 });
             }
+        }
+    }
+}
+
+/// Checks rows with one weight outside the range in which rows are computed in f32. A zero must keep its sign.
+fn far_weights<E: Bits>() {
+    const ROWS: usize = 9;
+    let mut rng = generate::rng("rms_norm, far weights");
+    let checker = Checker::of_usual_rows::<E>("rms_norm");
+    for len in [5, 100, 257] {
+        let mut x = generate::bell::<E>(&mut rng, len, 0.3, 2.0);
+        x[2] = E::from_wide(-0.0);
+        for far in [1e-30f32, 1e-9, 300.0, 1e19, 1e30] {
+            if f64::from(far) > E::LIMITS.max / 100.0 {
+                continue;
+            }
+            let mut weight: Vec<f32> = (0..len).map(|i| 0.5 + scattered(i) as f32).collect();
+            weight[len - 1] = far;
+            let wide: Vec<f64> = weight.iter().map(|w| w.widen()).collect();
+            let exact = reference::rms_norm(&x, Some(&wide), 0.0, 1e-6);
+            let options = RmsNorm::default().weight(&weight).eps(1e-6);
+            each_level(|level| {
+                let got = rms_norm(Rows::new(&x.repeat(ROWS), ROWS, len).unwrap(), &options).unwrap();
+                for got in got.chunks(len) {
+                    checker.check(&format!("weight {far:e}, {len}, {level}"), &x, got, &exact);
+                    assert!(got[2].widen().is_sign_negative(), "the result of -0 must be -0 ({far:e}, {len}, {level})");
+                }
+            });
         }
     }
 }

@@ -1,0 +1,62 @@
+//! Runs tests with one active mutant.
+
+use anyhow::Result;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// What the tests said about a mutant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    Survived,
+    /// A test failed, or the program ended without a result.
+    Failed,
+    TimedOut,
+}
+
+/// Runs one test program in `folder` with the mutant `number`, until the first test fails. The memory is limited to
+/// 8 GiB. Returns the outcome and the duration.
+pub fn run(
+    program: &Path,
+    filters: &[String],
+    folder: &Path,
+    number: u32,
+    limit: Duration,
+) -> Result<(Outcome, Duration)> {
+    let start = Instant::now();
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -v 8388608; exec \"$0\" \"$@\""])
+        .arg(program)
+        .args(filters)
+        .env("EVENKEEL_MUTANT", number.to_string())
+        .env("RUST_TEST_THREADS", "1")
+        .env("RAYON_NUM_THREADS", "2")
+        .current_dir(folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let (sender, receiver) = channel();
+    let lines = BufReader::new(child.stdout.take().into_iter().next().expect("stdout is a pipe"));
+    std::thread::spawn(move || {
+        let failed = lines.lines().map_while(Result::ok).any(|line| line.ends_with("FAILED"));
+        // The receiver is gone after a timeout.
+        let _ = sender.send(failed);
+    });
+    let outcome = match receiver.recv_timeout(limit) {
+        Ok(true) => Outcome::Failed,
+        Err(RecvTimeoutError::Timeout) => Outcome::TimedOut,
+        Ok(false) | Err(RecvTimeoutError::Disconnected) => {
+            if child.wait()?.success() {
+                Outcome::Survived
+            } else {
+                Outcome::Failed
+            }
+        }
+    };
+    // Fails if the program has ended.
+    let _ = child.kill();
+    child.wait()?;
+    Ok((outcome, start.elapsed()))
+}
