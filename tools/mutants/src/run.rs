@@ -1,6 +1,6 @@
 //! Runs tests with one active mutant.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -38,7 +38,7 @@ pub fn run(
         .stderr(Stdio::null())
         .spawn()?;
     let (sender, receiver) = channel();
-    let lines = BufReader::new(child.stdout.take().into_iter().next().expect("stdout is a pipe"));
+    let lines = BufReader::new(child.stdout.take().context("the test program has no output")?);
     std::thread::spawn(move || {
         let failed = lines.lines().map_while(Result::ok).any(|line| line.ends_with("FAILED"));
         // The receiver is gone after a timeout.
