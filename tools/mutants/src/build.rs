@@ -49,7 +49,8 @@ pub fn build(root: &Path, folder: &Path, files: &[String]) -> Result<Build> {
     loop {
         let mutants = mutants(root, files, &unviable, |file, text| Ok(std::fs::write(folder.join(file), text)?))?;
         // A check finds almost all errors, and is much faster than a build.
-        let found = match cargo(folder, &["check", "--lib", "--test", "ops", "--test", "digest"])? {
+        let found = match cargo(folder, &["check", "--profile", "test", "--lib", "--test", "ops", "--test", "digest"])?
+        {
             Output::Errors(found) => found,
             Output::Programs(_) => match cargo(folder, &["test", "--no-run", "--test", "ops", "--test", "digest"])? {
                 Output::Errors(found) => found,
@@ -114,7 +115,6 @@ fn cargo(folder: &Path, arguments: &[&str]) -> Result<Output> {
     let output = Command::new("cargo")
         .args(arguments)
         .args(["-p", "evenkeel", "--features", "testing,sharded,serde", "--message-format", "json"])
-        .args((arguments[0] == "check").then_some(["--profile", "test"]).into_iter().flatten())
         .current_dir(folder)
         .env("CARGO_TARGET_DIR", folder.join("target"))
         .env("RUSTFLAGS", "--cap-lints allow")

@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use run::{Outcome, run};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,8 +33,8 @@ struct Arguments {
     /// Families of kernels: tables of `families.toml`. All by default.
     families: Vec<String>,
     /// Tests only every n-th mutant.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    every: usize,
+    #[arg(long, value_name = "N", default_value = "1")]
+    every: NonZeroUsize,
     /// Uses the last build of these families, instead of the current sources.
     #[arg(long)]
     again: bool,
@@ -92,7 +93,7 @@ fn main() -> Result<std::process::ExitCode> {
 fn test(
     build: &Build,
     family: &Family,
-    every: usize,
+    every: NonZeroUsize,
     describe: impl Fn(&Mutant) -> String + Sync,
 ) -> Result<Vec<(Outcome, bool)>> {
     let mut limits = Vec::new();
@@ -104,7 +105,7 @@ fn test(
         limits.push((program, &test[1..], 5 * time + Duration::from_secs(10)));
     }
     let is_tested = |mutant: &&Mutant| family.files.contains(&mutant.file) && !build.unviable.contains(&mutant.number);
-    let tested: Vec<&Mutant> = build.mutants.iter().filter(is_tested).step_by(every.max(1)).collect();
+    let tested: Vec<&Mutant> = build.mutants.iter().filter(is_tested).step_by(every.get()).collect();
     let progress = ProgressBar::new(tested.len() as u64);
     let outcome = |mutant: &&Mutant| -> Result<(Outcome, bool)> {
         let mut outcome = Outcome::Survived;

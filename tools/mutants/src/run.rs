@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// What the tests said about a mutant.
+/// Result of the tests for a mutant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
     Survived,
