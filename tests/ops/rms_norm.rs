@@ -5,7 +5,7 @@ use crate::support::compare::{Checker, assert_same_bits, within};
 use crate::support::forms::{RowOp, assert_forms_agree};
 use crate::support::generate::{self, Bits, Hostile};
 use crate::support::implementations::{each_level, on_threads};
-use crate::support::norms::{self, assert_short_rows_are_counted};
+use crate::support::norms::assert_short_rows_are_counted;
 use crate::support::{naive, rows, ulp};
 use evenkeel::simd::Level;
 use evenkeel::{
@@ -37,7 +37,7 @@ impl rows::Function for Function {
     }
 }
 
-row_tests!(Function; weights, far_weights, rounded_before_the_weight, residual, far_scales, outcomes, forms);
+row_tests!(Function; weights, rounded_before_the_weight, residual, far_scales, outcomes, forms);
 
 /// Checks weights of every type, offsets and eps.
 fn weights<E: Bits>() {
@@ -61,28 +61,6 @@ fn weights<E: Bits>() {
                     checker.check(&what, &x, &got, &exact);
                 });
             }
-        }
-    }
-}
-
-/// Checks rows with one weight far from 1. The rows contain a zero.
-fn far_weights<E: Bits>() {
-    const ROWS: usize = 9;
-    let mut rng = generate::rng("rms_norm, far weights");
-    let checker = Checker::of_usual_rows::<E>("rms_norm");
-    for len in [5, 100, 257] {
-        let mut x = generate::bell::<E>(&mut rng, len, 0.3, 2.0);
-        x[2] = E::ZERO;
-        for weight in norms::far_weights::<E>(len) {
-            let wide: Vec<f64> = weight.iter().map(|w| w.widen()).collect();
-            let exact = reference::rms_norm(&x, Some(&wide), 0.0, 1e-6);
-            let options = RmsNorm::default().weight(&weight).eps(1e-6);
-            each_level(|level| {
-                let got = rms_norm(Rows::new(&x.repeat(ROWS), ROWS, len).unwrap(), &options).unwrap();
-                for got in got.chunks(len) {
-                    checker.check(&format!("weight {:e}, {len}, {level}", weight[len - 1]), &x, got, &exact);
-                }
-            });
         }
     }
 }

@@ -1,20 +1,12 @@
 //! Checks of norms and their gradients: error terms, sums over rows, forms and reports.
 
 use super::compare::{Checker, assert_same_bits};
-use super::generate::scattered;
 use super::implementations::{each_level, on_threads};
 use evenkeel::math::sum::tiled_sum;
 use evenkeel::reference::{DoubleDouble, Real};
 use evenkeel::simd::{Level, with_level};
 use evenkeel::testing::ulp;
 use evenkeel::{DType, Element, Rows, report};
-
-/// Returns lists of `len` weights. The last weight of each list is far from 1: so far that most of these rows cannot be
-/// computed in f32. It is at most a hundredth of the type's largest value. The other weights are between 0.5 and 1.5.
-pub fn far_weights<E: Element>(len: usize) -> Vec<Vec<f32>> {
-    let far = [1e-30f32, 1e-9, 300.0, 1e19, 1e30].into_iter().filter(|&far| f64::from(far) <= E::LIMITS.max / 100.0);
-    far.map(|far| (1..len).map(|i| 0.5 + scattered(i) as f32).chain([far]).collect()).collect()
-}
 
 /// Norm evaluated by its formula in double-double precision.
 #[derive(Clone, Copy)]
