@@ -9,7 +9,7 @@ fn main() {
     build
         .cpp(true)
         .std("c++17")
-        .opt_level(2)
+        .opt_level(1)
         .include("emulator")
         .flag("-ffp-contract=off")
         .flag("-Wno-unknown-pragmas")

@@ -1,6 +1,5 @@
 // Fibers that emulate a block's threads, and the function that the host calls.
 #include "emulator.h"
-#include <csetjmp>
 #include <cstdint>
 #include <ucontext.h>
 #include <vector>
@@ -46,58 +45,85 @@ struct Warp {
     }
 };
 
+// Point at which a fiber or the scheduler resumes. The compiler's own jumps save no signal mask and few registers.
+typedef void* Point[5];
+
 struct Fiber {
-    // Point at which the fiber resumes. A long jump makes no system call for the signal mask, unlike a context switch.
-    jmp_buf at;
+    Point at;
     bool started;
 };
 
 // Each host thread has its own emulated device.
 struct Device {
-    jmp_buf scheduler;
+    Point scheduler;
     // A block uses the first elements of these vectors.
     std::vector<Warp> warps;
     std::vector<Fiber> fibers;
     std::vector<char> stacks;
+    // Lanes of the warp `warp` take turns. `turn` is the number of lanes that had their turn.
+    unsigned warp, turn, order;
+    uint64_t random;
     unsigned running;
     const Entry* entry;
     const void* given;
 };
-thread_local Device device;
+thread_local Device own_device;
+// Device of the running block. Unlike `own_device`, a pointer needs no check for its initialisation at each use.
+thread_local Device* device;
+
+// Returns the i-th of the indices from 0 to n - 1 in the given order; n is a power of two. Order 0 is forward, order 1
+// is backward, and any other order is a permutation that `random` determines.
+unsigned in_order(unsigned order, uint64_t random, unsigned i, unsigned n) {
+    if (order == 0) {
+        return i;
+    }
+    if (order == 1) {
+        return n - 1 - i;
+    }
+    return (unsigned)(i * ((random >> 20) | 1) + (random >> 40)) & (n - 1);
+}
+
+void body();
+
+// Continues with the next lane of the warp that is ready, or with the scheduler if no lane is left. GCC forbids a jump
+// in the function that sets its destination.
+__attribute__((noinline, noreturn)) void continue_elsewhere(Device& on) {
+    while (on.turn < WARP) {
+        const unsigned lane = in_order(on.order, on.random, on.turn++, WARP);
+        if (on.warps[on.warp].states[lane] != READY) {
+            continue;
+        }
+        on.running = WARP * on.warp + lane;
+        threadIdx = {on.running, 0, 0};
+        Fiber& fiber = on.fibers[on.running];
+        if (fiber.started) {
+            __builtin_longjmp(fiber.at, 1);
+        }
+        fiber.started = true;
+        ucontext_t context;
+        getcontext(&context);
+        context.uc_stack.ss_sp = &on.stacks[on.running * STACK];
+        context.uc_stack.ss_size = STACK;
+        context.uc_link = nullptr;
+        makecontext(&context, body, 0);
+        setcontext(&context);
+    }
+    __builtin_longjmp(on.scheduler, 1);
+}
 
 __attribute__((noinline)) void yield(Device& on, State state) {
     on.warps[on.running / WARP].states[on.running % WARP] = state;
-    if (_setjmp(on.fibers[on.running].at) == 0) {
-        _longjmp(on.scheduler, 1);
+    if (__builtin_setjmp(on.fibers[on.running].at) == 0) {
+        continue_elsewhere(on);
     }
 }
 
 // Body of a fiber: runs the kernel as one thread of each block, one block after another.
 void body() {
     for (;;) {
-        device.entry->call(device.entry->kernel, device.given);
-        yield(device, ENDED);
+        device->entry->call(device->entry->kernel, device->given);
+        yield(*device, ENDED);
     }
-}
-
-// Runs a fiber until it yields.
-__attribute__((noinline)) void resume(Device& on, unsigned index) {
-    on.running = index;
-    if (_setjmp(on.scheduler) != 0) {
-        return;
-    }
-    Fiber& fiber = on.fibers[index];
-    if (fiber.started) {
-        _longjmp(fiber.at, 1);
-    }
-    fiber.started = true;
-    ucontext_t context;
-    getcontext(&context);
-    context.uc_stack.ss_sp = &on.stacks[index * STACK];
-    context.uc_stack.ss_size = STACK;
-    context.uc_link = nullptr;
-    makecontext(&context, body, 0);
-    setcontext(&context);
 }
 
 // Completes an exchange once all lanes of a warp have reached it. Returns whether the exchange was completed. A lane
@@ -113,7 +139,7 @@ bool release_exchange(Warp& warp) {
 
 bool all(unsigned warps, State state) {
     for (unsigned i = 0; i < warps; i++) {
-        if (!device.warps[i].all(state)) {
+        if (!device->warps[i].all(state)) {
             return false;
         }
     }
@@ -122,35 +148,24 @@ bool all(unsigned warps, State state) {
 
 void set_all(unsigned warps, State state) {
     for (unsigned i = 0; i < warps; i++) {
-        device.warps[i].set_all(state);
+        device->warps[i].set_all(state);
     }
-}
-
-// Returns the i-th of the indices from 0 to n - 1 in the given order; n is a power of two. Order 0 is forward, order 1
-// is backward, and any other order is a permutation that `random` determines.
-unsigned in_order(unsigned order, uint64_t random, unsigned i, unsigned n) {
-    if (order == 0) {
-        return i;
-    }
-    if (order == 1) {
-        return n - 1 - i;
-    }
-    return (unsigned)((i * ((random >> 20) | 1) + (random >> 40)) % n);
 }
 
 // Runs the lanes of a warp that are ready, and returns whether any was ready.
-bool run_warp(unsigned warp, unsigned order, uint64_t random) {
-    Device& on = device;
-    bool ran = false;
-    for (unsigned i = 0; i < WARP; i++) {
-        const unsigned lane = in_order(order, random, i, WARP);
-        if (on.warps[warp].states[lane] == READY) {
-            threadIdx = {WARP * warp + lane, 0, 0};
-            resume(on, WARP * warp + lane);
-            ran = true;
-        }
+__attribute__((noinline)) bool run_warp(Device& on, unsigned warp, unsigned order, uint64_t random) {
+    bool ready = false;
+    for (State state : on.warps[warp].states) {
+        ready |= state == READY;
     }
-    return ran;
+    on.warp = warp;
+    on.turn = 0;
+    on.order = order;
+    on.random = random;
+    if (ready && __builtin_setjmp(on.scheduler) == 0) {
+        continue_elsewhere(on);
+    }
+    return on.turn != 0;
 }
 
 // Runs a block. Returns false if some threads never end, or wait for threads that never arrive.
@@ -164,9 +179,9 @@ bool run_block(unsigned warps, unsigned order, uint64_t& random) {
             const unsigned warp = in_order(order, random, i, warps);
             // In forward order, all warps advance in step. In other orders, each warp runs ahead as far as it can.
             do {
-                ran |= run_warp(warp, order, random);
+                ran |= run_warp(*device, warp, order, random);
                 meetings++;
-            } while (release_exchange(device.warps[warp]) && order != 0 && meetings < MOST_MEETINGS);
+            } while (release_exchange(device->warps[warp]) && order != 0 && meetings < MOST_MEETINGS);
         }
         if (all(warps, ENDED)) {
             return true;
@@ -184,12 +199,13 @@ bool run_block(unsigned warps, unsigned order, uint64_t& random) {
 
 } // namespace
 
-void barrier() { yield(device, AT_BARRIER); }
+void barrier() { yield(*device, AT_BARRIER); }
 
 const unsigned long long* exchange(unsigned long long bits) {
-    Warp& warp = device.warps[device.running / WARP];
-    warp.brought[device.running % WARP] = bits;
-    yield(device, AT_EXCHANGE);
+    Device& on = *device;
+    Warp& warp = on.warps[on.running / WARP];
+    warp.brought[on.running % WARP] = bits;
+    yield(on, AT_EXCHANGE);
     return warp.published;
 }
 
@@ -282,13 +298,14 @@ extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threa
     if (found->bytes != bytes) {
         return OTHER_ARGUMENTS;
     }
-    device.entry = found;
-    device.given = arguments;
-    if (device.fibers.size() < threads) {
-        device.warps.resize(threads / WARP);
-        device.stacks.resize(threads * STACK);
+    device = &own_device;
+    device->entry = found;
+    device->given = arguments;
+    if (device->fibers.size() < threads) {
+        device->warps.resize(threads / WARP);
+        device->stacks.resize(threads * STACK);
         // Their stacks may have moved, so all fibers start anew.
-        device.fibers.assign(threads, Fiber());
+        device->fibers.assign(threads, Fiber());
     }
     // Memory that no thread wrote holds NaN.
     const uint4 nan = {~0u, ~0u, ~0u, ~0u};
@@ -302,7 +319,7 @@ extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threa
         blockIdx = {block, 0, 0};
         if (!run_block(threads / WARP, order, random)) {
             // The fibers stopped inside the kernel and can't run another block.
-            device.fibers.clear();
+            device->fibers.clear();
             return STUCK;
         }
     }
