@@ -45,7 +45,8 @@ struct Warp {
     }
 };
 
-// Point at which a fiber or the scheduler resumes. The compiler's own jumps save no signal mask and few registers.
+// Point at which a fiber or the scheduler resumes. `__builtin_setjmp` writes only the address, the stack pointer and the
+// frame pointer here, so it is faster than `_setjmp`.
 typedef void* Point[5];
 
 struct Fiber {
@@ -60,7 +61,8 @@ struct Device {
     std::vector<Warp> warps;
     std::vector<Fiber> fibers;
     std::vector<char> stacks;
-    // Lanes of the warp `warp` take turns. `turn` is the number of lanes that had their turn.
+    // The lanes of the warp `warp` run one after another. `turn` counts the lanes that ran, that are running, or that were
+    // skipped because they were not ready.
     unsigned warp, turn, order;
     uint64_t random;
     unsigned running;
@@ -68,25 +70,27 @@ struct Device {
     const void* given;
 };
 thread_local Device own_device;
-// Device of the running block. Unlike `own_device`, a pointer needs no check for its initialisation at each use.
+// The thread's `own_device`, or null before the first launch. Each use of `own_device` checks whether it is initialised;
+// uses of this pointer do not.
 thread_local Device* device;
 
 // Returns the i-th of the indices from 0 to n - 1 in the given order; n is a power of two. Order 0 is forward, order 1
 // is backward, and any other order is a permutation that `random` determines.
-unsigned in_order(unsigned order, uint64_t random, unsigned i, unsigned n) {
+inline unsigned in_order(unsigned order, uint64_t random, unsigned i, unsigned n) {
     if (order == 0) {
         return i;
     }
     if (order == 1) {
         return n - 1 - i;
     }
-    return (unsigned)(i * ((random >> 20) | 1) + (random >> 40)) & (n - 1);
+    return (unsigned)((i * ((random >> 20) | 1) + (random >> 40)) % n);
 }
 
 void body();
 
-// Continues with the next lane of the warp that is ready, or with the scheduler if no lane is left. GCC forbids a jump
-// in the function that sets its destination.
+// Continues with the next ready lane of the warp, or with the scheduler if there is none. This is a separate function,
+// because GCC forbids `__builtin_longjmp` in the function that sets the point. GCC's manual also forbids jumps between
+// stacks, but they work while the function that set the point has not returned.
 __attribute__((noinline, noreturn)) void continue_elsewhere(Device& on) {
     while (on.turn < WARP) {
         const unsigned lane = in_order(on.order, on.random, on.turn++, WARP);
@@ -116,6 +120,8 @@ __attribute__((noinline)) void yield(Device& on, State state) {
     if (__builtin_setjmp(on.fibers[on.running].at) == 0) {
         continue_elsewhere(on);
     }
+    // Other fibers have changed the memory.
+    asm volatile("" ::: "memory");
 }
 
 // Body of a fiber: runs the kernel as one thread of each block, one block after another.
@@ -165,6 +171,7 @@ __attribute__((noinline)) bool run_warp(Device& on, unsigned warp, unsigned orde
     if (ready && __builtin_setjmp(on.scheduler) == 0) {
         continue_elsewhere(on);
     }
+    asm volatile("" ::: "memory");
     return on.turn != 0;
 }
 

@@ -127,6 +127,17 @@ fn every_fault_is_found(test: &str, kernels: &str, faults: &[Fault], look: impl 
     );
 }
 
+/// A crash counts as a found fault, so kernels in a library must not crash if nothing is changed.
+#[test]
+fn unchanged_kernels_in_a_library_differ_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let unchanged = fault("no fault", "softmax.cu", "", "");
+    let output = look_apart("of_softmax", &compile("softmax.cu", &unchanged, folder.path()));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !text.contains(FOUND), "{:?}: {text}", output.status);
+    assert!(text.contains("1 passed"), "the test of softmax must have run: {text}");
+}
+
 /// Defines a test for each list of faults: its name, the file with the kernels, the faults, and the function that
 /// compares the kernels with the CPU.
 macro_rules! lists {
