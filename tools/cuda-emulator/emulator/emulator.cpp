@@ -171,6 +171,7 @@ __attribute__((noinline)) bool run_warp(Device& on, unsigned warp, unsigned orde
     if (ready && __builtin_setjmp(on.scheduler) == 0) {
         continue_elsewhere(on);
     }
+    // The fibers have changed the memory.
     asm volatile("" ::: "memory");
     return on.turn != 0;
 }
