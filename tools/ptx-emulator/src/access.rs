@@ -4,7 +4,7 @@ use crate::arithmetic::{is_of_space, space_of};
 use crate::convert::{extend, integer};
 use crate::floats::{bits32, bits64, f32_of, f64_of};
 use crate::kernel::CONST_START;
-use crate::memory::Global;
+use crate::memory::{Global, is_aligned};
 use crate::op::{Access, Atom, Inst, NONE, Space};
 use crate::problem::Problem;
 use crate::shared::{By, Kind, Shared};
@@ -166,7 +166,7 @@ fn element(w: &Warp, register: u32, access: Access, lane: usize) -> u64 {
 
 fn read_only(from: &[u8], start: u64, address: u64, bytes: usize, space: Space) -> Result<u128, Problem> {
     let space = space.name();
-    if !address.is_multiple_of(bytes as u64) {
+    if !is_aligned(address, bytes) {
         return Err(Problem::Misaligned { space, address, bytes });
     }
     let at = address.wrapping_sub(start) as usize;

@@ -44,6 +44,12 @@ impl Memory {
     }
 }
 
+/// Returns whether the address is a multiple of the number of bytes, which must be a power of two.
+#[inline(always)]
+pub fn is_aligned(address: u64, bytes: usize) -> bool {
+    address & (bytes as u64 - 1) == 0
+}
+
 /// Global memory as a kernel sees it.
 pub struct Global<'m> {
     memory: &'m Memory,
@@ -59,7 +65,7 @@ impl<'m> Global<'m> {
     }
 
     fn check(&mut self, address: u64, bytes: usize, write: bool) -> Result<*mut u8, Problem> {
-        if !address.is_multiple_of(bytes as u64) {
+        if !is_aligned(address, bytes) {
             return Err(Problem::Misaligned { space: "global", address, bytes });
         }
         let within = |range: &Range| {
