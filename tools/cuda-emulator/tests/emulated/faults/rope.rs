@@ -61,7 +61,7 @@ pub fn look(emulator: &Emulator) -> Outcome {
     look_at::<f32>(emulator)?;
     look_at::<f16>(emulator)?;
     look_at::<bf16>(emulator)?;
-    heads::cases::<bf16>(emulator, 6, 60, &mut Shapes::default())
+    heads::cases::<bf16>(emulator, 6, 60, false, &mut Shapes::default())
 }
 
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Outcome {
