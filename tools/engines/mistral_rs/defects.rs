@@ -84,6 +84,14 @@ fn log_probabilities_of_improbable_tokens_are_finite() {
     }
 }
 
+/// In f32, the log-sum-exp of the scaled logits is rounded to less than the largest scaled logit.
+#[test]
+fn log_probabilities_are_at_most_0_and_those_of_the_list() {
+    let sampler = sampler(Some(0.1), OFF, OFF).unwrap();
+    let drawn = sample(&sampler, &[25.6865, -100.0], 1, false).unwrap();
+    assert_eq!((drawn.logprob, drawn.top_logprobs.unwrap()[0].logprob), (0.0, 0.0));
+}
+
 #[test]
 fn a_suppressed_token_is_not_drawn_if_all_others_are_banned() {
     for temperature in [NO_TEMPERATURE, Some(1.0)] {

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use candle_core::{D, DType, Result, Tensor};
 use evenkeel::candle::guarded;
-use evenkeel::{Draw, RmsNorm, SamplerConfig};
+use evenkeel::{Draw, RmsNorm, SamplerConfig, SoftmaxPartial};
 use rand::Rng;
 use rand_isaac::Isaac64Rng;
 
@@ -40,11 +40,26 @@ impl Filters {
         Ok(distribution.probs()?.into_iter().map(|p| p as f32).collect())
     }
 
+    /// Returns the logarithm of a token's probability before the filters, as `logprobs` computes it.
+    pub fn logprob(&self, logits: &[f32], token: u32) -> Result<f32> {
+        let (options, all, at) = (self.scale(), row(logits)?, token as usize);
+        let sums = SoftmaxPartial::new(all, (0, logits.len()), &options)?.log_sums(all, 0, &options)?;
+        Ok(sums.log_softmax(row(&logits[at..at + 1])?, at, &options)?[0])
+    }
+
     /// Returns the logarithm of the probability of each token before the filters.
     pub fn logprobs(&self, logits: &[f32]) -> Result<Vec<f32>> {
-        let options = evenkeel::Softmax::default().scale(1.0 / self.temperature);
-        Ok(evenkeel::log_softmax(evenkeel::Rows::shaped(logits, &[logits.len()])?, &options)?)
+        Ok(evenkeel::log_softmax(row(logits)?, &self.scale())?)
     }
+
+    /// Returns options that divide logits by the temperature.
+    fn scale(&self) -> evenkeel::Softmax<'static> {
+        evenkeel::Softmax::default().scale(1.0 / self.temperature)
+    }
+}
+
+fn row(logits: &[f32]) -> Result<evenkeel::Rows<'_, f32>> {
+    Ok(evenkeel::Rows::shaped(logits, &[logits.len()])?)
 }
 
 /// Returns the most probable token.
