@@ -36,7 +36,7 @@ pub struct Shared {
     size: usize,
     bytes: Vec<u8>,
     cells: Vec<Cell>,
-    /// Base-2 logarithm of a cell's number of bytes. A shift takes a tenth of the time of a division.
+    /// Base-2 logarithm of the number of bytes of a cell. Shifts take less time than divisions.
     log_grain: u32,
     /// Number of the current interval between barriers. It never decreases, so blocks need not clear the cells.
     interval: u32,
