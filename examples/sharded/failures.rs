@@ -15,9 +15,9 @@ use std::time::Instant;
 /// Number of rows on each rank.
 const ROWS: usize = 3;
 
-/// Exit status if this rank got the expected error.
-const FOUND: u8 = 2;
-/// Exit status if this rank got no error, or an unexpected one.
+/// Exit status if the expected error was found. It is not 2, because invalid arguments give 2.
+const FOUND: u8 = 3;
+/// Exit status if there was no error, or an unexpected error.
 const MISSED: u8 = 1;
 
 /// Causes an error on the last rank, which still takes part in the call. Each rank prints its result.
@@ -54,9 +54,11 @@ pub fn run(rank: &Rank, failure: Failure, arguments: &Arguments) -> anyhow::Resu
         _ => false,
     };
     say(rank, start, &outcome);
-    // Waits until all ranks have printed, because mpirun terminates all processes when the first one exits.
-    rank.comm.sum(&mut [0])?;
-    Ok(ExitCode::from(if found && in_time { FOUND } else { MISSED }))
+    // mpirun terminates all processes when the first one exits, and returns only one status. So the ranks first add up
+    // how many of them missed the error. The sum also waits until all have printed.
+    let mut missed = [u64::from(!(found && in_time))];
+    rank.comm.sum(&mut missed)?;
+    Ok(ExitCode::from(if missed == [0] { FOUND } else { MISSED }))
 }
 
 /// Lets the last rank miss the call. The other ranks must report in time that the last rank is missing.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Exit status: 0 if everything agrees, 1 if a rank has different bits or an unexpected error. With `--fail`, the
-//! status is 2 if every rank got the expected error. With `--fail gone` and `--fail message`, no process can finalize
+//! status is 3 if every rank got the expected error. With `--fail gone` and `--fail message`, no process can finalize
 //! MPI, and mpirun may report 1.
 
 #![forbid(unsafe_code)]

@@ -44,7 +44,7 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
     // dy holds the rows of x in another order: the second half of the rows first. So no row equals its gradient. The
     // second pair of x and dy has only finite rows, because a non-finite row would turn sums over rows into NaN.
     let dy: Vec<E> = x[x.len() / 2..].iter().chain(&x[..x.len() / 2]).copied().collect();
-    let finite = 2 * all..ROWS / 2 * all;
+    let finite = 2 * all..(ROWS - 1) * all;
     let sets = [(&x[..], &dy[..]), (&x[finite.clone()], &x[finite.start + all..finite.end + all])];
     table.line::<E>("rms_norm_backward", |line| {
         let split = |of: evenkeel::RmsNormGradients<E>| (of.dx, [of.dweight, None]);
