@@ -182,8 +182,8 @@ const float LOWEST = -3.402823466e38f;
 struct BinRange {
     // Estimated running sums before the first bin and at the end of the last bin, and estimated sum over all bins.
     u64 before, after, total;
+    u64 through; // Number of tokens up to the last bin
     u32 first, last;
-    u32 through, padding; // Number of tokens up to the last bin
 };
 
 // Workspace for a row whose logits are read by several blocks. The first kernel writes the extremes, and clears `bins`

@@ -60,7 +60,7 @@ struct Bins {
             if (before < to && (to <= upto || is_end)) {
                 range.last = first + i;
                 range.after = upto;
-                range.through = (u32)tokens;
+                range.through = tokens;
                 range.total = total;
             }
         }

@@ -9,18 +9,32 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 /// Row lengths near the sizes of vectors, warps, tiles and blocks, and row lengths of models.
-const COLS: [usize; 84] = [
+const COLS: [usize; 81] = [
     1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 40, 48, 63, 64, 65, 72, 96, 100, 127, 128, 129, 136, 160,
     192, 200, 255, 256, 257, 264, 320, 384, 400, 500, 504, 511, 512, 513, 520, 600, 640, 768, 1000, 1016, 1023, 1024,
     1025, 1032, 1280, 1536, 2000, 2040, 2047, 2048, 2049, 2056, 3000, 3072, 4088, 4095, 4096, 4097, 4104, 5000, 6144,
-    8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_000, 32_768, 32_776, 33_000, 50_257, 65_536,
+    8184, 8191, 8192, 8193, 8200, 10_000, 16_392, 16_393, 32_776, 32_784, 65_544,
 ];
 /// Shapes with rows too long for registers, with rows as long as vocabularies, and with more rows than a launch has
 /// blocks.
-const LARGE: [(usize, usize); 7] =
-    [(4, 128_256), (3, 151_936), (2, 262_144), (1, 1_000_000), (300, 4096), (70_001, 8), ((1 << 20) + 77, 2)];
+const LARGE: [(usize, usize); 12] = [
+    (5, 16_384),
+    (3, 32_000),
+    (3, 32_768),
+    (3, 33_001),
+    (3, 50_257),
+    (4, 128_256),
+    (3, 151_936),
+    (2, 262_144),
+    (1, 1_000_000),
+    (300, 4096),
+    (70_001, 8),
+    ((1 << 20) + 77, 2),
+];
+/// A check whose limit on elements is below this number is small.
+pub const SMALL: usize = 100_000;
 /// Number of random shapes per op.
-const RANDOM: usize = 60;
+const RANDOM: usize = 125;
 
 /// One call of an op.
 #[derive(Clone, Copy, Debug)]
@@ -38,18 +52,26 @@ pub struct Case {
 pub fn cases(seed: u64, ways: usize, part: usize, elements: usize) -> Vec<Case> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut shapes: Vec<Shape> = Vec::new();
+    // Small checks run on an interpreter, on an emulator or under a memory checker, which are slow. So their shapes are
+    // smaller. `listed` and `random` limit the elements of a shape, and `most` limits its columns.
+    let (listed, random, most) = if elements < SMALL { (2_000, 3_000, 3_000) } else { (12_000, 60_000, 6_000) };
     for cols in COLS {
-        shapes.push(Shape { rows: (12_000 / cols).clamp(3, 40), cols });
+        let least = if elements < SMALL && cols > 10_000 { 1 } else { 2 };
+        shapes.push(Shape { rows: (listed / cols).clamp(least, 40), cols });
     }
     for _ in 0..RANDOM {
-        let cols = rng.random_range(1..=6000);
-        shapes.push(Shape { rows: rng.random_range(1..=1 + 60_000 / cols), cols });
+        let cols = rng.random_range(1..=most);
+        shapes.push(Shape { rows: rng.random_range(1..=1 + random / cols), cols });
     }
     shapes.extend(LARGE.map(|(rows, cols)| Shape { rows, cols }));
     let parted = shapes.into_iter().step_by(part.max(1)).filter(|shape| shape.elements() <= elements);
-    // Two of three cases are aligned to sixteen bytes.
-    let shift = |i: usize| if i.is_multiple_of(3) { 1 + i % 7 } else { 8 * (i % 2) };
-    parted.enumerate().map(|(i, shape)| Case { shape, shift: shift(i), way: i % ways, seed: rng.random() }).collect()
+    let case = |(i, shape): (usize, Shape)| {
+        let (turn, way) = (i / ways, i % ways);
+        // Two of three cases of each form are aligned to sixteen bytes.
+        let shift = if (turn + way).is_multiple_of(3) { 1 + turn % 7 } else { 8 * (turn % 2) };
+        Case { shape, shift, way, seed: rng.random() }
+    };
+    parted.enumerate().map(case).collect()
 }
 
 /// Returns a random number of approximately normal distribution, with mean 0 and variance 1.
@@ -122,6 +144,8 @@ pub fn plain<E: Number>(count: usize) -> Vec<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::each_op;
+    use crate::ops::Op;
 
     #[test]
     fn a_seed_gives_the_same_numbers_of_every_kind() {
@@ -139,5 +163,20 @@ mod tests {
         let few = cases(1, 3, 9, 20_000);
         assert!(few.len() >= 9 && few.iter().all(|case| case.shape.elements() <= 20_000));
         assert!([0, 1, 2].iter().all(|way| few.iter().any(|case| case.way == *way)));
+    }
+
+    #[test]
+    fn each_form_has_aligned_and_unaligned_cases() {
+        macro_rules! check {
+            ($op:ty) => {
+                let cases = cases(1, <$op>::WAYS.len(), 1, 66_000);
+                for (way, name) in <$op>::WAYS.iter().enumerate() {
+                    let cases = || cases.iter().step_by(<$op>::SMALL_CASE_STEP).filter(|case| case.way == way);
+                    let (aligned, all) = (cases().filter(|case| case.shift.is_multiple_of(8)).count(), cases().count());
+                    assert!(0 < aligned && aligned < all, "{}, {name}: {aligned} of {all} are aligned", <$op>::NAME);
+                }
+            };
+        }
+        each_op!(check);
     }
 }

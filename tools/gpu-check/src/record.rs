@@ -24,7 +24,7 @@ pub struct Check {
     pub dtype: String,
     pub cases: usize,
     pub elements: usize,
-    /// Number of cases whose bits or error differ from the CPU's.
+    /// Number of cases whose bits or error differ from the CPU's, or whose arguments the CPU refused.
     pub mismatches: usize,
     pub first: Option<String>,
     /// Reason why some cases have not run, or `None` if all have. It is also set while a check runs.

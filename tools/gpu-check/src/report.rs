@@ -107,9 +107,9 @@ fn bits(page: &mut String, run: &Run) {
     let wrong = checks.checks.iter().filter(|check| check.mismatches > 0 || check.stopped.is_some()).count();
     let _ = writeln!(
         page,
-        "{} cases of {} elements, seed {}, sources {}: {} cases with bits that differ from the CPU's. {wrong} of {} \
-         checks have such a case or did not finish. The last column says whether the CPU gave the same bits as on the \
-         machine that built the program.\n",
+        "{} cases of {} elements, seed {}, sources {}: {} cases whose bits or errors differ from the CPU's, or whose \
+         arguments the CPU refused. {wrong} of {} checks have such a case or did not finish. The last column says \
+         whether the CPU gave the same bits as on the machine that built the program.\n",
         sum(|check| check.cases),
         sum(|check| check.elements),
         checks.seed,
@@ -308,7 +308,8 @@ mod tests {
         for line in [
             "# Made Up 100, 2026-01-02\n",
             "Compute capability 9.0, 2 multiprocessors, 8 GiB; driver and clocks: 1.2, 3 MHz.\n",
-            "9 cases of 120 elements, seed 0, sources : 1 cases with bits that differ from the CPU's. 2 of 3 checks",
+            "9 cases of 120 elements, seed 0, sources : 1 cases whose bits or errors differ from the CPU's, or whose \
+             arguments the CPU refused. 2 of 3 checks",
             "\n| softmax | BF16 | 3 | 40 | 0 |  | the same |\n",
             "\n| softmax | F32 | 3 | 40 | 1 | 2x2, plain: result 0 \\| element 1 | **different** |\n",
             "\n| exp | BF16 | 3 | 40 | 0 | lost | missing |\n",

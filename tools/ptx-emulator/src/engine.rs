@@ -6,10 +6,14 @@
 //! If the variable `EVENKEEL_PTX_COUNTS` is set, each launch appends a line to the file with this path. The line holds
 //! the kernel's name, the numbers of blocks and threads, and `line:count` for each line of the module's PTX that was
 //! executed. `scripts/cuda-model` reads these lines.
+//!
+//! If the variable `EVENKEEL_PTX_LAUNCHED` is set, the first successful launch of each kernel appends the kernel's name
+//! to the file with this path. `scripts/ptx-launched` reads these names.
 
 use crate::{Grid, Kernel, Memory, Module, Order};
 use std::borrow::Cow;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -19,11 +23,14 @@ struct State {
     memory: Memory,
     /// Number of launches so far, which selects the order of the threads.
     launches: u32,
+    /// Names that were appended to the file of `EVENKEEL_PTX_LAUNCHED`.
+    launched: BTreeSet<String>,
     /// Last fault or error. The driver returns it as the text of a status.
     fault: Option<CString>,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { memory: Memory::new(), launches: 0, fault: None });
+static STATE: Mutex<State> =
+    Mutex::new(State { memory: Memory::new(), launches: 0, launched: BTreeSet::new(), fault: None });
 
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -120,12 +127,25 @@ pub unsafe extern "C" fn engine_launch(
     let grid = Grid { blocks, threads, shared, order };
     // SAFETY: the memory is allocated, and the driver runs one kernel at a time.
     let done = unsafe { kernel.run(grid, arguments, &memory) };
-    match done.map(|counts| record(kernel, grid, &counts)) {
+    match done.map(|counts| record_name(&kernel.name).and_then(|()| record(kernel, grid, &counts))) {
         Ok(Ok(())) => return 0,
         Ok(Err(error)) => report(&error),
         Err(error) => report(&error),
     }
     1
+}
+
+/// Appends the kernel's name to the file that `EVENKEEL_PTX_LAUNCHED` names, once per process.
+fn record_name(kernel: &str) -> io::Result<()> {
+    let Some(path) = std::env::var_os("EVENKEEL_PTX_LAUNCHED") else { return Ok(()) };
+    if state().launched.insert(kernel.into()) {
+        append(&path, &format!("{kernel}\n"))?;
+    }
+    Ok(())
+}
+
+fn append(path: &OsStr, text: &str) -> io::Result<()> {
+    OpenOptions::new().append(true).create(true).open(path)?.write_all(text.as_bytes())
 }
 
 /// Appends the counts of a launch to the file that `EVENKEEL_PTX_COUNTS` names, if it is set.
@@ -136,7 +156,7 @@ fn record(kernel: &Kernel, grid: Grid, counts: &[u64]) -> io::Result<()> {
         write!(text, "{line}:{count} ").expect("writing to a string must succeed");
     }
     text.push('\n');
-    OpenOptions::new().append(true).create(true).open(path)?.write_all(text.as_bytes())
+    append(&path, &text)
 }
 
 /// Returns the number of bytes of a kernel's arguments.

@@ -122,13 +122,16 @@ impl Op for AttentionDecode {
     const READ: &'static [Extent] = &[Extent::Queries, Extent::Cache, Extent::Cache];
     const WRITTEN: &'static [Extent] = &[Extent::Queries];
     const IS_OF_ROWS: bool = false;
-    const SMALL_CASE_STEP: usize = 4;
+    const SMALL_CASE_STEP: usize = 11;
     const WAYS: &'static [&'static str] =
         &[WAYS[0].name, WAYS[1].name, WAYS[2].name, WAYS[3].name, WAYS[4].name, WAYS[5].name, WAYS[6].name];
 
     fn shape(shape: Shape) -> Shape {
-        // 48 rows are a whole number of pages in each form of the call.
-        Shape { rows: shape.rows.next_multiple_of(48), cols: shape.cols.min(cuda::attention_decode::MOST_FEATURES) }
+        // Shapes with more columns than the limit get head sizes of models.
+        let sizes = [64, 80, 96, 128, 64, cuda::attention_decode::MOST_FEATURES];
+        let cols = if shape.cols <= sizes[5] { shape.cols } else { sizes[shape.cols % 6] };
+        // A multiple of 48 rows is a whole number of pages in each form of the call.
+        Shape { rows: shape.rows.next_multiple_of(48), cols }
     }
 
     fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>> {

@@ -202,12 +202,13 @@ pub trait Op {
     const IS_OF_ROWS: bool = true;
     /// Names of the forms of the call, such as with an option or without weights.
     const WAYS: &'static [&'static str] = &["plain"];
-    /// A check that is limited to small shapes runs only every n-th case, where n is this number. Such checks run
-    /// kernels on an interpreter, so slow ops have a larger n. n has no common divisor with the number of forms of the
-    /// call, so that the check covers all forms.
+    /// A check that is limited to small shapes runs only every n-th case, where n is this number. With `--part P`, it
+    /// runs every n / P-th of the remaining cases, rounded up. Such checks run kernels on an interpreter, so slow ops
+    /// have a larger n. n is not a multiple of 3 and has no common divisor with the number of forms, so that without
+    /// `--part` each form has aligned and unaligned cases.
     const SMALL_CASE_STEP: usize = 1;
 
-    /// Returns the nearest shape that the op accepts.
+    /// Returns a shape that the op accepts.
     fn shape(shape: Shape) -> Shape {
         shape
     }

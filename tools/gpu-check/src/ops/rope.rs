@@ -59,8 +59,9 @@ impl Op for QkNormRope {
     const WAYS: &'static [&'static str] = LAYOUTS;
 
     fn shape(shape: Shape) -> Shape {
-        // Limits the columns to what the kernels accept.
-        let cols = shape.cols.min(cuda::qk_norm_rope::MOST_COLS);
+        // Shapes with more columns than the limit get various lengths within it.
+        const MOST: usize = cuda::qk_norm_rope::MOST_COLS;
+        let cols = if shape.cols <= MOST { shape.cols } else { shape.cols % MOST + 1 };
         Shape { rows: shape.rows.next_multiple_of(2), cols: cols.next_multiple_of(2) }
     }
 

@@ -44,7 +44,7 @@ impl Parts {
         Parts {
             keep: (has(2) || way == 7).then(|| (0..shape.elements()).map(|i| u8::from(scattered(i) < 0.8)).collect()),
             bias: (has(3) || way == 9).then(|| (0..biases).map(bias).collect()),
-            lengths: has(4).then(|| (0..shape.rows).map(|row| (row * 7919) % (shape.cols + 1)).collect()),
+            lengths: has(4).then(|| (0..shape.rows).map(|row| ((row + 1) * 7919) % (shape.cols + 1)).collect()),
             is_causal: has(0) || has(1) || way == 8,
             window: has(1).then_some(shape.cols / 2 + 1),
         }
