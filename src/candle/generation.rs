@@ -202,7 +202,7 @@ impl Plan {
     }
 
     fn sampler(self) -> Result<Sampler> {
-        let config = SamplerConfig::default().profile(Profile::Candle).temperature(self.temperature);
+        let config = SamplerConfig::default().profile(Profile::Candle).temperature(self.temperature).logprob(false);
         Ok(SamplerConfig { top_k: self.k, top_p: self.p, ..config }.validate()?)
     }
 }

@@ -213,14 +213,13 @@ macro_rules! each_kernel {
             }
             feature "sample" {
                 lanes {}
-                fn samples<T: Send>(
+                fn samples<T: crate::sampler::FromLeft>(
                     logits: Rows<'_, Self>,
                     mask: Option<crate::mask::Resolved<'_>>,
                     requests: &crate::sampler::Requests<'_, '_>,
                     out: &mut [Result<T>],
-                    make: fn(crate::sampler::Left<'_>) -> T,
                 ) -> Result<Counts> {
-                    sample::each_row(logits, mask, requests, out, make)
+                    sample::each_row(logits, mask, requests, out)
                 }
             }
             feature "partial" {

@@ -27,7 +27,7 @@ use crate::mask::{FullyMasked, Resolved};
 use crate::report::Counts;
 use crate::rows::Rows;
 use crate::sampler::{
-    Adjustments, Controller, Feedback, Filter, History, Left, LeftLogits, LogitSliceMut, Request, Requests,
+    Adjustments, Controller, Feedback, Filter, FromLeft, History, Left, LeftLogits, LogitSliceMut, Request, Requests,
 };
 use crate::simd::{self, Isa, Kernel, Work, allocated};
 use candidates::{Candidate, Candidates};
@@ -39,16 +39,15 @@ use std::cell::Cell;
 
 const OP: &str = "sample";
 
-/// Filters each row, and calls `make` with the remaining tokens. The values that `make` returns are written to `out`.
-pub fn each_row<E: Element, T: Send>(
+/// Filters each row, draws a token, and writes the results to `out`.
+pub fn each_row<E: Element, T: FromLeft>(
     logits: Rows<'_, E>,
     mask: Option<Resolved<'_>>,
     requests: &Requests<'_, '_>,
     out: &mut [Result<T>],
-    make: fn(Left<'_>) -> T,
 ) -> Result<Counts> {
     let scores = LogitTransform { mask, scale: 1.0, softcap: None, fully_masked: FullyMasked::Zeros };
-    simd::run(Draws { logits, first: 0, out, scores, requests, make })
+    simd::run(Draws { logits, first: 0, out, scores, requests })
 }
 
 struct Draws<'a, 'r, E, T> {
@@ -58,10 +57,9 @@ struct Draws<'a, 'r, E, T> {
     out: &'a mut [Result<T>],
     scores: LogitTransform<'a>,
     requests: &'a Requests<'a, 'r>,
-    make: fn(Left<'_>) -> T,
 }
 
-impl<E: Element, T: Send> Work for Draws<'_, '_, E, T> {
+impl<E: Element, T: FromLeft> Work for Draws<'_, '_, E, T> {
     fn rows(&self) -> usize {
         self.out.len()
     }
@@ -76,7 +74,7 @@ impl<E: Element, T: Send> Work for Draws<'_, '_, E, T> {
     }
 }
 
-impl<E: Element, T: Send> Kernel for Draws<'_, '_, E, T> {
+impl<E: Element, T: FromLeft> Kernel for Draws<'_, '_, E, T> {
     type Out = Counts;
 
     #[inline(always)]
@@ -86,10 +84,13 @@ impl<E: Element, T: Send> Kernel for Draws<'_, '_, E, T> {
         let (scratch, sampling) = (lent_scratch.get(), lent.get());
         for (i, out) in self.out.iter_mut().enumerate() {
             let row = self.first + i;
-            let drawn = Drawn { scores: &self.scores, request: (self.requests)(row), row };
+            let request = (self.requests)(row);
+            let has_logprob = request.sampler.config().logprob;
+            let needs_log_sum = T::NEEDS_LOG_SUM || has_logprob;
+            let drawn = Drawn { scores: &self.scores, request, row, needs_log_sum };
             let x = self.logits.row(row);
             let found = drawn.run(isa, x, (&mut *scratch, &mut *sampling), &mut counts);
-            *out = found.map(|found| (self.make)(sampling.left(&found)));
+            *out = found.map(|found| T::from_left(sampling.left(&found, has_logprob)));
         }
         counts
     }
@@ -122,14 +123,15 @@ thread_local! {
 }
 
 impl Sampling {
-    fn left(&self, found: &DrawnCandidate) -> Left<'_> {
+    fn left(&self, found: &DrawnCandidate, has_logprob: bool) -> Left<'_> {
         let &DrawnCandidate { scale: Scale { max, inverse, vocabulary }, log_sum, drawn, controller } = found;
         let (tokens, logits, weights) = if self.is_wide {
             (self.wide.tokens(), LeftLogits::F64(self.wide.logits()), self.wide.weights())
         } else {
             (self.narrow.tokens(), LeftLogits::F32(self.narrow.logits()), self.narrow.weights())
         };
-        Left { vocabulary, tokens, logits, weights, max, inverse, log_sum, drawn, controller, probs: &self.probs }
+        let probs = &self.probs;
+        Left { vocabulary, tokens, logits, weights, max, inverse, log_sum, has_logprob, drawn, controller, probs }
     }
 }
 
@@ -146,6 +148,7 @@ struct Drawn<'a> {
     scores: &'a LogitTransform<'a>,
     request: Request<'a>,
     row: usize,
+    needs_log_sum: bool,
 }
 
 impl Drawn<'_> {
@@ -196,10 +199,12 @@ impl<E: Element> Kernel for OfRow<'_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Result<DrawnCandidate> {
-        let OfRow { drawn: &Drawn { scores, request, row }, x, scratch, sampling, counts } = self;
+        let OfRow { drawn: &Drawn { scores, request, row, needs_log_sum }, x, scratch, sampling, counts } = self;
         let (_, plan, step) = request.parts();
         let controller = Controller::new(plan.feedback, row, step)?;
-        let mut of = RowSampler { request, controller, vocabulary: x.len(), sampling };
+        // Mirostat and adaptive-p depend on log-probabilities.
+        let needs_log_sum = needs_log_sum || controller.is_some();
+        let mut of = RowSampler { request, controller, needs_log_sum, vocabulary: x.len(), sampling };
         let found = of.found(isa, (scores, row), x, scratch, counts)?;
         of.sampling.probs.clear();
         Ok(match controller {
@@ -215,6 +220,7 @@ impl<E: Element> Kernel for OfRow<'_, E> {
 struct RowSampler<'a> {
     request: Request<'a>,
     controller: Option<Controller>,
+    needs_log_sum: bool,
     vocabulary: usize,
     sampling: &'a mut Sampling,
 }
@@ -303,8 +309,9 @@ impl RowSampler<'_> {
         let (_, plan, step) = self.request.parts();
         let Sampling { wide: candidates, is_wide, scraps, .. } = &mut *self.sampling;
         *is_wide = true;
-        let (min_keep, draw, controller) = (plan.min_keep, step.draw(), self.controller);
-        isa.outline(Filtering { filters, min_keep, controller, draw, total, candidates, scale, scraps })
+        let (min_keep, draw) = (plan.min_keep, step.draw());
+        let (controller, needs_log_sum) = (self.controller, self.needs_log_sum);
+        isa.outline(Filtering { filters, min_keep, controller, needs_log_sum, draw, total, candidates, scale, scraps })
     }
 }
 
@@ -355,8 +362,17 @@ impl<S: Element> Kernel for SurveyedRow<'_, '_, S> {
             }
         };
         let total = if asks_for_total(rest) { prefix::mass(isa, whole, scale, search) } else { 0 };
-        let (min_keep, draw, controller) = (plan.min_keep, step.draw(), of.controller);
-        isa.outline(Filtering { filters: rest, min_keep, controller, draw, total, candidates, scale, scraps })
+        isa.outline(Filtering {
+            filters: rest,
+            min_keep: plan.min_keep,
+            controller: of.controller,
+            needs_log_sum: of.needs_log_sum,
+            draw: step.draw(),
+            total,
+            candidates,
+            scale,
+            scraps,
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::mask::{Mask, Resolved};
 use crate::math::sum::MAX_TERMS;
 use crate::report;
 use crate::rows::Rows;
-use crate::sampler::OP;
+use crate::sampler::{FromLeft, OP};
 use crate::simd::reserve;
 
 pub use crate::sampler::{Draw, Left, LeftLogits, Profile, Request, Requests, Sampled, Sampler, SamplerConfig, Step};
@@ -86,7 +86,7 @@ impl Sampler {
     pub fn sample<'a, E: Element>(&self, logits: &[E], step: impl Into<Step<'a>>) -> Result<Sampled> {
         let (row, step) = (Rows::shaped(logits, &[logits.len()])?, step.into());
         let mut out = [Ok(Sampled::NONE)];
-        each_row(row, checked(&row, None)?, &|_| Request { sampler: self, step }, &mut out, |left| left.sampled())?;
+        each_row(row, checked(&row, None)?, &|_| Request { sampler: self, step }, &mut out)?;
         let [sampled] = out;
         sampled
     }
@@ -106,9 +106,7 @@ impl Sampler {
     ) -> Result<Distribution> {
         let (row, step) = (Rows::shaped(logits, &[logits.len()])?, step.into());
         let mut out = [Ok(Distribution::NONE)];
-        each_row(row, checked(&row, mask)?, &|_| Request { sampler: self, step }, &mut out, |left| {
-            left.to_distribution()
-        })?;
+        each_row(row, checked(&row, mask)?, &|_| Request { sampler: self, step }, &mut out)?;
         let [distribution] = out;
         distribution
     }
@@ -147,7 +145,7 @@ impl Sampler {
         let mut out = reserve(OP, "the distributions", logits.rows())?;
         out.resize_with(logits.rows(), || Ok(Distribution::NONE));
         let request = |row: usize| Request { sampler: self, step: steps[row].into() };
-        each_row(logits, mask, &request, &mut out, |left| left.to_distribution())?;
+        each_row(logits, mask, &request, &mut out)?;
         Ok(out)
     }
 }
@@ -215,7 +213,7 @@ pub fn sample_rows_into<'a, E: Element>(
         *out = reserve(OP, "the sampled tokens", logits.rows())?;
     }
     out.resize_with(logits.rows(), || Ok(Sampled::NONE));
-    each_row(logits, mask, &request, out, |left| left.sampled()).inspect_err(|_| out.clear())
+    each_row(logits, mask, &request, out).inspect_err(|_| out.clear())
 }
 
 fn one_for_each<E: Element>(logits: &Rows<'_, E>, steps: usize) -> Result<()> {
@@ -238,16 +236,15 @@ fn checked<'m, E: Element>(logits: &Rows<'_, E>, mask: Option<&'m Mask<'_>>) -> 
     Ok(mask)
 }
 
-fn each_row<E: Element, T: Send>(
+fn each_row<E: Element, T: FromLeft>(
     logits: Rows<'_, E>,
     mask: Option<Resolved<'_>>,
     requests: &Requests<'_, '_>,
     out: &mut [Result<T>],
-    make: fn(Left<'_>) -> T,
 ) -> Result<()> {
     if logits.rows() == 0 {
         return Ok(());
     }
-    report::record(OP, E::samples(logits, mask, requests, out, make)?);
+    report::record(OP, E::samples(logits, mask, requests, out)?);
     Ok(())
 }

@@ -16,7 +16,11 @@ pub struct Left<'a> {
     pub max: f64,
     /// 1 / temperature.
     pub inverse: f64,
+    /// Logarithm of the sum of e^((logit - max) / temperature) over the kept tokens. NaN if it was not
+    /// computed.
     pub log_sum: f64,
+    /// Value of [`SamplerConfig::logprob`](super::SamplerConfig::logprob).
+    pub has_logprob: bool,
     /// Position of the drawn token in `tokens`.
     pub drawn: usize,
     pub controller: Option<Controller>,
@@ -37,15 +41,26 @@ pub fn distance(logit: f64, max: f64, inverse: f64) -> f64 {
     (logit - max) * inverse + 0.0
 }
 
-impl Left<'_> {
-    /// Returns the drawn token, and the feedback for the next step.
-    pub fn sampled(self) -> Sampled {
-        let logit = match self.logits {
-            LeftLogits::F32(logits) => f64::from(logits[self.drawn]),
-            LeftLogits::F64(logits) => logits[self.drawn],
+/// Result for a row, made from the tokens that the filters kept.
+pub trait FromLeft: Send {
+    /// Whether the result needs [`Left::log_sum`], even if [`SamplerConfig::logprob`](super::SamplerConfig::logprob) is
+    /// false.
+    const NEEDS_LOG_SUM: bool;
+
+    fn from_left(left: Left<'_>) -> Self;
+}
+
+impl FromLeft for Sampled {
+    const NEEDS_LOG_SUM: bool = false;
+
+    fn from_left(left: Left<'_>) -> Self {
+        let logit = match left.logits {
+            LeftLogits::F32(logits) => f64::from(logits[left.drawn]),
+            LeftLogits::F64(logits) => logits[left.drawn],
         };
-        let logprob = distance(logit, self.max, self.inverse) - self.log_sum;
-        let feedback = Controller::next(self.controller, logprob, self.probs.get(self.drawn));
-        Sampled { token: self.tokens[self.drawn], logprob, kept: self.tokens.len(), feedback }
+        let logprob = distance(logit, left.max, left.inverse) - left.log_sum;
+        let feedback = Controller::next(left.controller, logprob, left.probs.get(left.drawn));
+        let logprob = if left.has_logprob { logprob } else { f64::NAN };
+        Sampled { token: left.tokens[left.drawn], logprob, kept: left.tokens.len(), feedback }
     }
 }

@@ -15,7 +15,7 @@ mod step;
 pub use adjust::{Adjustments, History, LogitSliceMut};
 pub use config::SamplerConfig;
 pub use feedback::{Controller, Feedback};
-pub use left::{Left, LeftLogits, distance};
+pub use left::{FromLeft, Left, LeftLogits, distance};
 pub use plan::{Filter, Plan};
 #[cfg(feature = "cuda")]
 pub(crate) use profile::Penalties;

@@ -137,13 +137,15 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Token that was drawn.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Token that was drawn. `==` treats two log-probabilities of NaN as equal.
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Sampled {
     /// Index of the token in the vocabulary.
     pub token: u32,
-    /// Log-probability of the drawn token among the tokens that the filters kept, after any change by adaptive-p.
+    /// Log-probability of the drawn token among the tokens that the filters kept, after any change by adaptive-p. NaN
+    /// if [`SamplerConfig::logprob`](crate::SamplerConfig::logprob) is false and the token was not drawn from a
+    /// [`Distribution`](crate::Distribution).
     pub logprob: f64,
     /// Number of tokens that the filters kept.
     pub kept: usize,
@@ -155,4 +157,12 @@ pub struct Sampled {
 impl Sampled {
     /// Placeholder for a row that has not been sampled.
     pub(crate) const NONE: Sampled = Sampled { token: 0, logprob: 0.0, kept: 0, feedback: 0.0 };
+}
+
+impl PartialEq for Sampled {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same = |a: f64, b: f64| a == b || a.is_nan() && b.is_nan();
+        (self.token, self.kept, self.feedback) == (other.token, other.kept, other.feedback)
+            && is_same(self.logprob, other.logprob)
+    }
 }

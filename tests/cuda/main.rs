@@ -274,6 +274,9 @@ fn sampled_tokens() {
     }
     let steps: Vec<Step> = draws.iter().map(|&draw| draw.into()).collect();
     assert_eq!(cuda::sample_rows(&stream, input(), &sampler, &steps).unwrap(), expected);
+    let without = sampler.config().logprob(false).validate().unwrap();
+    let expected = without.sample_rows(view(), None, &draws).unwrap();
+    assert_eq!(cuda::sample_rows(&stream, input(), &without, &steps).unwrap(), expected);
 }
 
 /// Checks that loaded kernels neither allocate nor synchronise, so a CUDA graph can capture the launches. The graph is

@@ -379,6 +379,7 @@ fn any_sampler() {
         config.dry_base = some(rng, number).unwrap_or(1.75);
         config.dry_allowed_length = some(rng, count).unwrap_or(2);
         config.dry_window = some(rng, count);
+        config.logprob = rng.random_bool(0.8);
         let logits: Vec<f32> = (0..rng.random_range(0..7)).map(|_| number(rng) as f32).collect();
         let known = if rng.random_bool(0.1) { 5 } else { 3 };
         let token = |rng: &mut SmallRng| [0, 1, 2, 5, u32::MAX][rng.random_range(0..known)];

@@ -4,10 +4,10 @@
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
 use evenkeel::reference::{self, Support};
-use evenkeel::{Draw, Element, Error, Profile, Request, Rows, SamplerConfig, Step, sample_rows};
+use evenkeel::{Draw, Element, Error, Profile, Request, Rows, Sampled, SamplerConfig, Step, sample_rows};
 use rand::{Rng, RngExt};
 
-for_each_dtype!(steps_are_those_of_the_definition);
+for_each_dtype!(steps_are_those_of_the_definition, draws_do_not_depend_on_logprob);
 
 /// Returns random parameters with mirostat or adaptive-p.
 fn config(rng: &mut impl Rng) -> SamplerConfig {
@@ -212,4 +212,31 @@ fn feedback_is_finite() {
     );
     let without = SamplerConfig::default().validate().unwrap();
     assert!(without.sample(&[1.0f32, 0.0], step).is_ok(), "a sampler without mirostat must ignore the feedback");
+}
+
+/// Checks that a sampler without log-probabilities draws the same tokens, and returns the same feedback and the same
+/// distribution.
+fn draws_do_not_depend_on_logprob<E: Bits>() {
+    let mut rng = generate::rng("sample, without log-probabilities");
+    for _ in 0..400 {
+        let len = rng.random_range(1..3000);
+        let logits = generate::bell::<E>(&mut rng, len, 1.0, 3.0);
+        let plain = SamplerConfig::default().temperature(rng.random_range(0.0..2.0));
+        let config = match rng.random_range(0..5) {
+            0 => plain,
+            1 => plain.top_k(rng.random_range(1..50)),
+            2 => plain.top_p(0.9).repetition_penalty(1.5),
+            _ => config(&mut rng),
+        };
+        let draw = Draw { seed: rng.random(), row: 0, draw: 0 };
+        let step = Step::from(draw).output(&[0]).feedback(rng.random_range(0.0..8.0));
+        let [with, without] = [true, false].map(|logprob| config.logprob(logprob).validate().unwrap());
+        let [expected, got] = [&with, &without].map(|sampler| sampler.sample(&logits, step).unwrap());
+        let numbers = |sampled: Sampled| (sampled.token, sampled.kept, sampled.feedback.to_bits());
+        assert_eq!(numbers(got), numbers(expected), "sample with {config:?}, {len} tokens, without log-probabilities");
+        assert!(expected.logprob <= 0.0 && got.logprob.is_nan(), "{config:?}: {expected:?}, {got:?}");
+        assert_eq!(without.sample(&logits, step), Ok(got), "equal draws without log-probabilities must be equal");
+        let [expected, got] = [with, without].map(|sampler| sampler.distribution(&logits, None, step).unwrap());
+        assert_eq!(got, expected, "distribution with {config:?}, {len} tokens, without log-probabilities");
+    }
 }

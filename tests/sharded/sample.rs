@@ -35,7 +35,9 @@ fn same_masked<E: Bits>(
     let whole = sample_rows(Rows::new(x, rows, all).unwrap(), mask, requests).unwrap();
     let ranks = dealt((x, &[rows, all]), cuts, |_, shard, x| shard.sample(x, mask, requests));
     for (rank, (ours, _)) in ranks.iter().enumerate() {
-        for (row, (ours, whole)) in ours.as_ref().unwrap().iter().zip(&whole).enumerate() {
+        let ours = ours.as_ref().unwrap();
+        assert_eq!(ours.len(), rows, "{what}, rank {rank} of {cuts:?}: each rank must sample every row");
+        for (row, (ours, whole)) in ours.iter().zip(&whole).enumerate() {
             let config = requests[row].sampler.config();
             assert_eq!(
                 bits(ours),
@@ -336,6 +338,7 @@ fn configuration(rng: &mut SmallRng, all: usize) -> SamplerConfig {
         if rng.random_bool(0.1) {
             config = config.typical_p(rng.random_range(0.1..0.99));
         }
+        config = config.logprob(rng.random_bool(0.8));
         if config.validate().is_ok() {
             return config;
         }

@@ -106,6 +106,7 @@ impl Sampling {
             filters: &[],
             min_keep: 1,
             controller: None,
+            needs_log_sum: true,
             draw,
             total: 0,
             candidates: wide,

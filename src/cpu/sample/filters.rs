@@ -28,6 +28,7 @@ pub struct Filtering<'a, S> {
     pub min_keep: usize,
     /// Mirostat, which is applied after the filters. Adaptive-p has no effect here.
     pub controller: Option<Controller>,
+    pub needs_log_sum: bool,
     pub draw: Draw,
     /// Mass of all tokens before filtering, if a filter needs it.
     pub total: u64,
@@ -39,7 +40,8 @@ pub struct Filtering<'a, S> {
 /// Result of a draw from the remaining candidates, and the numbers that normalise their probabilities.
 pub struct DrawnCandidate {
     pub scale: Scale,
-    /// Logarithm of the sum of e^((logit - max) / temperature) over the candidates.
+    /// Logarithm of the sum of e^((logit - max) / temperature) over the candidates. NaN if it was not
+    /// computed.
     pub log_sum: f64,
     /// Position of the drawn candidate.
     pub drawn: usize,
@@ -58,7 +60,7 @@ impl<S: Element> Kernel for Filtering<'_, S> {
             self.apply_mirostat(isa, controller);
         }
         self.weigh(isa);
-        let (log_sum, _) = self.scale.log_sum(isa, self.candidates.logits());
+        let log_sum = if self.needs_log_sum { self.scale.log_sum(isa, self.candidates.logits()).0 } else { f64::NAN };
         DrawnCandidate { scale: self.scale, log_sum, drawn: self.drawn(isa), controller: self.controller }
     }
 }

@@ -60,6 +60,10 @@ unsafe impl ValidAsZeroBits for Request {}
 impl Request {
     /// Converts a sampler's parameters and a draw to a request.
     ///
+    /// [`SamplerConfig::logprob`](crate::SamplerConfig::logprob) has no effect on a request:
+    /// [`sample_logprobs_into`](super::sample_logprobs_into) writes log-probabilities, and
+    /// [`sample_into`](super::sample_into) writes none.
+    ///
     /// # Errors
     /// [`Error::InvalidArgument`] for options that devices do not support: filters other than temperature, top-k, top-p
     /// and min-p; `min_keep` above 1; DRY; mirostat and adaptive-p.

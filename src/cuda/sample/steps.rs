@@ -1,6 +1,6 @@
 //! Sampling on a device, with the request and the token lists of each row in the host's memory.
 
-use super::{Logprob, OP, Outcome, Request, sample_logprobs_into};
+use super::{Logprob, OP, Outcome, Request, sample_into, sample_logprobs_into};
 use crate::cuda::device;
 use crate::cuda::guards::refuse_capture;
 use crate::cuda::rows::{DeviceElement, Rows};
@@ -55,6 +55,7 @@ pub(crate) struct Plan {
     /// For each row, three ranges of `words`: its allowed tokens, its prompt and its output.
     places: Vec<[Range<usize>; 3]>,
     has_history: bool,
+    has_logprob: bool,
 }
 
 impl Plan {
@@ -64,7 +65,13 @@ impl Plan {
     /// The errors of [`sample_rows`] for options and steps.
     pub(crate) fn new(sampler: &Sampler, steps: &[Step<'_>], cols: usize) -> Result<Self> {
         let (config, _) = sampler.parts();
-        let mut plan = Plan { requests: Vec::new(), words: Vec::new(), places: Vec::new(), has_history: false };
+        let mut plan = Plan {
+            requests: Vec::new(),
+            words: Vec::new(),
+            places: Vec::new(),
+            has_history: false,
+            has_logprob: config.logprob,
+        };
         for (row, step) in steps.iter().enumerate() {
             let request = Request::new(sampler, step.draw)?;
             for (argument, len) in [("bias", step.bias.len()), ("bad_words", step.bad_words.len())] {
@@ -143,18 +150,27 @@ impl Plan {
         }
         let requests = device::check(stream.clone_htod(&self.requests))?;
         let mut outcomes = device::check(stream.alloc_zeros::<Outcome>(rows))?;
-        let mut logprobs = device::check(stream.alloc_zeros::<Logprob>(rows))?;
         let len = if self.has_history { rows * cols } else { 0 };
         let mut adjusted = if len > 0 { Some(device::check(stream.alloc_zeros::<f32>(len))?) } else { None };
         let adjusted = adjusted.as_mut().map(|adjusted| adjusted.as_view_mut());
-        let (out, to) = (outcomes.as_view_mut(), logprobs.as_view_mut());
-        sample_logprobs_into(stream, logits, requests.as_view(), adjusted, out, to)?;
-        let (outcomes, logprobs) = (device::to_host(stream, &outcomes)?, device::to_host(stream, &logprobs)?);
-        let sampled = |(row, (outcome, logprob)): (usize, (Outcome, Logprob))| {
-            let (token, kept) = outcome.result(row, cols)?;
-            let logprob = logprob.get().map_or(f64::NEG_INFINITY, |(_, logprob)| logprob);
-            Ok(Sampled { token, logprob, kept, feedback: 0.0 })
+        let logprobs = if self.has_logprob {
+            let mut logprobs = device::check(stream.alloc_zeros::<Logprob>(rows))?;
+            let (out, to) = (outcomes.as_view_mut(), logprobs.as_view_mut());
+            sample_logprobs_into(stream, logits, requests.as_view(), adjusted, out, to)?;
+            device::to_host(stream, &logprobs)?
+        } else {
+            sample_into(stream, logits, requests.as_view(), adjusted, outcomes.as_view_mut())?;
+            Vec::new()
         };
-        Ok(outcomes.into_iter().zip(logprobs).enumerate().map(sampled).collect())
+        let outcomes = device::to_host(stream, &outcomes)?;
+        let logprob = |row: usize| match logprobs.get(row) {
+            Some(logprob) => logprob.get().map_or(f64::NEG_INFINITY, |(_, logprob)| logprob),
+            None => f64::NAN,
+        };
+        let sampled = |(row, outcome): (usize, Outcome)| {
+            let (token, kept) = outcome.result(row, cols)?;
+            Ok(Sampled { token, logprob: logprob(row), kept, feedback: 0.0 })
+        };
+        Ok(outcomes.into_iter().enumerate().map(sampled).collect())
     }
 }

@@ -5,24 +5,26 @@ use crate::cpu::elementwise;
 use crate::cpu::sample::candidates::Candidate;
 use crate::error::Result;
 use crate::math::sum::units;
-use crate::sampler::{Controller, distance};
+use crate::sampler::{Controller, FromLeft, distance};
 use crate::simd::in_default;
 
-impl Left<'_> {
-    pub fn to_distribution(self) -> Distribution {
+impl FromLeft for Distribution {
+    const NEEDS_LOG_SUM: bool = true;
+
+    fn from_left(left: Left<'_>) -> Self {
         Distribution {
-            vocabulary: self.vocabulary,
-            tokens: self.tokens.to_vec(),
-            masses: self.weights.iter().map(|&weight| units(weight, self.vocabulary)).collect(),
-            logits: match self.logits {
+            vocabulary: left.vocabulary,
+            tokens: left.tokens.to_vec(),
+            masses: left.weights.iter().map(|&weight| units(weight, left.vocabulary)).collect(),
+            logits: match left.logits {
                 LeftLogits::F32(logits) => logits.iter().map(|&z| f64::from(z)).collect(),
                 LeftLogits::F64(logits) => logits.to_vec(),
             },
-            max: self.max,
-            inverse: self.inverse,
-            log_sum: self.log_sum,
-            controller: self.controller,
-            probs: self.probs.to_vec(),
+            max: left.max,
+            inverse: left.inverse,
+            log_sum: left.log_sum,
+            controller: left.controller,
+            probs: left.probs.to_vec(),
         }
     }
 }

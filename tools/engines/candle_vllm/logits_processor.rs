@@ -80,7 +80,8 @@ impl LogitsProcessor {
             false => (self.temperature, self.top_k, self.top_p, self.min_p),
         };
         let temperature = temperature.map_or(0.0, f64::from);
-        let mut config = SamplerConfig::default().temperature(if temperature < 1e-7 { 0.0 } else { temperature });
+        let temperature = if temperature < 1e-7 { 0.0 } else { temperature };
+        let mut config = SamplerConfig::default().temperature(temperature).logprob(false);
         config.top_k = top_k.filter(|k| *k > 0).map(|k| k as usize);
         config.top_p = top_p.filter(|p| !(*p <= 0.0 || *p >= 1.0)).map(f64::from);
         config.min_p = min_p.filter(|p| *p != 0.0).map(f64::from);

@@ -20,7 +20,7 @@ impl Filters {
     pub fn new(temperature: Option<f64>, top_k: i64, top_p: f64, min_p: f64) -> anyhow::Result<Self> {
         // A value that is not between 0 and 1 turns the filter off. NaN remains set, so that `validate` rejects it.
         let within_0_and_1 = |p: f64| Some(p).filter(|p| !(*p <= 0.0 || *p >= 1.0));
-        let mut config = SamplerConfig::default().temperature(temperature.unwrap_or(0.0));
+        let mut config = SamplerConfig::default().temperature(temperature.unwrap_or(0.0)).logprob(false);
         config.top_k = usize::try_from(top_k).ok().filter(|k| *k > 0);
         config.top_p = within_0_and_1(top_p);
         config.min_p = within_0_and_1(min_p);

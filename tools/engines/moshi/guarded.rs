@@ -24,7 +24,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Mask>) -> Res
 /// drawn so far. If a stream gets an error, the other streams still get tokens.
 pub fn sample(logits: &Tensor, temperature: f64, steps: &[usize]) -> Result<Vec<evenkeel::Result<u32>>> {
     let temperature = if temperature <= 0.0 { 0.0 } else { temperature };
-    let sampler = SamplerConfig::default().temperature(temperature).validate()?;
+    let sampler = SamplerConfig::default().temperature(temperature).logprob(false).validate()?;
     let draws: Vec<_> = steps.iter().map(|&step| Draw { seed: SEED, row: 0, draw: step as u64 }).collect();
     let sampled = guarded::sample_rows(logits, &sampler, None, &draws)?;
     Ok(sampled.into_iter().map(|sampled| sampled.map(|sampled| sampled.token)).collect())

@@ -36,5 +36,6 @@ pub fn most_probable(logits: Logits) -> Logits {
 }
 
 fn sampler(temperature: f64) -> Sampler {
-    SamplerConfig::default().temperature(temperature).validate().expect("the temperatures 0 and 1 must be valid")
+    let config = SamplerConfig::default().temperature(temperature).logprob(false);
+    config.validate().expect("the temperatures 0 and 1 must be valid")
 }

@@ -71,7 +71,8 @@ impl LogitsProcessor {
         let temperature = temperature.map_or(0.0, f64::from);
         let mut config = SamplerConfig::default()
             .temperature(if temperature < 1e-7 { 0.0 } else { temperature })
-            .penalty_window(WINDOW);
+            .penalty_window(WINDOW)
+            .logprob(false);
         config.top_k = top_k.filter(|k| *k > 0).map(|k| k as usize);
         config.top_p = top_p.filter(|p| !(*p <= 0.0 || *p >= 1.0)).map(f64::from);
         let frequency = user.frequency_penalty.or(defaults.and_then(|c| c.frequency_penalty));

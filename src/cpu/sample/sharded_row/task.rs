@@ -231,12 +231,13 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
 
     #[inline(always)]
     fn finish<I: Isa>(&mut self, isa: I) {
-        let (_, plan, step) = self.request.parts();
+        let (config, plan, step) = self.request.parts();
         let (candidates, mut scraps) = (&mut self.candidates, Scraps::default());
         let found = isa.outline(Filtering {
             filters: self.filters,
             min_keep: plan.min_keep,
             controller: None,
+            needs_log_sum: config.logprob,
             draw: step.draw(),
             total: self.total,
             candidates,
@@ -245,7 +246,7 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
         });
         let DrawnCandidate { scale, log_sum, drawn, .. } = found;
         let c = self.candidates.candidate(drawn);
-        let logprob = scale.distance(c.logit) - log_sum;
+        let logprob = if config.logprob { scale.distance(c.logit) - log_sum } else { f64::NAN };
         self.sampled = Some(Sampled { token: c.token, logprob, kept: self.candidates.len(), feedback: 0.0 });
     }
 
@@ -274,7 +275,8 @@ impl<S: SampleFloat> ShardedRow<'_, S> {
     #[inline(always)]
     fn conclude<I: Isa>(&mut self, isa: I) {
         let Drawn { token, logit, rest } = self.drawn;
-        let logprob = self.scale.distance(logit) - log1p_scalar(isa, rest);
+        let has_logprob = self.request.sampler.config().logprob;
+        let logprob = if has_logprob { self.scale.distance(logit) - log1p_scalar(isa, rest) } else { f64::NAN };
         self.sampled = Some(Sampled { token, logprob, kept: self.count(), feedback: 0.0 });
     }
 }
