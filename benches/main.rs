@@ -1,4 +1,4 @@
-//! All benchmarks. `cargo bench --features candle -- OP` runs the benchmarks of one op. An argument that is not the
+//! All benchmarks. `cargo bench -- OP` runs the benchmarks of one op. An argument that is not the
 //! name of an op selects the benchmarks whose names contain it.
 
 #[macro_use]

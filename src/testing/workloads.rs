@@ -75,11 +75,18 @@ pub fn logits<E: Element>(len: usize) -> Vec<E> {
 }
 
 fn bell<E: Element>(len: usize, spread: f64) -> Vec<E> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut uniform = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 11) as f64 / (1u64 << 53) as f64
+    let mut state = 0x9e37_79b9_7f4a_7c15;
+    (0..len).map(|_| E::from_wide(spread * normal(&mut state))).collect()
+}
+
+/// Returns an approximately normal number, with mean 0 and variance 1. This function is separate and not generic, so
+/// that it is compiled with the library, which is optimised even if the caller is not.
+#[inline(never)]
+fn normal(state: &mut u64) -> f64 {
+    let uniform = |_| {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 11) as f64 / (1u64 << 53) as f64
     };
-    // The sum of twelve uniform numbers has variance 1 and is approximately normal.
-    (0..len).map(|_| E::from_wide(spread * ((0..12).map(|_| uniform()).sum::<f64>() - 6.0))).collect()
+    // The sum of twelve uniform numbers has variance 1.
+    (0..12).map(uniform).sum::<f64>() - 6.0
 }
