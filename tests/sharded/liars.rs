@@ -145,8 +145,9 @@ fn true_words<E: evenkeel::Element>(op: &str, x: &[E]) -> Vec<Vec<u64>> {
 
 #[test]
 fn any_word_of_another_rank_may_be_a_lie() {
-    fn of<E: generate::Bits>() {
+    fn of<E: generate::Bits>() -> u32 {
         let x = generate::bell::<E>(&mut generate::rng("liars"), 2 * 256, 0.0, 3.0);
+        let mut refused = 0;
         for op in OPS {
             let words = true_words(op, &x);
             // A false word may lead to words that were not recorded. Rank 1 then sends rank 0's words.
@@ -170,15 +171,18 @@ fn any_word_of_another_rank_may_be_a_lie() {
                         // The first three words are the digest of the call and the two ends of the columns. If one of
                         // them is false, the op must return an error. Other false words can be possible values, which
                         // no rank can detect.
+                        refused += u32::from(result.is_err());
                         let is_of_call = exchange == 0 && index < 3;
                         assert!(!is_of_call || result.is_err(), "{what}: expected an error, got a result");
                     }
                 }
             }
         }
+        refused
     }
-    of::<f32>();
-    of::<f64>();
+    // False lengths and ranges in later exchanges must be refused too.
+    assert!(of::<f32>() > 500);
+    assert!(of::<f64>() > 500);
 }
 
 #[test]
