@@ -1,12 +1,13 @@
 //! Gradient of the cross-entropy. Each row is visited once, to compute its statistics, loss and gradient.
 
-use super::cross_entropy::{CrossEntropy, RowLoss};
+use super::cross_entropy::{CrossEntropy, RowLoss, times};
 use super::exp_sum::ExpSum;
 use super::lanes::{GuardCounts, RowIo};
 use super::scores::{Exps, Row, is_half};
 use super::scratch::{Scratch, lend_scratch};
 use crate::element::Element;
 use crate::error::Result;
+use crate::math::derivative::within;
 use crate::math::exp;
 use crate::report::Counts;
 use crate::rows::{Rows, RowsMut};
@@ -136,6 +137,8 @@ pub struct Factors {
     of_all: f64,
     of_both: f64,
     of_weight: f64,
+    /// Largest magnitude of a gradient before the softcap's derivative, which may be 0, multiplies it.
+    largest: f64,
 }
 
 impl Gradient<'_> {
@@ -144,15 +147,16 @@ impl Gradient<'_> {
     pub fn factors(&self, index: usize, target: usize, cols: usize, lse: f64) -> Factors {
         let CrossEntropy { label_smoothing, weight_sum, z_loss, .. } = self.forward;
         let dloss = self.dloss[if self.dloss.len() == 1 { 0 } else { index }];
-        // A factor that overflows is clamped to the largest f64. The product of the factor and a probability of 0 is
-        // then 0 instead of NaN. If dloss is not finite, the factor is not clamped.
-        let finite = |factor: f64| if dloss.is_finite() { factor.clamp(f64::MIN, f64::MAX) } else { factor };
+        // A factor that overflows is clamped to the largest f64. Its product with 0 is then 0 instead of NaN. If dloss
+        // is not finite, the factor is not clamped.
+        let largest = if dloss.is_finite() { f64::MAX } else { f64::INFINITY };
+        let finite = |factor: f64| factor.clamp(-largest, largest);
         let [entropy, z] = self.divisors.map(|divisor| divisor.map_or(0.0, |divisor| finite(dloss / divisor)));
         let share = label_smoothing / cols as f64;
-        let of_lse = if z_loss == 0.0 { 0.0 } else { finite(2.0 * z_loss * z) * lse };
+        let of_lse = if z_loss == 0.0 { 0.0 } else { finite(finite(z_loss * z) * lse * 2.0) };
         let of_target = finite(entropy * (self.forward.weight(target) * (1.0 - label_smoothing)));
-        let of_all = finite(entropy * (share * weight_sum) + of_lse);
-        Factors { of_target, of_all, of_both: finite(of_target + of_all), of_weight: entropy * share }
+        let of_all = finite(finite(times(entropy, times(share, weight_sum))) + of_lse);
+        Factors { of_target, of_all, of_both: finite(of_target + of_all), of_weight: entropy * share, largest }
     }
 
     /// Writes the gradient of the span, which begins at column `first`. `exps` holds the exponentials of the span's
@@ -164,17 +168,17 @@ impl Gradient<'_> {
         (first, target): (usize, usize),
         span: Span<'d, 'd, E, E>,
         exps: Exps<'_>,
-        &Factors { of_target, of_all, of_both, of_weight }: &Factors,
+        &Factors { of_target, of_all, of_both, of_weight, largest }: &Factors,
         &Parts { sum, one, others }: &Parts,
     ) -> &'d mut [E] {
-        let softcap = self.forward.scores.softcap;
+        let softcap = self.forward.scores.softcap.map(|cap| (cap, largest));
         let weight = self.forward.weight.map(|weight| &weight[first..first + span.len()]);
         let here = target.checked_sub(first).filter(|at| *at < span.len());
         let smoothed = of_weight * self.forward.weight(target);
         let mut at_target = of_all * (one / sum.0) - smoothed - of_target * (others / sum.0);
-        if let (Some(cap), Some(at)) = (softcap, here) {
+        if let (Some((cap, _)), Some(at)) = (softcap, here) {
             let derivative = derivative(isa, isa.f64(span.source()[at].widen()), cap);
-            at_target *= isa.array_f64(derivative)[0];
+            at_target = at_target.clamp(-largest, largest) * isa.array_f64(derivative)[0];
         }
         let factor = over(of_both, sum);
         let plain = of_weight == 0.0 && softcap.is_none();
@@ -214,7 +218,8 @@ struct General<'a, 's, E, S> {
     factor: (f64, f64),
     of_weight: f64,
     weight: Option<&'a [f64]>,
-    softcap: Option<f64>,
+    /// The softcap, and [`Factors::largest`].
+    softcap: Option<(f64, f64)>,
 }
 
 impl<'s, E: Element, S: Storage> Kernel for General<'_, 's, E, S> {
@@ -230,12 +235,12 @@ impl<'s, E: Element, S: Storage> Kernel for General<'_, 's, E, S> {
                 #[inline(always)]
                 |i, e: I::F64| combine(isa, e, factors, weight, i),
             ),
-            Some(cap) => span.map(
+            Some((cap, largest)) => span.map(
                 isa,
                 #[inline(always)]
                 |i, x: I::F64| {
                     let e = load_wide(isa, exps, i, exps[0]);
-                    combine(isa, e, factors, weight, i) * derivative(isa, x, cap)
+                    within(isa, combine(isa, e, factors, weight, i), largest) * derivative(isa, x, cap)
                 },
             ),
         }

@@ -15,7 +15,17 @@ use half::f16;
 use proptest::prelude::*;
 use std::mem::MaybeUninit;
 
-for_each_dtype!(hostile_rows, rows_of_every_length, long_rows, every_option, scaled, reductions, outcomes, forms);
+for_each_dtype!(
+    hostile_rows,
+    rows_of_every_length,
+    long_rows,
+    every_option,
+    scaled,
+    factors_that_overflow,
+    reductions,
+    outcomes,
+    forms
+);
 
 fn each() -> CrossEntropy<'static> {
     CrossEntropy::default().reduction(Reduction::None)
@@ -140,6 +150,34 @@ fn scaled<E: Bits>() {
             check_terms(&checker, &format!("{cols} by {dloss}"), &row, cols / 2, dloss, &each(), lost);
             let smoothed = each().label_smoothing(0.1);
             check_terms(&checker, &format!("{cols} by {dloss}"), &row, cols / 2, dloss, &smoothed, lost);
+        }
+    }
+}
+
+/// Checks that no gradient is NaN if factors of the formula, or the sum of the weights, exceed the range of f64.
+fn factors_that_overflow<E: Bits>() {
+    const MAX: f64 = f64::MAX;
+    let no_nan = |x: &[E], target: usize, dloss: f64, options: &CrossEntropy<'_>| {
+        let (_, dx) = run(x, x.len(), &[target as i64], &[dloss], options);
+        assert!(
+            dx.iter().all(|v| !v.widen().is_nan()),
+            "logits {x:?}, target {target}, dloss {dloss}, {options:?}: expected no NaN, got {dx:?}"
+        );
+    };
+    let rows: [&[f64]; 4] = [&[0.0], &[-1e-36], &[0.0, -100.0, 0.5], &[-40.0, 40.0, -3000.0, 2.0]];
+    for (row, softcap) in rows.iter().flat_map(|row| [(row, None), (row, Some(1e-3))]) {
+        let x: Vec<E> = row.iter().map(|&v| E::from_wide(v)).collect();
+        let weight = &[1.0, MAX, -MAX / 2.0, MAX][..row.len()];
+        for (z_loss, smoothing) in [0.0, 1e-4, MAX].into_iter().flat_map(|z| [(z, 0.0), (z, 0.5), (z, 1.0)]) {
+            let mut options = each().z_loss(z_loss).label_smoothing(smoothing);
+            options.softcap = softcap;
+            let weighted = options.clone().weight(weight);
+            for dloss in [0.0, -1e-300, 1.0, 1e10, MAX, -MAX] {
+                for target in 0..row.len() {
+                    no_nan(&x, target, dloss, &options);
+                    no_nan(&x, target, dloss, &weighted);
+                }
+            }
         }
     }
 }

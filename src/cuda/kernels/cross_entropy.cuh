@@ -94,11 +94,14 @@ DEVICE float plain_gradient(float e, float high, float low) { return fmaf(e, hig
 // Factors of the gradient of a row whose maximum is finite. `at_target` is the gradient at the target's column, and
 // `of` returns the gradient at any other column.
 struct Gradient {
-    double high, low, of_weight, at_target;
+    double high, low, of_weight, at_target, dloss;
 
     DEVICE double of(float e, double weight) const {
         return fma((double)e, high, (double)e * low) - of_weight * weight;
     }
+
+    // Returns `value`. If `value` is infinite although dloss is finite, returns the largest number of the same sign.
+    DEVICE double finite(double value) const { return saturate(value, fabs(dloss)); }
 
     // Returns whether gradients are computed in f32. For factors from 1e-24 to 1e24, a float-float pair holds 48 bits.
     DEVICE bool is_plain() const {
@@ -114,17 +117,15 @@ struct Gradient {
 
     // Computes the factors. `power` is the target's exponential.
     DEVICE Gradient(const CrossEntropyArguments& a, u64 index, u32 target, double lse, const Powers& powers, float power) {
-        const double dloss = ((const double*)a.dloss)[a.reduction == NO_REDUCTION ? index : 0];
-        // A factor beyond the range of f64 becomes the largest finite number, so that its product with an exponential
-        // of 0 stays 0.
-        const auto finite = [=](double factor) { return saturate(factor, fabs(dloss)); };
-        const auto over = [=](double divisor) { return divisor == 0.0 ? 0.0 : finite(dloss / divisor); };
+        dloss = ((const double*)a.dloss)[a.reduction == NO_REDUCTION ? index : 0];
+        // Factors are made finite, so that their products with 0 are 0.
+        const auto over = [&](double divisor) { return divisor == 0.0 ? 0.0 : finite(dloss / divisor); };
         const RowLoss by = divisors(a);
         const double entropy = over(by.entropy), weight = weight_of(a, target);
-        const double share = a.label_smoothing / (double)a.cols;
-        const double of_lse = a.z_loss == 0.0 ? 0.0 : finite(2.0 * a.z_loss * over(by.z)) * lse;
+        const double share = a.label_smoothing / (double)a.cols, of_weights = ((const Settled*)a.settled)->weight_sum;
+        const double of_lse = a.z_loss == 0.0 ? 0.0 : finite(finite(a.z_loss * over(by.z)) * lse * 2.0);
         const double of_target = finite(entropy * (weight * (1.0 - a.label_smoothing)));
-        const double of_all = finite(entropy * (share * ((const Settled*)a.settled)->weight_sum) + of_lse);
+        const double of_all = finite(finite(times(entropy, times(share, of_weights))) + of_lse);
         of_weight = entropy * share;
         // If the target's exponential dominates the row, the sum of the other exponentials was computed separately.
         const double sum = sum_of_units(powers.units, a.cols), one = (double)power;

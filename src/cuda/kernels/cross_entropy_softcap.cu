@@ -36,12 +36,13 @@ DEVICE void finish(const CrossEntropyArguments& a, u64 index, u32 target, float 
     const Gradient gradient(a, index, target, max + log_sum, powers, row.power(shared.tables, logit));
     row.held.each([&](u32 column, const float* x) {
         const float e = row.power(shared.tables, row.logits.at(column, *x));
-        const double value = gradient.of(e, weight_of(a, column)) * derivative((double)*x, a.softcap);
-        to[column] = (typename S::Bits)store_wide<S>(value);
+        const double value = gradient.finite(gradient.of(e, weight_of(a, column)));
+        to[column] = (typename S::Bits)store_wide<S>(value * derivative((double)*x, a.softcap));
     });
     __syncthreads();
     if (threadIdx.x == 0) {
-        to[target] = (typename S::Bits)store_wide<S>(gradient.at_target * derivative((double)score, a.softcap));
+        const double value = gradient.finite(gradient.at_target);
+        to[target] = (typename S::Bits)store_wide<S>(value * derivative((double)score, a.softcap));
     }
 }
 
