@@ -135,6 +135,7 @@ pub type Extreme = ([f32; 4], [i64; 2], Option<[f32; 2]>, f64, CrossEntropy<'sta
 pub fn at_the_ends() -> Vec<Extreme> {
     let (inf, max) = (f32::INFINITY, f32::MAX);
     let plain = CrossEntropy::default();
+    let capped = plain.softcap(1e-3).reduction(Reduction::Sum);
     vec![
         // A row is fully masked and its target has weight 0, with and without smoothing.
         ([-inf, -inf, 1.0, 2.0], [0, 1], Some([0.0, 1.0]), 1.0, plain),
@@ -153,6 +154,10 @@ pub fn at_the_ends() -> Vec<Extreme> {
         // Differences of logits exceed f32's range. In the second case, the z-loss also exceeds f64's range.
         ([max, -max, 1e30, -1e30], [1, 0], None, 1.0, plain.label_smoothing(0.3).z_loss(1.0)),
         ([max, -max, 1e30, -1e30], [1, 0], None, 1.0, plain.softcap(1e30).z_loss(1e308)),
+        // Twice the z-loss exceeds f64's range, and is multiplied by 0.
+        ([1.0, 0.0, 1.0, 2.0], [0, 1], None, 0.0, plain.z_loss(f64::MAX)),
+        // A term of the gradient exceeds f64's range, and is multiplied by a softcap's derivative of 0.
+        ([1.0, 0.0, 1.0, 2.0], [0, 1], Some([8.0, 8.0]), f64::MAX, capped.label_smoothing(1.0)),
         // Derivatives of the softcap are so small that they affect results only if `dloss` is large.
         ([18.0, 17.9, -18.0, 3.0], [0, 1], None, 1e305, plain.softcap(0.05)),
         ([18.0, 18.3, -18.5, 3.0], [1, 1], None, 1e305, plain.softcap(0.05).label_smoothing(0.2)),

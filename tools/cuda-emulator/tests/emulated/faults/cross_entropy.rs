@@ -92,7 +92,13 @@ pub const FAULTS: &[Fault] = &[
         "a.reduction == NO_REDUCTION ? index : 0",
         "0",
     ),
-    fault("factors overflow f64", "cross_entropy.cuh", "return saturate(factor, fabs(dloss));", "return factor;"),
+    fault("factors overflow f64", "cross_entropy.cuh", "return saturate(value, fabs(dloss));", "return value;"),
+    fault(
+        "the z-loss overflows before a product with 0",
+        "cross_entropy.cuh",
+        "finite(finite(a.z_loss * over(by.z)) * lse * 2.0)",
+        "finite(2.0 * a.z_loss * over(by.z)) * lse",
+    ),
     fault("infinite losses with weight 0 count", "cross_entropy.cuh", "weight_of(a, target) != 0.0 ||", "true ||"),
     fault(
         "the mean of z-losses is divided by the weights",
@@ -122,6 +128,12 @@ pub const FAULTS_OF_SOFTCAPS: &[Fault] = &[
         "",
     ),
     fault("exponentials are flushed to zero too early", "masked.cuh", "least = -746.1332191019411", "least = -700.0"),
+    fault(
+        "a gradient overflows before the softcap's derivative",
+        "cross_entropy_softcap.cu",
+        "gradient.finite(gradient.of(e, weight_of(a, column)))",
+        "gradient.of(e, weight_of(a, column))",
+    ),
     fault("logits leave out the softcap", "cross_entropy_softcap.cu", "row(1.0, a.softcap,", "row(1.0, 0.0,"),
     fault(
         "distances are computed from scores instead of logits",
