@@ -219,7 +219,7 @@ impl Distance {
 
 /// Returns `factor * term`. If the factor is 0, returns 0, even if the term is infinite or NaN.
 #[inline(always)]
-pub fn times(factor: f64, term: f64) -> f64 {
+fn times(factor: f64, term: f64) -> f64 {
     if factor == 0.0 { 0.0 } else { factor * term }
 }
 

@@ -1,6 +1,6 @@
 //! Gradient of the cross-entropy. Each row is visited once, to compute its statistics, loss and gradient.
 
-use super::cross_entropy::{CrossEntropy, RowLoss, times};
+use super::cross_entropy::{CrossEntropy, RowLoss};
 use super::exp_sum::ExpSum;
 use super::lanes::{GuardCounts, RowIo};
 use super::scores::{Exps, Row, is_half};
@@ -137,7 +137,8 @@ pub struct Factors {
     of_all: f64,
     of_both: f64,
     of_weight: f64,
-    /// Largest magnitude of a gradient before the softcap's derivative, which may be 0, multiplies it.
+    /// Bound of a gradient's magnitude before the product with the softcap's derivative, which may be 0. The bound is
+    /// infinite if dloss is not finite.
     largest: f64,
 }
 
@@ -155,7 +156,7 @@ impl Gradient<'_> {
         let share = label_smoothing / cols as f64;
         let of_lse = if z_loss == 0.0 { 0.0 } else { finite(finite(z_loss * z) * lse * 2.0) };
         let of_target = finite(entropy * (self.forward.weight(target) * (1.0 - label_smoothing)));
-        let of_all = finite(finite(times(entropy, times(share, weight_sum))) + of_lse);
+        let of_all = finite(finite(entropy * (share * weight_sum)) + of_lse);
         Factors { of_target, of_all, of_both: finite(of_target + of_all), of_weight: entropy * share, largest }
     }
 

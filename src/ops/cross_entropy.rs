@@ -126,11 +126,11 @@ impl<'a> CrossEntropy<'a> {
         let of_targets = if weight.is_some() {
             let mut terms = vec![0.0; rows];
             weights.into_iter().for_each(|(row, weight)| terms[row] = weight);
-            tiled_sum(&terms)
+            sum_of_weights(&terms)
         } else {
             counted as f64
         };
-        Ok(Resolved { weight_sum: weight.as_deref().map_or(cols as f64, tiled_sum), weight, counted, of_targets })
+        Ok(Resolved { weight_sum: weight.as_deref().map_or(cols as f64, sum_of_weights), weight, counted, of_targets })
     }
 
     /// Returns the error for a target that is neither a valid class nor `ignore_index`.
@@ -178,6 +178,19 @@ impl<'a> CrossEntropy<'a> {
             Reduction::None | Reduction::Sum => [1.0, 1.0],
         }
     }
+}
+
+/// Returns the tiled sum of weights. If the weights are finite and their sum is not, clamps it to the range of f64.
+fn sum_of_weights(weights: &[f64]) -> f64 {
+    const UP: f64 = (1u64 << 32) as f64;
+    let sum = tiled_sum(weights);
+    if sum.is_finite() || !weights.iter().all(|weight| weight.is_finite()) {
+        return sum;
+    }
+    // There are at most 2^21 classes. The sum of the weights over 2^32 is finite, even if parts of the sum above are
+    // infinities of both signs.
+    let down: Vec<f64> = weights.iter().map(|weight| weight / UP).collect();
+    (tiled_sum(&down) * UP).clamp(f64::MIN, f64::MAX)
 }
 
 /// Checked weights of a call, and their sums.

@@ -157,14 +157,15 @@ fn scaled<E: Bits>() {
 /// Checks that no gradient is NaN if factors of the formula, or the sum of the weights, exceed the range of f64.
 fn factors_that_overflow<E: Bits>() {
     const MAX: f64 = f64::MAX;
-    let no_nan = |x: &[E], target: usize, dloss: f64, options: &CrossEntropy<'_>| {
-        let (_, dx) = run(x, x.len(), &[target as i64], &[dloss], options);
+    let no_nan = |x: &[E], targets: &[i64], dloss: f64, options: &CrossEntropy<'_>| {
+        let (_, dx) = run(x, x.len() / targets.len(), targets, &[dloss], options);
         assert!(
             dx.iter().all(|v| !v.widen().is_nan()),
-            "logits {x:?}, target {target}, dloss {dloss}, {options:?}: expected no NaN, got {dx:?}"
+            "logits {x:?}, targets {targets:?}, dloss {dloss}, {options:?}: expected no NaN, got {dx:?}"
         );
     };
-    let rows: [&[f64]; 4] = [&[0.0], &[-1e-36], &[0.0, -100.0, 0.5], &[-40.0, 40.0, -3000.0, 2.0]];
+    // The log-sum-exp of the rows is 0, almost 0, positive and negative.
+    let rows: [&[f64]; 5] = [&[0.0], &[-1e-36], &[0.0, -100.0, 0.5], &[-40.0, 40.0, -3000.0, 2.0], &[-40.0, -41.0]];
     for (row, softcap) in rows.iter().flat_map(|row| [(row, None), (row, Some(1e-3))]) {
         let x: Vec<E> = row.iter().map(|&v| E::from_wide(v)).collect();
         let weight = &[1.0, MAX, -MAX / 2.0, MAX][..row.len()];
@@ -173,12 +174,23 @@ fn factors_that_overflow<E: Bits>() {
             options.softcap = softcap;
             let weighted = options.clone().weight(weight);
             for dloss in [0.0, -1e-300, 1.0, 1e10, MAX, -MAX] {
-                for target in 0..row.len() {
-                    no_nan(&x, target, dloss, &options);
-                    no_nan(&x, target, dloss, &weighted);
+                for target in 0..row.len() as i64 {
+                    no_nan(&x, &[target], dloss, &options);
+                    no_nan(&x, &[target], dloss, &weighted);
                 }
             }
         }
+    }
+    // A plain sum of these weights adds infinities of both signs.
+    let (zeros, all) = ([E::ZERO; 16], [MAX, MAX, -MAX, -MAX]);
+    for reduction in [Reduction::Sum, Reduction::Mean] {
+        let weighted = CrossEntropy::default().weight(&all).label_smoothing(0.5).reduction(reduction);
+        no_nan(&zeros, &[0, 1, 2, 3], 1.0, &weighted);
+    }
+    // With one class, the gradient is 2 * z_loss * logit * dloss.
+    for (logit, z_loss, dloss, expected) in [(0.0, MAX, MAX, 0.0), (2.0, MAX, 0.0, 0.0), (2.0, MAX, 0.25, MAX)] {
+        let (_, dx) = run(&[E::from_wide(logit)], 1, &[0], &[dloss], &each().z_loss(z_loss));
+        assert_same_bits(&format!("{logit}, {z_loss}, {dloss}"), &dx, &[E::from_wide(expected)]);
     }
 }
 

@@ -100,7 +100,7 @@ struct Gradient {
         return fma((double)e, high, (double)e * low) - of_weight * weight;
     }
 
-    // Returns `value`. If `value` is infinite although dloss is finite, returns the largest number of the same sign.
+    // Returns `value`, clamped to finite numbers if dloss is finite.
     DEVICE double finite(double value) const { return saturate(value, fabs(dloss)); }
 
     // Returns whether gradients are computed in f32. For factors from 1e-24 to 1e24, a float-float pair holds 48 bits.
@@ -122,10 +122,10 @@ struct Gradient {
         const auto over = [&](double divisor) { return divisor == 0.0 ? 0.0 : finite(dloss / divisor); };
         const RowLoss by = divisors(a);
         const double entropy = over(by.entropy), weight = weight_of(a, target);
-        const double share = a.label_smoothing / (double)a.cols, of_weights = ((const Settled*)a.settled)->weight_sum;
+        const double share = a.label_smoothing / (double)a.cols;
         const double of_lse = a.z_loss == 0.0 ? 0.0 : finite(finite(a.z_loss * over(by.z)) * lse * 2.0);
         const double of_target = finite(entropy * (weight * (1.0 - a.label_smoothing)));
-        const double of_all = finite(finite(times(entropy, times(share, of_weights))) + of_lse);
+        const double of_all = finite(finite(entropy * (share * ((const Settled*)a.settled)->weight_sum)) + of_lse);
         of_weight = entropy * share;
         // If the target's exponential dominates the row, the sum of the other exponentials was computed separately.
         const double sum = sum_of_units(powers.units, a.cols), one = (double)power;

@@ -154,7 +154,7 @@ pub fn at_the_ends() -> Vec<Extreme> {
         // Differences of logits exceed f32's range. In the second case, the z-loss also exceeds f64's range.
         ([max, -max, 1e30, -1e30], [1, 0], None, 1.0, plain.label_smoothing(0.3).z_loss(1.0)),
         ([max, -max, 1e30, -1e30], [1, 0], None, 1.0, plain.softcap(1e30).z_loss(1e308)),
-        // Twice the z-loss exceeds f64's range, and is multiplied by 0.
+        // Twice the factor of the z-loss exceeds f64's range, and is multiplied by 0.
         ([1.0, 0.0, 1.0, 2.0], [0, 1], None, 0.0, plain.z_loss(f64::MAX)),
         // A term of the gradient exceeds f64's range, and is multiplied by a softcap's derivative of 0.
         ([1.0, 0.0, 1.0, 2.0], [0, 1], Some([8.0, 8.0]), f64::MAX, capped.label_smoothing(1.0)),

@@ -129,6 +129,12 @@ pub const FAULTS_OF_SOFTCAPS: &[Fault] = &[
     ),
     fault("exponentials are flushed to zero too early", "masked.cuh", "least = -746.1332191019411", "least = -700.0"),
     fault(
+        "the target's gradient overflows before the softcap's derivative",
+        "cross_entropy_softcap.cu",
+        "gradient.finite(gradient.at_target)",
+        "gradient.at_target",
+    ),
+    fault(
         "a gradient overflows before the softcap's derivative",
         "cross_entropy_softcap.cu",
         "gradient.finite(gradient.of(e, weight_of(a, column)))",
