@@ -1,10 +1,11 @@
 //! New module of mistral.rs: Evenkeel's sampler and ops, with the engine's parameters and types.
 
+use std::borrow::Cow;
 use std::sync::Mutex;
 
 use candle_core::{D, DType, Result, Tensor};
 use evenkeel::candle::guarded;
-use evenkeel::{Draw, RmsNorm, SamplerConfig, SoftmaxPartial};
+use evenkeel::{CrossEntropy, Draw, RmsNorm, SamplerConfig, Softmax};
 use rand::Rng;
 use rand_isaac::Isaac64Rng;
 
@@ -40,21 +41,27 @@ impl Filters {
         Ok(distribution.probs()?.into_iter().map(|p| p as f32).collect())
     }
 
-    /// Returns the logarithm of a token's probability before the filters, as `logprobs` computes it.
+    /// Returns the logarithm of a token's probability before the filters. This is the negative cross-entropy.
     pub fn logprob(&self, logits: &[f32], token: u32) -> Result<f32> {
-        let (options, all, at) = (self.scale(), row(logits)?, token as usize);
-        let sums = SoftmaxPartial::new(all, (0, logits.len()), &options)?.log_sums(all, 0, &options)?;
-        Ok(sums.log_softmax(row(&logits[at..at + 1])?, at, &options)?[0])
+        let scaled = self.scaled(logits);
+        let loss = evenkeel::cross_entropy(row(&scaled)?, &[token.into()], &CrossEntropy::default())?;
+        // A subtraction, because a loss of 0 would be negated to -0.
+        Ok((0.0 - loss.value()) as f32)
     }
 
     /// Returns the logarithm of the probability of each token before the filters.
     pub fn logprobs(&self, logits: &[f32]) -> Result<Vec<f32>> {
-        Ok(evenkeel::log_softmax(row(logits)?, &self.scale())?)
+        Ok(evenkeel::log_softmax(row(&self.scaled(logits))?, &Softmax::default())?)
     }
 
-    /// Returns options that divide logits by the temperature.
-    fn scale(&self) -> evenkeel::Softmax<'static> {
-        evenkeel::Softmax::default().scale(1.0 / self.temperature)
+    /// Returns the logits over the temperature in f32, clamped to finite numbers except where a logit is infinite.
+    fn scaled<'a>(&self, logits: &'a [f32]) -> Cow<'a, [f32]> {
+        if self.temperature == 1.0 {
+            return logits.into();
+        }
+        let inverse = (1.0 / self.temperature).min(f32::MAX.into()) as f32;
+        let scaled = |&z: &f32| if z.is_infinite() { z } else { (z * inverse).clamp(f32::MIN, f32::MAX) };
+        logits.iter().map(scaled).collect()
     }
 }
 
