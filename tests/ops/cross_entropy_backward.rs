@@ -172,7 +172,7 @@ fn factors_that_overflow<E: Bits>() {
         for (z_loss, smoothing) in [0.0, 1e-4, MAX].into_iter().flat_map(|z| [(z, 0.0), (z, 0.5), (z, 1.0)]) {
             let mut options = each().z_loss(z_loss).label_smoothing(smoothing);
             options.softcap = softcap;
-            let weighted = options.clone().weight(weight);
+            let weighted = options.weight(weight);
             for dloss in [0.0, -1e-300, 1.0, 1e10, MAX, -MAX] {
                 for target in 0..row.len() as i64 {
                     no_nan(&x, &[target], dloss, &options);
