@@ -1,6 +1,6 @@
 //! Attention masks: one mask has several parts, which are broadcast and combined by AND.
 //!
-//! In practice, the sum of a causal mask and a padding mask often masks all keys of a row, and the row becomes NaN.
+//! Engines often add a causal mask and a padding mask. Their sum may mask all keys of a row. Softmax then gives NaN.
 //! Here, causality and padding are parts of one mask, and [`FullyMasked`] defines the result of such a row.
 
 #![forbid(unsafe_code)]
@@ -26,7 +26,7 @@ pub enum FullyMasked {
     /// 1/n from softmax and -ln n from log_softmax, in all n columns, masked or not. Some frameworks give this result
     /// because they mask with a finite fill value.
     Uniform,
-    /// No result: the op returns [`Error::FullyMasked`] with the lowest fully masked row.
+    /// No result: the op returns [`Error::FullyMasked`] with the index of the first fully masked row.
     Error,
 }
 

@@ -218,8 +218,9 @@ const OP: &str = "cross_entropy";
 /// mean  : (sum of the first two terms) / (sum of w_t)  +  (sum of the third term) / (number of rows);
 ///         the sums and the number of rows leave out ignored rows
 /// ```
-/// Here t is the row's target, w the weights, s the label smoothing, and V the number of classes. The loss is
-/// PyTorch's, except for the differences in the table below.
+/// Here t is the row's target, w the weights, s the label smoothing, and V the number of classes. Indices j and k are
+/// classes, from 0 to V - 1. `max` is the row's largest z_k, and `sum` without an index the row's sum of
+/// e^(z_k - max). Without z-loss and softcap, the loss is PyTorch's, except for the differences in the table below.
 ///
 /// # Shapes
 /// `logits` is `[N, V]` ([`Rows`]) with at most 2^21 columns. `targets` has N numbers, and `weight` has V. The [`Loss`]
@@ -232,17 +233,17 @@ const OP: &str = "cross_entropy";
 /// | a target equal to `ignore_index` | 0; the row is not read |
 /// | `Mean`, if all rows are ignored or the w_t sum to 0 | 0, except for the term of `z_loss` (PyTorch: NaN) |
 /// | no rows | 0 |
-/// | a logit of -inf | masked: probability 0 |
+/// | a logit of -inf, with or without a softcap | masked: probability 0 |
 /// | a masked target | +inf, as in PyTorch, or 0 if its weight is 0 |
 /// | label smoothing, and a masked class with a weight above 0 | +inf, as in PyTorch |
-/// | a fully masked row | +inf (PyTorch: NaN), because its target is masked; reported as fully masked |
+/// | a fully masked row | as for a masked target (PyTorch: NaN); the row is reported as fully masked |
 /// | a NaN, or a logit of +inf | NaN; with `Reduction::None` in this row only |
-/// | one class | exactly 0, except for the term of `z_loss` |
+/// | one class, with a finite logit | exactly 0, except for the term of `z_loss` |
 /// | finite logits of any magnitude | finite, unless the loss itself exceeds the range of f64 |
 ///
 /// # Accuracy
-/// Each row's loss has an error of at most 2.5 ULP after rounding to f32. For f64 logits, the error is at most 10 ULP
-/// of f64. The unit is the ULP of
+/// A row's loss has an error of at most 2.5 ULP in f32 if the caller rounds it to f32. For f64 logits, the error is at
+/// most 10 ULP in f64. The unit is the ULP of
 /// ```text
 /// T = (1 - s) |w_t| nll_t  +  s/V sum_k |w_k| nll_k  +  2 z_loss (|max| + ln(sum)) max(|max|, ln(sum))
 /// ```

@@ -30,8 +30,8 @@ pub struct Rope<'a> {
     /// Base of the frequencies. Finite and above 0, and above 1 if a scaling is set; 10000 by default.
     pub theta: f64,
     /// Whether the two columns of a pair are neighbours. If true, pair i has the columns 2i and 2i + 1. If false, it
-    /// has the columns i and i + d/2. False by default, which is the layout of Hugging Face checkpoints. GGUF files of
-    /// the Llama family are interleaved.
+    /// has the columns i and i + d/2 of d columns. False by default, which is the layout of Hugging Face checkpoints.
+    /// GGUF files of the Llama family are interleaved.
     pub interleaved: bool,
     /// Scaling of the frequencies for more positions than the model was trained on. None by default.
     pub scaling: Option<RopeScaling<'a>>,
@@ -62,9 +62,10 @@ impl<'a> Rope<'a> {
 
 /// Cosines and sines in f64 for a list of positions, computed once and used for every head and layer.
 ///
-/// The angle of pair i at position p is the f64 product of p and the pair's frequency. The frequency is theta^(-2i/d),
-/// changed by [`RopeScaling`] if a scaling is set, and rounded to f64. Sine and cosine are within 1 ULP for every
-/// angle, however large. YaRN and LongRoPE multiply sine and cosine by an attention factor before the rounding to f64.
+/// The angle of pair i at position p is the f64 product of p and the pair's frequency. With d columns, the frequency is
+/// theta^(-2i/d), changed by [`RopeScaling`] if a scaling is set, and rounded to f64. Sine and cosine are within 1 ULP
+/// for every angle, however large. YaRN and LongRoPE multiply sine and cosine by an attention factor before the
+/// rounding to f64.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeTable {
     cos: Vec<f64>,
@@ -198,11 +199,12 @@ impl GivenTable<'_> {
 /// ```text
 /// (a, b) -> (a cos - b sin, a sin + b cos),   angle = position * theta^(-2i/d)
 /// ```
-/// [`RopeScaling`] may change the frequency theta^(-2i/d), and may multiply cos and sin by an attention factor.
+/// Here i is the pair and d the number of columns. [`RopeScaling`] may change the frequency theta^(-2i/d), and may
+/// multiply cos and sin by an attention factor.
 ///
 /// # Shapes
 /// `x` is `[.., positions, cols]` as rows, with an even `cols`. Row r uses the table's entry with index r modulo the
-/// number of positions. The result has as many elements as `x`, without gaps.
+/// number of positions. The result has the shape and the type of `x`, without gaps between rows.
 ///
 /// # Special values
 /// | pair | result |
@@ -212,12 +214,12 @@ impl GivenTable<'_> {
 ///
 /// # Accuracy
 /// Bounds are in ULP of the largest of |a|, |b| and the result. They are 0.501 in f32, 0.51 in f16 and bf16, and 2 in
-/// f64. If the table has an attention factor, |a| and |b| are first multiplied by this factor. In f32, a result whose
-/// two products do not cancel has an error of about half its ULP.
+/// f64. If the table has an attention factor, |a| and |b| are first multiplied by this factor. In f32, if `a cos` and
+/// `b sin` do not cancel, the error is about half an ULP of the result.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] if the table's columns or positions do not fit `x`; [`Error::Unavailable`] if the requested
-/// instruction set is unavailable.
+/// [`Error::ShapeMismatch`] if `x` does not have the table's number of columns, or if its number of rows is not a
+/// multiple of the number of positions; [`Error::Unavailable`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.

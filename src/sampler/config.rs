@@ -9,8 +9,8 @@ use crate::simd::in_default;
 /// Parameters of the sampler: temperature, filters and penalties.
 ///
 /// Filters that are not set do nothing. Engines differ in the order of filters and in details. The [`Profile`] selects
-/// an engine's rules. The fields are described for the default profile. [`SamplerConfig::validate`] checks the
-/// parameters once per request.
+/// an engine's rules, and lists the order of the filters. The fields are described for the default profile,
+/// [`Profile::Evenkeel`]. [`SamplerConfig::validate`] checks the parameters once per request.
 ///
 /// ```
 /// use evenkeel::{Draw, SamplerConfig};
@@ -35,7 +35,8 @@ pub struct SamplerConfig {
     ///
     /// The temperature of a row is `low + (high - low) * h^dynamic_exponent`. Here `low` is
     /// `temperature - dynamic_temperature`, but at least 0, and `high` is `temperature + dynamic_temperature`. `h` is
-    /// the entropy of the n remaining tokens, divided by ln n, the largest possible entropy of n tokens.
+    /// the entropy of the n remaining tokens, divided by ln n, the largest possible entropy of n tokens. A row
+    /// temperature of 0 selects greedily. If n is 1, the temperature of the row does not matter.
     pub dynamic_temperature: f64,
     /// Exponent of `h` in the formula of the dynamic temperature. Finite, not negative; 1 by default.
     pub dynamic_exponent: f64,
@@ -61,14 +62,14 @@ pub struct SamplerConfig {
     /// Parameter eta of the eta cutoff. This filter is an epsilon cutoff at the smaller of `eta` and
     /// `sqrt(eta) * e^-entropy`. At least 0, below 1.
     pub eta_cutoff: Option<f64>,
-    /// Probability that a draw excludes the top choices (XTC). The tokens with a probability of at least
-    /// [`SamplerConfig::xtc_threshold`] are ordered as for top-k. All of these tokens except the last are top choices.
-    /// From 0 to 1; 0 by default.
+    /// Probability that a draw excludes top choices (XTC). XTC orders the tokens with a probability of at least
+    /// [`SamplerConfig::xtc_threshold`] as for top-k, and excludes all of them except the last. From 0 to 1; 0 by
+    /// default.
     pub xtc_probability: f64,
-    /// Smallest probability of the tokens from which XTC takes its top choices. From 0 to 0.5; 0.1 by default.
+    /// Smallest probability of a token that XTC may exclude. From 0 to 0.5; 0.1 by default.
     pub xtc_threshold: f64,
     /// Minimum number of tokens that a filter keeps. A filter that would keep fewer tokens keeps the first `min_keep`
-    /// tokens in the order that this filter uses; XTC then keeps all tokens. At least 1; 1 by default.
+    /// tokens in its own order. XTC is an exception: it then keeps all tokens. At least 1; 1 by default.
     pub min_keep: usize,
     /// Repetition penalty of tokens that occur in the prompt or the output. It divides their positive logits and
     /// multiplies their negative logits. Finite, above 0; 1 by default.
@@ -95,14 +96,17 @@ pub struct SamplerConfig {
     pub dry_window: Option<usize>,
     /// Version of mirostat: 1 or 2; 0, the default, turns it off. Mirostat keeps the mean surprise of the drawn tokens
     /// near [`SamplerConfig::mirostat_tau`]. Mirostat runs after the temperature. All other filters, the dynamic
-    /// temperature, `min_keep` and `adaptive_target` must be left unset. Penalties still apply.
+    /// temperature, `min_keep` and `adaptive_target` must have their defaults. Penalties still apply.
     ///
     /// The surprise of a token is -log2 of its probability. Version 2 keeps the tokens whose surprise is at most `mu`,
     /// except tokens whose integer probability (see [`Sampler::sample`]) is 0. Version 1 keeps the k largest logits. It
     /// computes k from `mu` and from an estimate of how fast the 100 largest probabilities fall. Both versions keep at
-    /// least one token. `mu` begins as `2 * tau`. After each token, `mu` becomes `mu - eta * (surprise - tau)`. This
-    /// surprise uses the token's probability among the kept tokens. [`Sequence`](crate::Sequence) carries `mu` from
-    /// step to step. Without a sequence, pass each [`Sampled::feedback`](crate::Sampled::feedback) to the next step's
+    /// least one token.
+    ///
+    /// `mu` begins as `2 * mirostat_tau`. After each token, `mu` becomes
+    /// `mu - mirostat_eta * (surprise - mirostat_tau)`. Here the surprise is -log2 of the token's probability among the
+    /// kept tokens. [`Sequence`](crate::Sequence) carries `mu` from step to step. Without a sequence, pass each
+    /// [`Sampled::feedback`](crate::Sampled::feedback) to the next step's
     /// [`Step::feedback`](crate::Step::feedback).
     pub mirostat: u32,
     /// Target tau of mirostat's mean surprise, in bits. Finite, not negative; 5 by default.
@@ -121,9 +125,9 @@ pub struct SamplerConfig {
     /// Decay of the mean of adaptive-p. From 0 to 0.99; 0.9 by default.
     pub adaptive_decay: f64,
     /// Whether draws compute [`Sampled::logprob`](crate::Sampled::logprob); true by default. If this is false,
-    /// `Sampled::logprob` is NaN, and on the CPU a draw from all tokens takes about half the time. Adaptive-p computes
-    /// it in any case, so it gains no time. A [`Distribution`](crate::Distribution) and the tokens drawn from it always
-    /// have log-probabilities.
+    /// `Sampled::logprob` is NaN, and on the CPU a draw from all tokens takes about half the time. Adaptive-p
+    /// needs log-probabilities itself, so it gains no time. A [`Distribution`](crate::Distribution) and the
+    /// tokens drawn from it always have log-probabilities.
     pub logprob: bool,
 }
 
