@@ -54,14 +54,15 @@ impl Filters {
         Ok(evenkeel::log_softmax(row(&self.scaled(logits))?, &Softmax::default())?)
     }
 
-    /// Returns the logits over the temperature in f32, clamped to finite numbers except where a logit is infinite.
+    /// Returns the logits over the temperature in f32. A quotient above the largest f32 becomes this number.
     fn scaled<'a>(&self, logits: &'a [f32]) -> Cow<'a, [f32]> {
         if self.temperature == 1.0 {
             return logits.into();
         }
         let inverse = (1.0 / self.temperature).min(f32::MAX.into()) as f32;
-        let scaled = |&z: &f32| if z.is_infinite() { z } else { (z * inverse).clamp(f32::MIN, f32::MAX) };
-        logits.iter().map(scaled).collect()
+        // Compiles to a minimum, which `f32::min` does not, because of NaN.
+        let clamped = |z: f32| if z > f32::MAX { f32::MAX } else { z };
+        logits.iter().map(|z| clamped(z * inverse)).collect()
     }
 }
 
