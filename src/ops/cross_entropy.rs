@@ -187,8 +187,8 @@ fn sum_of_weights(weights: &[f64]) -> f64 {
     if sum.is_finite() || !weights.iter().all(|weight| weight.is_finite()) {
         return sum;
     }
-    // There are at most 2^21 classes. The sum of the weights over 2^32 is finite, even if parts of the sum above are
-    // infinities of both signs.
+    // The sum above may be NaN, because parts of it may be infinities of both signs. The sum of the weights over 2^32
+    // is finite for fewer than 2^32 weights.
     let down: Vec<f64> = weights.iter().map(|weight| weight / UP).collect();
     (tiled_sum(&down) * UP).clamp(f64::MIN, f64::MAX)
 }
@@ -236,7 +236,7 @@ const OP: &str = "cross_entropy";
 /// | a logit of -inf, with or without a softcap | masked: probability 0 |
 /// | a masked target | +inf, as in PyTorch, or 0 if its weight is 0 |
 /// | label smoothing, and a masked class with a weight above 0 | +inf, as in PyTorch |
-/// | a fully masked row | as for a masked target (PyTorch: NaN); the row is reported as fully masked |
+/// | a fully masked row | as for a masked target, and +inf with a `z_loss` (PyTorch: NaN); reported as fully masked |
 /// | a NaN, or a logit of +inf | NaN; with `Reduction::None` in this row only |
 /// | one class, with a finite logit | exactly 0, except for the term of `z_loss` |
 /// | finite logits of any magnitude | finite, unless the loss itself exceeds the range of f64 |
