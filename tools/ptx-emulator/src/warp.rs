@@ -42,8 +42,9 @@ pub struct Warp {
 impl Warp {
     pub fn new(kernel: &Kernel) -> Self {
         let mut warp = Warp {
-            words: vec![[0; LANES]; kernel.words],
-            wides: vec![[0; LANES]; kernel.wides],
+            // Registers hold arbitrary values until they are written.
+            words: vec![[0xdead_beef; LANES]; kernel.words],
+            wides: vec![[0xdead_beef_dead_beef; LANES]; kernel.wides],
             predicates: vec![0; kernel.predicates],
             first: 0,
             live: 0,
@@ -54,9 +55,6 @@ impl Warp {
             passed: 0,
             others: Vec::new(),
         };
-        // Registers hold arbitrary values until they are written.
-        warp.words.fill([0xdead_beef; LANES]);
-        warp.wides.fill([0xdead_beef_dead_beef; LANES]);
         for &(bank, register, value) in &kernel.immediates {
             match bank {
                 Bank::Pred => warp.predicates[register as usize] = if value == 1 { ALL } else { 0 },

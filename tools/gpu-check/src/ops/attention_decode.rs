@@ -7,12 +7,16 @@ use evenkeel::cuda::cudarc::driver::CudaSlice;
 use evenkeel::cuda::{self, PagedCache, Pages};
 use evenkeel::{Attention, Heads, Mask, attention};
 
-pub struct AttentionDecode;
+/// Attention whose longest sequence has at least `LEAST_KEYS` keys. If the pages hold fewer positions, the sequence
+/// repeats pages.
+pub struct OverPages<const LEAST_KEYS: usize>;
+/// Attention over several blocks of keys.
+pub type AttentionDecode = OverPages<700>;
+/// Attention over few keys in small shapes, so that an interpreter can run many shapes.
+pub type AttentionDecodeShort = OverPages<1>;
 
 const SEQUENCES: usize = 3;
 const HEADS: usize = QUERIES / SEQUENCES;
-/// The longest sequence has at least this many keys. If the pages hold fewer positions, the sequence repeats pages.
-const LEAST_KEYS: usize = 700;
 
 /// One combination of options with which `attention_decode` is called.
 #[derive(Clone, Copy)]
@@ -57,12 +61,12 @@ impl Way {
     }
 
     /// Returns the number of pages of a sequence. If there are enough pages, sequences share none.
-    fn columns(&self, shape: Shape) -> usize {
-        (self.pages(shape) / SEQUENCES).max(LEAST_KEYS.div_ceil(self.page_size))
+    fn columns(&self, shape: Shape, least_keys: usize) -> usize {
+        (self.pages(shape) / SEQUENCES).max(least_keys.div_ceil(self.page_size))
     }
 
-    fn table(&self, shape: Shape) -> Vec<u32> {
-        let (pages, columns) = (self.pages(shape), self.columns(shape));
+    fn table(&self, shape: Shape, columns: usize) -> Vec<u32> {
+        let pages = self.pages(shape);
         let mut table: Vec<u32> = (0..SEQUENCES * columns).map(|i| (pages - 1 - i % pages) as u32).collect();
         if self.is_beyond {
             table[columns + columns / 2] = pages as u32;
@@ -70,10 +74,10 @@ impl Way {
         table
     }
 
-    fn lengths(&self, shape: Shape) -> [u32; SEQUENCES] {
-        let all = (self.columns(shape) * self.page_size) as u32;
+    fn lengths(&self, columns: usize) -> [u32; SEQUENCES] {
+        let all = (columns * self.page_size) as u32;
         match *self {
-            Way { is_short: true, .. } => [257, 0, 40],
+            Way { is_short: true, .. } => [all.min(257), 0, all.min(40)],
             Way { is_beyond: true, .. } => [all, all, all + 1],
             _ => [all, all - 1, all - all / 8],
         }
@@ -117,12 +121,12 @@ impl<E: Number> Ready<E> for Decode {
     }
 }
 
-impl Op for AttentionDecode {
-    const NAME: &'static str = "attention_decode";
+impl<const LEAST_KEYS: usize> Op for OverPages<LEAST_KEYS> {
+    const NAME: &'static str = if LEAST_KEYS > 1 { "attention_decode" } else { "attention_decode short" };
     const READ: &'static [Extent] = &[Extent::Queries, Extent::Cache, Extent::Cache];
     const WRITTEN: &'static [Extent] = &[Extent::Queries];
     const IS_OF_ROWS: bool = false;
-    const SMALL_CASE_STEP: usize = 11;
+    const SMALL_CASE_STEP: usize = if LEAST_KEYS > 1 { 11 } else { 1 };
     const WAYS: &'static [&'static str] =
         &[WAYS[0].name, WAYS[1].name, WAYS[2].name, WAYS[3].name, WAYS[4].name, WAYS[5].name, WAYS[6].name];
 
@@ -136,7 +140,8 @@ impl Op for AttentionDecode {
 
     fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
         let (way, cols) = (WAYS[way], shape.cols);
-        let (table, lengths, columns) = (way.table(shape), way.lengths(shape), way.columns(shape));
+        let columns = way.columns(shape, LEAST_KEYS);
+        let (table, lengths) = (way.table(shape, columns), way.lengths(columns));
         let (mask, sinks) = (way.mask(), way.sink_values());
         let options = if way.sinks { way.options(&mask).sinks(&sinks) } else { way.options(&mask) };
         let mut all = Vec::new();
@@ -170,7 +175,9 @@ impl Op for AttentionDecode {
 
     fn on_device<E: Number>(stream: &Stream, shape: Shape, way: usize) -> Result<impl Ready<E>> {
         let way = WAYS[way];
-        let (table, lengths) = (stream.clone_htod(&way.table(shape))?, stream.clone_htod(&way.lengths(shape))?);
+        let columns = way.columns(shape, LEAST_KEYS);
+        let table = stream.clone_htod(&way.table(shape, columns))?;
+        let lengths = stream.clone_htod(&way.lengths(columns))?;
         let sinks = stream.clone_htod(&way.sink_values())?;
         Ok(Decode { stream: stream.clone(), shape, way, table, lengths, sinks })
     }

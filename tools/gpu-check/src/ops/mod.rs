@@ -47,6 +47,7 @@ macro_rules! each_op {
         $then!($crate::ops::rope::RopeBackward);
         $then!($crate::ops::rope::QkNormRope);
         $then!($crate::ops::attention_decode::AttentionDecode);
+        $then!($crate::ops::attention_decode::AttentionDecodeShort);
         $then!($crate::ops::clip_grad_norm::ClipGradNorm);
         $then!($crate::ops::adamw::AdamW);
         $then!($crate::ops::sample::Sample);

@@ -153,7 +153,6 @@ impl Op for SampleLogprobs {
     const READ: &'static [Extent] = Sample::READ;
     const WRITTEN: &'static [Extent] = Sample::WRITTEN;
     const IS_OF_ROWS: bool = Sample::IS_OF_ROWS;
-    const SMALL_CASE_STEP: usize = 2;
     const WAYS: &'static [&'static str] = &WAYS;
 
     fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
