@@ -16,7 +16,7 @@ use half::{bf16, f16};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Result of a fully masked row.
+/// Result of a fully masked row. In attention, a row is a query's scores for all keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FullyMasked {
@@ -30,12 +30,15 @@ pub enum FullyMasked {
     Error,
 }
 
-/// A mask of several parts. A position is attended to only if every part allows it; a mask without parts masks nothing.
+/// A mask of several parts. A score is unmasked only if every part allows it; a mask without parts masks nothing.
 ///
-/// A position is masked if its keep flag is 0, if its bias is -inf, if its key is beyond the row's length, or if
-/// causality or the window excludes it. A score whose keep flag is 0 is never read, so this score may be NaN. A finite
-/// bias, however low (-1e9, `f32::MIN`), is added like any other number. Flags and biases broadcast to the scores by
-/// NumPy's rules.
+/// A score is masked if its keep flag is 0, if its bias is -inf, if its key is beyond the length, or if causality or
+/// the window excludes it. A masked score may be NaN, with one exception: in ops on scores, a bias is added to the
+/// score, so a NaN or +inf stays NaN under a bias of -inf. In attention, keys under a bias of -inf are masked as well.
+/// A bias of NaN or +inf makes the row NaN. A finite bias, however low (-1e9, `f32::MIN`), is added like any other
+/// number. Flags and biases broadcast to the scores by NumPy's rules.
+///
+/// The parts are checked against the scores when an op uses the mask, not when the mask is created.
 ///
 /// ```
 /// use evenkeel::{Mask, Rows, Softmax, softmax};
@@ -79,7 +82,7 @@ impl Bias<'_> {
     }
 }
 
-/// One flag per position: `true`, or any `u8` other than 0, allows attention.
+/// One flag for each score: `true`, or any `u8` other than 0, keeps the score.
 #[derive(Clone, Copy, Debug)]
 pub struct Flags<'a>(&'a [u8]);
 
@@ -125,18 +128,19 @@ impl<'a> Mask<'a> {
         Mask::none().and_causal()
     }
 
-    /// Creates a mask from flags of the given shape. A position may be attended to if its flag is not 0.
+    /// Creates a mask from flags of the given shape. A score is masked if its flag is 0.
     pub fn keep(flags: impl Into<Flags<'a>>, shape: &[usize]) -> Self {
         Mask::none().and_keep(flags, shape)
     }
 
-    /// Creates a mask from a bias of the given shape, which is added to the scores. A bias of -inf masks its position.
+    /// Creates a mask from a bias of the given shape. It is added to the scores after scale and softcap, and masks
+    /// where it is -inf.
     pub fn bias(values: impl Into<Floats<'a>>, shape: &[usize]) -> Self {
         Mask::none().and_bias(values, shape)
     }
 
-    /// Creates a mask from one length for all rows, or from one length for each entry of the first axis. A length of n
-    /// masks all keys but the first n.
+    /// Creates a mask from one length for all scores, or from one length for each entry of the first axis, the batch. A
+    /// length of n masks all keys but the first n. n is at most the number of keys.
     pub fn lengths(lengths: &'a [usize]) -> Self {
         Mask::none().and_lengths(lengths)
     }
@@ -148,8 +152,9 @@ impl<'a> Mask<'a> {
 
     /// Adds causality: a query sees the keys up to its own position.
     ///
-    /// The last two axes are queries and keys. The last query has the position of the last key, unless
-    /// [`Mask::offset`] sets another position.
+    /// The last two axes are queries and keys. Query t has the position t + offset among the keys. The offset is
+    /// keys - queries unless [`Mask::offset`] sets another, so the last query has the position of the last key. Lengths
+    /// do not change the offset. Queries at negative positions are fully masked.
     pub fn and_causal(self) -> Self {
         Self { causal: true, ..self }
     }
@@ -187,17 +192,16 @@ impl<'a> Mask<'a> {
         self
     }
 
-    /// Adds a window: a query at position p sees no key before p - `keys` + 1. If the mask has a window already, the
-    /// narrower one applies.
+    /// Adds a window: a query at position p sees no key before p - `keys` + 1. `keys` is at least 1. If the mask has a
+    /// window already, the narrower one applies.
     ///
     /// Positions are counted as in [`Mask::and_causal`]. To hide keys after p too, add [`Mask::and_causal`].
     pub fn and_window(self, keys: usize) -> Self {
         Self { window: Some(self.window.map_or(keys, |window| window.min(keys))), ..self }
     }
 
-    /// Sets the position of the first query among the keys, for causality and the window.
-    ///
-    /// The default is keys - queries, which places the last query at the last key.
+    /// Sets the position of the first query among the keys, for causality and the window. The default is
+    /// keys - queries. The offset alone masks nothing.
     pub fn offset(self, position: isize) -> Self {
         Self { offset: Some(position), ..self }
     }

@@ -131,9 +131,10 @@ pub(crate) const OP: &str = "attention";
 ///
 /// # Formula
 /// ```text
-/// y_t = sum_s p_ts v_s,   p_t = softmax(z_t),   z_ts = logit of sum_d q_td k_sd (scale, softcap, bias; see Softmax)
+/// y_t = sum_s p_ts v_s,   p_t = softmax(z_t),   z_ts = cap tanh(x_ts / cap) + bias_ts,   x_ts = scale sum_d q_td k_sd
 /// ```
-/// Here t numbers the queries, s the keys and d the features. With a sink f, p_ts = e^(z_ts) / (e^f + sum_u e^(z_tu)).
+/// Here t numbers the queries, s the keys and d the features. Without a softcap, z_ts = x_ts + bias_ts. With a sink f,
+/// p_ts = e^(z_ts) / (e^f + sum_u e^(z_tu)). Scale and softcap do not apply to sinks.
 ///
 /// # Shapes
 /// The operands are [`Heads`] of these shapes: `q` is `[batch, heads, queries, features]`, `k` is
@@ -148,11 +149,13 @@ pub(crate) const OP: &str = "attention";
 /// | input | y |
 /// |---|---|
 /// | finite q, k and v of any magnitude | finite |
-/// | a fully masked query | by `fully_masked`: zeros (Zeros), the mean of all values (Uniform), or an error (Error) |
-/// | keys and values masked by a keep flag, a bias of -inf, causality, length or window | no effect, even if NaN |
-/// | NaN in a query, or in an unmasked key | NaN in this query's result only |
-/// | a logit of +inf | NaN in this query's result only |
-/// | a logit of -inf | masked |
+/// | a fully masked query, or no keys | by `fully_masked`: zeros, the mean of all values (Uniform), or an error |
+/// | masked keys and values | no effect, even if NaN, unless Uniform averages the values |
+/// | NaN in a query that is not fully masked, or in an unmasked key | NaN in this query's result only |
+/// | a logit z_ts of +inf, or a sink of +inf or NaN | NaN in this query's result only |
+/// | a product x_ts of -inf, also with a softcap | masked |
+/// | a product x_ts of +inf, with a softcap | the logit is cap |
+/// | a sink of -inf | no sink |
 /// | NaN or an infinity in an unmasked value | the IEEE 754 weighted sum, NaN or an infinity, in this feature only |
 ///
 /// # Accuracy
@@ -167,10 +170,9 @@ pub(crate) const OP: &str = "attention";
 ///
 /// The bounds are [derived](crate::accuracy::evidence()) for the case that all roundings have the same sign. On random
 /// operands the error in f32 is below 2 ULP. In T, a weight p_ts below 2^-126 (f64: 2^-950) is replaced by this
-/// minimum. M also includes a sink, or the bias of a key, if the softmax weight of the sink or key is above this
-/// minimum. A sink or bias counts with its whole magnitude in f64, and with 2^-29 times its magnitude in the other
-/// types. Where weighted values are subnormal, the error may be larger by n 2^-150 (f64: 1.01 n 2^-1075), where n is
-/// the number of keys.
+/// minimum. The magnitude of a sink, or of a key's bias, is added to M if the weight of the sink or the key is above
+/// this minimum. In types other than f64, this magnitude is first multiplied by 2^-29. Where weighted values are
+/// subnormal, the error may be larger by n 2^-150 (f64: 1.01 n 2^-1075), where n is the number of keys.
 ///
 /// For up to 256 features, the error of the log-sum-exp is at most `(48 M + 5 + 3 B + ln(n + 1) + |lse|) 2^-53` in f64,
 /// where B = ceil(n / 256) is the number of blocks of keys. In the other types it is at most
@@ -240,7 +242,7 @@ pub fn attention_into<'a, E: Element>(
 /// Returns the result of [`attention`] and the log-sum-exp of each query's logits, in this order.
 ///
 /// The log-sum-exps are f64, have shape `[batch, heads, queries]` and include the sink. A log-sum-exp is -inf for a
-/// fully masked query, NaN if a logit is NaN, and +inf if a logit is +inf.
+/// fully masked query, NaN if a logit is NaN, and otherwise +inf if a logit is +inf.
 ///
 /// ```
 /// use evenkeel::{Attention, Heads, attention_with_lse};

@@ -24,15 +24,17 @@ use crate::simd::in_default;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct CrossEntropy<'a> {
-    /// Weight of each class, of any float type; 1 by default.
+    /// Weight of each class, of any float type; 1 by default. Weights may be negative. If a weight is NaN or infinite,
+    /// all gradients are NaN, and so is a loss in which the weight occurs.
     pub weight: Option<Floats<'a>>,
     /// Target that marks a row to be ignored; -100 by default. It may be a valid class number. The logits of ignored
     /// rows are not read.
     pub ignore_index: i64,
     /// Fraction of each target's probability that is distributed equally over all classes. In 0 ..= 1; 0 by default.
     pub label_smoothing: f64,
-    /// Coefficient of the z-loss. The z-loss of a row is this coefficient times the square of the row's log-sum-exp,
-    /// and is added to the row's loss. Finite and not negative; 0 by default.
+    /// Coefficient of the z-loss. The z-loss of a row is this coefficient times the square of the log-sum-exp of the
+    /// row's softcapped logits, and is added to the row's loss. The mean of the z-losses is not weighted. Finite and
+    /// not negative; 0 by default.
     pub z_loss: f64,
     /// Smooth bound of the logits, `cap * tanh(logit / cap)`. Finite and above zero; none by default.
     pub softcap: Option<f64>,
@@ -211,16 +213,16 @@ const OP: &str = "cross_entropy";
 ///
 /// # Formula
 /// ```text
-/// nll_j = (max - z_j) + ln(sum_k e^(z_k - max)),   z = cap tanh(logits / cap), or the logits without a softcap
-/// row   = (1 - s) w_t nll_t  +  s/V sum_k w_k nll_k  +  z_loss (max + ln(sum))^2
+/// nll_j = (max - z_j) + ln(Z),   Z = sum_k e^(z_k - max),   z = cap tanh(logits / cap), or the logits
+/// row   = (1 - s) w_t nll_t  +  s/V sum_k w_k nll_k  +  z_loss (max + ln(Z))^2
 ///
 /// none  : the loss of each row;   sum : the sum of these losses
 /// mean  : (sum of the first two terms) / (sum of w_t)  +  (sum of the third term) / (number of rows);
 ///         the sums and the number of rows leave out ignored rows
 /// ```
 /// Here t is the row's target, w the weights, s the label smoothing, and V the number of classes. Indices j and k are
-/// classes, from 0 to V - 1. `max` is the row's largest z_k, and `sum` without an index the row's sum of
-/// e^(z_k - max). Without z-loss and softcap, the loss is PyTorch's, except for the differences in the table below.
+/// classes, from 0 to V - 1. `max` is the row's largest z_k. Without z-loss and softcap, the loss is PyTorch's, except
+/// for the differences in the table below.
 ///
 /// # Shapes
 /// `logits` is `[N, V]` ([`Rows`]) with at most 2^21 columns. `targets` has N numbers, and `weight` has V. The [`Loss`]
@@ -228,24 +230,32 @@ const OP: &str = "cross_entropy";
 /// logits, which may be too narrow for a mean over rows.
 ///
 /// # Special values
-/// | input | loss |
+/// In each table, the first line that matches applies. A row:
+///
+/// | row | loss of the row |
 /// |---|---|
 /// | a target equal to `ignore_index` | 0; the row is not read |
-/// | `Mean`, if all rows are ignored or the w_t sum to 0 | 0, except for the term of `z_loss` (PyTorch: NaN) |
+/// | a NaN, or a logit of +inf without a softcap | NaN |
+/// | a fully masked row, with a `z_loss` | +inf (PyTorch: NaN); reported as fully masked |
+/// | a masked target of weight above 0; with label smoothing, any masked class of weight above 0 | +inf |
+/// | one class | exactly 0, except for the term of `z_loss` |
+/// | other finite logits of any magnitude | finite, unless the loss itself exceeds the range of f64 |
+///
+/// A class is masked if its logit is -inf, with or without a softcap. A softcap turns +inf into `cap`. If the weight of
+/// a masked class is 0, its term is 0. If the weight is below 0, the term is -inf, and terms of both signs give NaN.
+///
+/// | reduction | loss |
+/// |---|---|
+/// | `None` | the losses of the rows |
+/// | `Mean`, if the w_t sum to 0 or all rows are ignored | 0 even with a NaN row, plus the mean z-loss (PyTorch: NaN) |
 /// | no rows | 0 |
-/// | a logit of -inf, with or without a softcap | masked: probability 0 |
-/// | a masked target | +inf, as in PyTorch, or 0 if its weight is 0 |
-/// | label smoothing, and a masked class with a weight above 0 | +inf, as in PyTorch |
-/// | a fully masked row | as for a masked target, and +inf with a `z_loss` (PyTorch: NaN); reported as fully masked |
-/// | a NaN, or a logit of +inf | NaN; with `Reduction::None` in this row only |
-/// | one class, with a finite logit | exactly 0, except for the term of `z_loss` |
-/// | finite logits of any magnitude | finite, unless the loss itself exceeds the range of f64 |
+/// | `Mean` and `Sum`, with a NaN row | NaN |
 ///
 /// # Accuracy
-/// A row's loss has an error of at most 2.5 ULP in f32 if the caller rounds it to f32. For f64 logits, the error is at
-/// most 10 ULP in f64. The unit is the ULP of
+/// For f32, f16 and bf16 logits, a row's loss has an error of at most 2.5 ULP in f32 if the caller rounds it to f32.
+/// For f64 logits, the error is at most 10 ULP in f64. The unit is the ULP of
 /// ```text
-/// T = (1 - s) |w_t| nll_t  +  s/V sum_k |w_k| nll_k  +  2 z_loss (|max| + ln(sum)) max(|max|, ln(sum))
+/// T = (1 - s) |w_t| nll_t  +  s/V sum_k |w_k| nll_k  +  2 z_loss (|max| + ln(Z)) max(|max|, ln(Z))
 /// ```
 /// T equals the loss itself unless there is a `z_loss` or a negative weight. `docs/accuracy/losses.md` derives the
 /// bound. The bound does not include the rounding of softcapped logits to f64.
@@ -259,12 +269,13 @@ const OP: &str = "cross_entropy";
 /// the bound. The number of rows is exact for every type of logits.
 ///
 /// For f64 logits, label smoothing with class weights increases the bound. The increase is 15 ULP of the sum of the
-/// weights' magnitudes, and 1 ULP for each 16,384 classes. If ln(sum) is below V 2^-126, the error of ln(sum) may be
-/// larger by V 2^-150. For f64 logits, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.
+/// weights' magnitudes, and 1 ULP for each 16,384 classes. If ln(Z) is below V 2^-126, the error of ln(Z) may be larger
+/// by V 2^-150. For f64 logits, replace 2^-126 by 2^-1022 and 2^-150 by 2^-1075.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] if an operand has the wrong number of elements; [`Error::InvalidArgument`] if an option is
-/// out of range, or if a target is neither a class nor `ignore_index` (the error contains the row);
+/// out of range, if there are more than 2^21 columns, or if a target is neither a class nor `ignore_index` (the error
+/// contains the row);
 /// [`Error::Unavailable`] if the requested instruction set is unavailable.
 ///
 /// # Panics

@@ -22,28 +22,33 @@ const OP: &str = "cross_entropy_backward";
 /// # Formula
 /// ```text
 /// p = softmax(z);   a = (1 - s) w_t (dloss / D),   b = (s/V) (dloss / D),   c = 2 z_loss lse (dloss / n)
-/// dz_j      = (a + b sum(w) + c) p_j - b w_j - (a if j = t)
+/// dz_j      = (a + b W + c) p_j - b w_j - (a if j = t),   W = sum_k w_k
 /// dlogits_j = dz_j (1 - tanh^2(logits_j / cap))
 /// ```
-/// Names are as in [`cross_entropy`](crate::cross_entropy()), and lse is max + ln(sum). Under `Mean`, D is the sum of
+/// Names are as in [`cross_entropy`](crate::cross_entropy()), and lse is max + ln(Z). Under `Mean`, D is the sum of
 /// the targets' weights and n the number of rows, both without ignored rows. Otherwise D and n are 1. At the target,
-/// 1 - p_t is computed as the sum of the other probabilities, without a subtraction.
+/// a p_t - a is computed as -a times the sum of the other probabilities, without a subtraction.
 ///
 /// # Shapes
 /// Shapes are as for [`cross_entropy`](crate::cross_entropy()). The gradient has the shape and the type of the logits.
 ///
 /// # Special values
+/// The first line that matches applies:
+///
 /// | input | dlogits |
 /// |---|---|
-/// | a target equal to `ignore_index` | 0; the row is not read |
-/// | `Mean`, if all rows are ignored or the w_t sum to 0 | 0, except for the term of `z_loss` |
-/// | a logit of -inf, without a softcap | the formula with p_j = 0: -(a if j = t) - b w_j |
-/// | a logit of -inf, with a softcap | 0 |
-/// | a masked target | finite, although the loss is not |
+/// | a target equal to `ignore_index` | 0 in this row; the row is not read |
 /// | a fully masked row | 0 in this row |
-/// | a NaN, or a logit of +inf | NaN in this row only, also under `Mean` |
-/// | one class, with a finite logit | 0, except for the term of `z_loss` |
-/// | a finite `dloss`, and a factor beyond the range of f64 | not NaN: the factor is clamped to this range |
+/// | a NaN, or a logit of +inf without a softcap | NaN in this row only, also under `Mean` |
+/// | a weight that is NaN or infinite | NaN in all rows |
+/// | `Mean`, if the w_t sum to 0 | 0, except for the term of `z_loss` |
+/// | a `dloss` that is NaN or infinite | NaN in the rows with this `dloss` |
+/// | an infinite logit, with a softcap | 0 at this logit, because the derivative of tanh is 0 |
+/// | a logit of -inf | the formula with p_j = 0: -(a if j = t) - b w_j |
+/// | one class | 0, except for the term of `z_loss` |
+///
+/// So the gradient of a masked target is finite, although its loss is not. If a, b or c exceeds the range of f64, it is
+/// replaced by the largest finite f64 with its sign.
 ///
 /// # Accuracy
 /// The error of a gradient is at most 3.7 ULP in f32, 0.51 ULP in f16 and bf16, and 8 ULP in f64. On random rows, tests

@@ -62,9 +62,10 @@ impl<'a> Rope<'a> {
 
 /// Cosines and sines in f64 for a list of positions, computed once and used for every head and layer.
 ///
-/// The angle of pair i at position p is the f64 product of p and the pair's frequency. With d columns, the frequency is
+/// The angle of pair i at position p is the f64 product of p and the pair's frequency. Positions may be negative, and
+/// beyond 2^53 they are rounded to f64. With d columns, the frequency is
 /// theta^(-2i/d), changed by [`RopeScaling`] if a scaling is set, and rounded to f64. Sine and cosine are within 1 ULP
-/// for every angle, however large. YaRN and LongRoPE multiply sine and cosine by an attention factor before the
+/// for every such angle, however large. YaRN and LongRoPE multiply sine and cosine by an attention factor before the
 /// rounding to f64.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeTable {

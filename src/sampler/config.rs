@@ -8,8 +8,9 @@ use crate::simd::in_default;
 
 /// Parameters of the sampler: temperature, filters and penalties.
 ///
-/// Filters that are not set do nothing. Engines differ in the order of filters and in details. The [`Profile`] selects
-/// an engine's rules, and lists the order of the filters. The fields are described for the default profile,
+/// Filters that are not set do nothing. Engines differ in the order of the filters and in details. The [`Profile`]
+/// selects an engine's rules; its table has the order of the filters. Each filter uses the probabilities of the tokens
+/// that earlier filters kept. These probabilities sum to 1. The fields are described for the default profile,
 /// [`Profile::Evenkeel`]. [`SamplerConfig::validate`] checks the parameters once per request.
 ///
 /// ```
@@ -28,8 +29,9 @@ use crate::simd::in_default;
 pub struct SamplerConfig {
     /// Engine whose rules apply, such as the order of the filters.
     pub profile: Profile,
-    /// Divisor of the logits. Finite, not negative; 1 by default. 0 selects greedily: the largest logit, and the lowest
-    /// index among equals.
+    /// Divisor of the logits. Finite, not negative; 1 by default. 0 selects greedily: the token with the largest logit
+    /// after the penalties, and the lowest index among equals. If
+    /// [`dynamic_temperature`](SamplerConfig::dynamic_temperature) is set, the temperature of the row decides instead.
     pub temperature: f64,
     /// Half-width of the range of a dynamic temperature. Finite, not negative; 0, the default, turns it off.
     ///
@@ -53,8 +55,8 @@ pub struct SamplerConfig {
     /// Tokens are ordered by the distance of their surprise, -ln p, from the entropy, nearest first. The shortest
     /// prefix with at least this mass is kept. Tokens at the same distance as the prefix's last token are kept too.
     pub typical_p: Option<f64>,
-    /// Largest distance of a kept logit from the largest logit. The unit is the standard deviation of the logits before
-    /// any temperature. Finite, above 0.
+    /// Largest distance of a kept logit from the largest logit, in standard deviations of the remaining tokens' logits.
+    /// No temperature is applied to these logits. The variance divides by the number of tokens. Finite, above 0.
     pub top_n_sigma: Option<f64>,
     /// Epsilon cutoff: smallest probability to keep. The first [`SamplerConfig::min_keep`] tokens in the order of top-k
     /// are always kept. Tokens that tie with the last of these tokens are kept too. At least 0, below 1.
@@ -84,12 +86,15 @@ pub struct SamplerConfig {
     /// Strength of DRY, which penalises tokens that would prolong a repetition. Finite, not negative; 0, the default,
     /// turns it off.
     ///
-    /// DRY subtracts `dry_multiplier * dry_base^n` from the logit. Here `n` is the number of tokens by which the
-    /// repetition exceeds [`SamplerConfig::dry_allowed_length`].
+    /// DRY searches for the longest sequence of last tokens that occurred before, followed by the candidate. If the
+    /// length L of this sequence is at least [`SamplerConfig::dry_allowed_length`], DRY subtracts
+    /// `dry_multiplier * dry_base^(L - dry_allowed_length)` from the candidate's logit. The sequence has no
+    /// [breakers](crate::Step::breakers). The exponent is limited so that the power is finite in f32.
     pub dry_multiplier: f64,
     /// Base of the DRY penalty. Finite, at least 1; 1.75 by default.
     pub dry_base: f64,
-    /// Minimum length of repetitions that DRY penalises; 2 by default.
+    /// Minimum length of the repeated sequence that DRY penalises, without the candidate; 2 by default. 0 penalises
+    /// every token that occurred before.
     pub dry_allowed_length: usize,
     /// Number of most recent tokens in which DRY searches for repetitions, counted in prompt and output together. At
     /// least 1; if not set, all tokens.
@@ -100,8 +105,9 @@ pub struct SamplerConfig {
     ///
     /// The surprise of a token is -log2 of its probability. Version 2 keeps the tokens whose surprise is at most `mu`,
     /// except tokens whose integer probability (see [`Sampler::sample`]) is 0. Version 1 keeps the k largest logits. It
-    /// computes k from `mu` and from an estimate of how fast the 100 largest probabilities fall. Both versions keep at
-    /// least one token.
+    /// fits p_i ~ i^-s to the 100 largest probabilities by least squares, and computes
+    /// `k = (2^mu (s - 1) / (1 - n^(1 - s)))^(1/s)` for a vocabulary of n tokens, rounded down. Both versions
+    /// keep at least one token.
     ///
     /// `mu` begins as `2 * mirostat_tau`. After each token, `mu` becomes
     /// `mu - mirostat_eta * (surprise - mirostat_tau)`. Here the surprise is -log2 of the token's probability among the
@@ -239,7 +245,7 @@ impl SamplerConfig {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) with the parameter, its value and its range. A
-    /// parameter that the profile's engine does not have is rejected too.
+    /// parameter that the profile's engine does not have must keep its default.
     pub fn validate(self) -> Result<Sampler> {
         let plan = in_default(|| Plan::new(&self))?;
         if self.mirostat == 0 || !self.profile.rules().is_lenient {

@@ -6,9 +6,10 @@ use crate::error::Result;
 
 /// Sequence that is being sampled: a sampler, a seed, and the tokens so far.
 ///
-/// The n-th token depends only on the seed, the row, n, the previous tokens and the logits. With mirostat or
-/// adaptive-p, this token also depends on the last [`Sampled::feedback`]. Sampling again after [`Sequence::truncate`]
-/// gives the same tokens. Accepting the same tokens again by [`Sequence::accept`] does not restore the feedback.
+/// The n-th output token depends only on the sampler, the seed, the row, n, the logits, the tokens so far, and the
+/// sequence's biases, bad words, breakers and allowed tokens. With mirostat or adaptive-p, it also depends on the last
+/// [`Sampled::feedback`], which [`Sequence::truncate`] restores. So sampling again after `truncate` gives the same
+/// tokens.
 ///
 /// ```
 /// use evenkeel::SamplerConfig;
@@ -86,7 +87,7 @@ impl Sequence {
     /// Returns the next step of the sequence. Pass it to a function that samples a batch, or to
     /// [`Sampler::distribution`].
     ///
-    /// `allowed` has the meaning of [`Step::allowed`].
+    /// `allowed` is the bit mask of [`Step::allowed`]; `None` allows all tokens.
     pub fn step<'a>(&'a self, allowed: Option<&'a [u32]>) -> Step<'a> {
         let draw = Draw { seed: self.seed, row: self.row, draw: self.output().len() as u64 };
         let step = Step::from(draw).prompt(self.prompt()).output(self.output());
@@ -95,10 +96,11 @@ impl Sequence {
         allowed.map_or(step, |words| step.allowed(words))
     }
 
-    /// Draws the next token and appends it. After an error nothing is appended.
+    /// Draws the next token and appends it. After an error nothing is appended. `allowed` is the bit mask of
+    /// [`Step::allowed`]; `None` allows all tokens.
     ///
     /// # Errors
-    /// The errors of [`Sampler::sample`].
+    /// The errors of [`Sampler::sample`], which also checks the tokens of the prompt and of [`Sequence::accept`].
     pub fn sample<E: Element>(&mut self, logits: &[E], allowed: Option<&[u32]>) -> Result<Sampled> {
         let sampled = self.sampler.sample(logits, self.step(allowed))?;
         self.accept_sampled(&sampled);
@@ -122,7 +124,7 @@ impl Sequence {
         }
     }
 
-    /// Keeps the first `output` tokens of the output, and removes the later ones.
+    /// Keeps the first `output` tokens of the output, and removes the later ones. A shorter output does not change.
     pub fn truncate(&mut self, output: usize) {
         self.tokens.truncate(self.given.saturating_add(output));
         self.feedback.truncate(output);
