@@ -130,6 +130,8 @@ pub mod backend;
 pub mod candle;
 #[cfg(feature = "checkpoint")]
 pub mod checkpoint;
+#[cfg(feature = "candle")]
+mod copies;
 mod cpu;
 #[cfg(feature = "cuda")]
 #[allow(

@@ -6,15 +6,17 @@
 #![forbid(unsafe_code)]
 
 mod bias;
+mod resolved;
 
-use crate::element::DType;
+pub use resolved::Resolved;
+pub(crate) use resolved::saturate;
+
 use crate::error::{Error, Result};
 use crate::floats::Floats;
 use crate::rows::{Geometry, MAX_RANK};
-use crate::simd::{Float, Isa, MaskBits, Select, flags_from_bools};
+use crate::simd::flags_from_bools;
 use half::{bf16, f16};
 use std::borrow::Cow;
-use std::ops::Range;
 
 /// Result of a fully masked row. In attention, a row is a query's scores for all keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -58,6 +60,9 @@ pub struct Mask<'a> {
     pub(crate) causal: bool,
     pub(crate) window: Option<usize>,
     pub(crate) offset: Option<isize>,
+    /// Copies of the mask on candle's devices. A mask that is changed starts without copies.
+    #[cfg(feature = "candle")]
+    pub(crate) copies: crate::copies::Copies,
 }
 
 /// An additive bias, borrowed or owned.
@@ -123,6 +128,16 @@ impl<'a> Mask<'a> {
         Mask::default()
     }
 
+    /// Changes the mask, and removes its copies on devices.
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        #[cfg(feature = "candle")]
+        {
+            self.copies = Default::default();
+        }
+        self
+    }
+
     /// Creates a mask under which a query sees the keys up to its own position; see [`Mask::and_causal`].
     pub fn causal() -> Self {
         Mask::none().and_causal()
@@ -156,40 +171,35 @@ impl<'a> Mask<'a> {
     /// keys - queries unless [`Mask::offset`] sets another, so the last query has the position of the last key. Lengths
     /// do not change the offset. Queries at negative positions are fully masked.
     pub fn and_causal(self) -> Self {
-        Self { causal: true, ..self }
+        self.with(|mask| mask.causal = true)
     }
 
     /// Adds keep flags; see [`Mask::keep`].
-    pub fn and_keep(mut self, flags: impl Into<Flags<'a>>, shape: &[usize]) -> Self {
-        self.keep.push((Cow::Borrowed(flags.into().0), shape.to_vec()));
-        self
+    pub fn and_keep(self, flags: impl Into<Flags<'a>>, shape: &[usize]) -> Self {
+        self.with(|mask| mask.keep.push((Cow::Borrowed(flags.into().0), shape.to_vec())))
     }
 
     /// Adds a bias; see [`Mask::bias`]. Several biases are added in order, in f64.
-    pub fn and_bias(mut self, values: impl Into<Floats<'a>>, shape: &[usize]) -> Self {
-        self.bias.push((Bias::Borrowed(values.into()), shape.to_vec()));
-        self
+    pub fn and_bias(self, values: impl Into<Floats<'a>>, shape: &[usize]) -> Self {
+        self.with(|mask| mask.bias.push((Bias::Borrowed(values.into()), shape.to_vec())))
     }
 
     /// Adds keep flags that the mask owns; see [`Mask::and_keep`].
     #[cfg(feature = "candle")]
-    pub(crate) fn and_keep_owned(mut self, flags: Vec<u8>, shape: &[usize]) -> Self {
-        self.keep.push((Cow::Owned(flags), shape.to_vec()));
-        self
+    pub(crate) fn and_keep_owned(self, flags: Vec<u8>, shape: &[usize]) -> Self {
+        self.with(|mask| mask.keep.push((Cow::Owned(flags), shape.to_vec())))
     }
 
     /// Adds bias values that the mask owns; see [`Mask::and_bias`].
     #[cfg(feature = "candle")]
-    pub(crate) fn and_bias_owned(mut self, values: Bias<'static>, shape: &[usize]) -> Self {
-        self.bias.push((values, shape.to_vec()));
-        self
+    pub(crate) fn and_bias_owned(self, values: Bias<'static>, shape: &[usize]) -> Self {
+        self.with(|mask| mask.bias.push((values, shape.to_vec())))
     }
 
     /// Adds lengths: either a single length, or a length for each entry of the first axis. The last axis holds the
     /// keys. See [`Mask::lengths`].
-    pub fn and_lengths(mut self, lengths: &'a [usize]) -> Self {
-        self.lengths.push(Cow::Borrowed(lengths));
-        self
+    pub fn and_lengths(self, lengths: &'a [usize]) -> Self {
+        self.with(|mask| mask.lengths.push(Cow::Borrowed(lengths)))
     }
 
     /// Adds a window: a query at position p sees no key before p - `keys` + 1. `keys` is at least 1. If the mask has a
@@ -197,13 +207,13 @@ impl<'a> Mask<'a> {
     ///
     /// Positions are counted as in [`Mask::and_causal`]. To hide keys after p too, add [`Mask::and_causal`].
     pub fn and_window(self, keys: usize) -> Self {
-        Self { window: Some(self.window.map_or(keys, |window| window.min(keys))), ..self }
+        self.with(|mask| mask.window = Some(mask.window.map_or(keys, |window| window.min(keys))))
     }
 
     /// Sets the position of the first query among the keys, for causality and the window. The default is
     /// keys - queries. The offset alone masks nothing.
     pub fn offset(self, position: isize) -> Self {
-        Self { offset: Some(position), ..self }
+        self.with(|mask| mask.offset = Some(position))
     }
 
     /// Returns whether the mask has no parts, so that it masks nothing and adds no bias.
@@ -237,6 +247,8 @@ impl<'a> Mask<'a> {
             causal: self.causal,
             window: self.window,
             offset: self.offset,
+            #[cfg(feature = "candle")]
+            copies: self.copies,
         }
     }
 
@@ -320,171 +332,39 @@ pub(crate) fn broadcasts(
     Ok(())
 }
 
-/// A mask that fits the geometry of the scores. Its methods return the mask of one lane.
-#[derive(Clone, Copy)]
-pub struct Resolved<'m> {
-    mask: &'m Mask<'m>,
-    geometry: Geometry,
-    queries: usize,
-    offset: isize,
-}
+#[cfg(all(test, feature = "candle"))]
+mod tests {
+    use super::*;
+    use crate::copies::Copies;
 
-impl Resolved<'_> {
-    pub fn has_bias(&self) -> bool {
-        !self.mask.bias.is_empty()
+    /// Returns whether the copies already have a number. Otherwise, adds one.
+    fn had_one(copies: &Copies) -> bool {
+        let mut is_new = false;
+        let make = || {
+            is_new = true;
+            Ok::<u8, ()>(0)
+        };
+        copies.find_or_make(|_: &u8| true, make).unwrap();
+        !is_new
     }
 
-    pub fn has_flags(&self) -> bool {
-        !self.mask.keep.is_empty()
-    }
-
-    /// Returns a range that contains all unmasked positions of the lane.
-    pub fn bounds(&self, lane: usize) -> (usize, usize) {
-        let len = self.geometry.len();
-        let (mut low, mut high) = (0, len);
-        for lengths in &self.mask.lengths {
-            let lanes_a_batch = self.geometry.lanes() / lengths.len();
-            high = high.min(lengths[lane / lanes_a_batch.max(1)]);
-        }
-        let position = self.offset.saturating_add((lane % self.queries.max(1)) as isize);
-        if self.mask.causal {
-            high = high.min(position.saturating_add(1).max(0) as usize);
-        }
-        if let Some(window) = self.mask.window {
-            low = low.max(position.saturating_sub_unsigned(window.saturating_sub(1)).max(0) as usize);
-        }
-        (low.min(high), high)
-    }
-
-    /// Combines all keep flags of a lane by AND, for the positions `low..high`. Returns `None` if the mask has no keep
-    /// flags.
-    pub fn keep<'s>(&'s self, lane: usize, low: usize, high: usize, buffer: &'s mut Vec<u8>) -> Option<&'s [u8]> {
-        let (first, rest) = self.mask.keep.split_first()?;
-        let (start, step) = self.place(&first.1, lane);
-        if rest.is_empty() && step == 1 {
-            return Some(&first.0[start + low..start + high]);
-        }
-        buffer.clear();
-        buffer.resize(high - low, 1);
-        for (flags, shape) in &self.mask.keep {
-            let (start, step) = self.place(shape, lane);
-            for (i, keep) in buffer.iter_mut().enumerate() {
-                *keep &= u8::from(flags[start + (low + i) * step] != 0);
-            }
-        }
-        Some(buffer)
-    }
-
-    /// Adds the biases of a lane to the lane's logits. The logits are f64, and begin at position `low`. A sum of finite
-    /// values saturates at the largest finite value.
-    #[inline(always)]
-    pub fn add_bias<I: Isa>(&self, isa: I, lane: usize, low: usize, logits: &mut [f64]) {
-        for (bias, shape) in &self.mask.bias {
-            let (start, step) = self.place(shape, lane);
-            let bias = bias.floats();
-            if step == 1 {
-                bias.add_to(isa, start + low..start + low + logits.len(), logits);
-            } else {
-                for (i, z) in logits.iter_mut().enumerate() {
-                    let b = bias.get(start + (low + i) * step).unwrap_or(f64::NAN);
-                    Floats::F64(&[b]).add_to(isa, 0..1, std::slice::from_mut(z));
-                }
-            }
+    #[test]
+    fn a_mask_keeps_its_copies_until_it_is_changed() {
+        let mask = Mask::keep(&[1u8, 0], &[2]).and_causal();
+        assert!(!had_one(&mask.copies) && had_one(&mask.copies));
+        assert!(had_one(&mask.clone().copies) && had_one(&mask.clone().into_owned().copies));
+        let changes: [fn(Mask<'_>) -> Mask<'_>; 8] = [
+            |mask| mask.and_causal(),
+            |mask| mask.and_keep(&[1u8, 0], &[2]),
+            |mask| mask.and_bias(&[0f32, 1.0], &[2]),
+            |mask| mask.and_lengths(&[1]),
+            |mask| mask.and_window(1),
+            |mask| mask.offset(1),
+            |mask| mask.and_keep_owned(vec![1, 0], &[2]),
+            |mask| mask.and_bias_owned(Bias::F64(vec![0.0, 1.0]), &[2]),
+        ];
+        for (i, change) in changes.into_iter().enumerate() {
+            assert!(!had_one(&change(mask.clone()).copies), "change {i}");
         }
     }
-
-    /// Returns the sum of a lane's biases at one index. A sum of finite values saturates at the largest finite value.
-    pub fn bias_at(&self, lane: usize, index: usize) -> f64 {
-        self.mask.bias.iter().fold(0.0, |sum, (bias, shape)| {
-            let (start, step) = self.place(shape, lane);
-            let bias = bias.floats().get(start + index * step).unwrap_or(f64::NAN);
-            let added = sum + bias;
-            if sum.is_finite() && bias.is_finite() { added.clamp(f64::MIN, f64::MAX) } else { added }
-        })
-    }
-
-    /// Returns the bias, and the range of bias elements for positions `low..high` of a lane. The mask must have exactly
-    /// one bias, which must be contiguous along the lane and narrower than f64. Otherwise, returns `None`.
-    pub fn narrow_bias(&self, lane: usize, low: usize, high: usize) -> Option<(Floats<'_>, Range<usize>)> {
-        let [(bias, shape)] = &self.mask.bias[..] else { return None };
-        let (start, step) = self.place(shape, lane);
-        let bias = bias.floats();
-        (step == 1 && bias.dtype() != DType::F64).then_some((bias, start + low..start + high))
-    }
-
-    /// Returns the bias elements for positions `low..high` of a lane. The mask must have exactly one bias, which must
-    /// be f32 and contiguous along the lane. Otherwise, returns `None`.
-    pub fn bias_of_f32(&self, lane: usize, low: usize, high: usize) -> Option<&[f32]> {
-        match self.narrow_bias(lane, low, high)? {
-            (Floats::F32(bias), range) => Some(&bias[range]),
-            _ => None,
-        }
-    }
-
-    /// Fills the buffer `to` with the bias of a lane, beginning at the lane's position `low`, and returns the buffer.
-    /// The mask must have exactly one bias, and f32 must represent all copied values exactly. Otherwise, returns
-    /// `None`.
-    #[inline(always)]
-    pub fn narrow_bias_to<'t, I: Isa>(&self, isa: I, lane: usize, low: usize, to: &'t mut [f32]) -> Option<&'t [f32]> {
-        if let Some((bias, range)) = self.narrow_bias(lane, low, low + to.len()) {
-            match bias {
-                Floats::F32(bias) => to.copy_from_slice(&bias[range]),
-                bias => _ = bias.narrow(isa, range, to),
-            }
-            return Some(to);
-        }
-        let [(bias, shape)] = &self.mask.bias[..] else { return None };
-        let (start, step) = self.place(shape, lane);
-        for (i, to) in to.iter_mut().enumerate() {
-            let bias = bias.floats().get(start + (low + i) * step)?;
-            *to = bias as f32;
-            if f64::from(*to) != bias && !bias.is_nan() {
-                return None;
-            }
-        }
-        Some(to)
-    }
-
-    /// Locates a lane in a mask part (flags or a bias) of this shape. Returns the offset of the lane's first element,
-    /// and the distance between the lane's elements.
-    fn place(&self, shape: &[usize], lane: usize) -> (usize, usize) {
-        let dims = self.geometry.shape.dims();
-        let (mut start, mut step, mut stride, mut index) = (0, 0, 1, lane);
-        for (axis, &dim) in dims.iter().enumerate().rev() {
-            let at = if axis == self.geometry.axis {
-                None
-            } else {
-                let at = index % dim;
-                index /= dim;
-                Some(at)
-            };
-            let behind = dims.len() - axis;
-            if behind > shape.len() {
-                continue;
-            }
-            let part = shape[shape.len() - behind];
-            if part > 1 {
-                match at {
-                    Some(at) => start += at * stride,
-                    None => step = stride,
-                }
-            }
-            stride *= part;
-        }
-        (start, step)
-    }
-}
-
-/// Clamps sums or products to the finite range, except those with a NaN or an infinity as an operand.
-///
-/// `value` holds a block of sums or products. For each of them, `from` holds the largest magnitude of its operands.
-#[inline(always)]
-pub(crate) fn saturate<I: Isa>(isa: I, value: I::F64, from: I::F64) -> I::F64 {
-    let finite = from.lt(isa.f64(f64::INFINITY));
-    if !(finite & value.abs().eq(isa.f64(f64::INFINITY))).any() {
-        return value;
-    }
-    let clamped = value.max(isa.f64(f64::MIN)).min(isa.f64(f64::MAX));
-    // The magnitude in `from` may be finite although an operand is NaN, because `max` drops NaN.
-    I::F64::select(finite & !value.is_nan(), clamped, value)
 }

@@ -3,12 +3,14 @@
 #![forbid(unsafe_code)]
 
 use super::view::{View, with_storages};
-use crate::cuda::{DeviceElement, Operand, OperandMut, Rows, RowsMut};
+use crate::copies::Copies;
+use crate::cuda::{self, DeviceElement, Operand, OperandMut, Rows, RowsMut};
 use crate::rows::MAX_RANK;
 use candle_core::backend::BackendStorage;
-use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::driver::{CudaStream, CudaView, CudaViewMut};
+use candle_core::cuda_backend::{CudaDType, DeviceId};
 use candle_core::{CudaStorage, DType, Device, Error, Result, Storage, Tensor};
+use std::any::Any;
 use std::sync::Arc;
 
 /// Returns whether the CUDA kernels support the tensor. It must not be empty, its type must be f32, f16 or bf16, and
@@ -93,7 +95,7 @@ pub fn written<E: Stored>(
     write: impl FnOnce(&Arc<CudaStream>, CudaViewMut<'_, E>) -> crate::Result<()>,
 ) -> Result<CudaStorage> {
     let stream = beside.stream();
-    let mut memory = crate::cuda::memory::<E>(&stream, count)?;
+    let mut memory = cuda::memory::<E>(&stream, count)?;
     write(&stream, memory.as_view_mut())?;
     Ok(CudaStorage::wrap_cuda_slice(memory, beside.storage.device().clone()))
 }
@@ -106,6 +108,33 @@ pub fn written_rows<E: Stored>(
 ) -> Result<CudaStorage> {
     let (rows, cols) = rows_and_cols(beside.shape().dims());
     written(beside, rows * cols, |stream, memory| write(stream, RowsMut::new(memory, rows, cols)?))
+}
+
+/// Value in the memory of a candle device.
+pub struct OnDevice<T>(Arc<(DeviceId, T)>);
+
+impl<T> OnDevice<T> {
+    /// Creates a value for the device of `beside`.
+    pub fn new(beside: &View<'_, CudaStorage>, value: T) -> Self {
+        OnDevice(Arc::new((beside.storage.device().id(), value)))
+    }
+
+    pub fn get(&self) -> &T {
+        &self.0.1
+    }
+}
+
+/// Returns the copy of an argument on the device of `beside`. The first call for a device makes the copy, which lives
+/// as long as the argument. Like each tensor of this device, it belongs to the device's stream.
+pub fn copied<T: Any + Send + Sync>(
+    argument: (&'static str, &str),
+    beside: &View<'_, CudaStorage>,
+    copies: &Copies,
+    copy: impl FnOnce(&Arc<CudaStream>) -> crate::Result<T>,
+) -> Result<OnDevice<T>> {
+    let id = beside.storage.device().id();
+    let make = || Ok((id, cuda::lasting(argument, &beside.stream(), copy)?));
+    copies.find_or_make(|(of, _): &(DeviceId, T)| *of == id, make).map(OnDevice)
 }
 
 /// Returns storage of zeros with the type and length of an operand.

@@ -113,4 +113,4 @@ pub use swiglu_backward::swiglu_backward_into;
 pub use workspace::release;
 
 #[cfg(feature = "candle-cuda")]
-pub(crate) use device::memory;
+pub(crate) use device::{lasting, memory};

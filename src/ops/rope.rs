@@ -74,6 +74,8 @@ pub struct RopeTable {
     positions: usize,
     half: usize,
     interleaved: bool,
+    #[cfg(feature = "candle")]
+    copies: crate::copies::Copies,
 }
 
 impl RopeTable {
@@ -104,7 +106,15 @@ impl RopeTable {
             let frequencies = frequencies(OP, options.theta, half, options.scaling)?;
             (cos, sin) = cpu::rope::table(OP, positions, &frequencies, attention_factor(options.scaling))?;
         }
-        Ok(RopeTable { cos, sin, positions: positions.len(), half, interleaved: options.interleaved })
+        Ok(RopeTable {
+            cos,
+            sin,
+            positions: positions.len(),
+            half,
+            interleaved: options.interleaved,
+            #[cfg(feature = "candle")]
+            copies: Default::default(),
+        })
     }
 
     /// Returns the number of positions.
@@ -139,6 +149,14 @@ impl RopeTable {
     /// Returns [`Rope::interleaved`].
     pub(crate) fn is_interleaved(&self) -> bool {
         self.interleaved
+    }
+}
+
+#[cfg(feature = "candle-cuda")]
+impl RopeTable {
+    /// Returns the copies of the table on candle's devices.
+    pub(crate) fn copies(&self) -> &crate::copies::Copies {
+        &self.copies
     }
 }
 

@@ -1,7 +1,8 @@
 //! Masks from tensors of flags, or of biases that are added to the scores. Tensors may have any layout and be on any
 //! device.
 //!
-//! The elements are copied. If many calls use the same mask, create it once and reuse it.
+//! The elements are copied to the host. If many calls use the same mask, create it once and reuse it: the first call on
+//! a CUDA device copies it to the device, and later calls use this copy.
 
 #![forbid(unsafe_code)]
 

@@ -14,7 +14,7 @@ use candle_core::{CpuStorage, Result, Shape, Tensor};
 use std::borrow::Cow;
 #[cfg(feature = "candle-cuda")]
 use {
-    crate::candle::cuda::{map_rows, supports},
+    crate::candle::cuda::{OnDevice, copied, map_rows, supports},
     crate::cuda,
     candle_core::CudaStorage,
 };
@@ -53,14 +53,20 @@ impl Op for Rope<'_> {
     #[cfg(feature = "candle-cuda")]
     fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         let x = args[0];
-        let table = cuda::RopeTable::new(&x.stream(), &self.0)?;
-        let y = map_rows!(self.name(), x, |stream, rows, y| cuda::rope_into(stream, rows, y, &table));
+        let table = on_device(&x, &self.0)?;
+        let y = map_rows!(self.name(), x, |stream, rows, y| cuda::rope_into(stream, rows, y, table.get()));
         Ok((y, x.shape().clone()))
     }
 
     fn bwd(&self, _: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(rotated_back(grad, &self.0)?)])
     }
+}
+
+/// Returns the copy of the table on the device of `x`.
+#[cfg(feature = "candle-cuda")]
+fn on_device(x: &View<'_, CudaStorage>, table: &RopeTable) -> Result<OnDevice<cuda::RopeTable>> {
+    copied((NAME, "table"), x, table.copies(), |stream| cuda::RopeTable::new(stream, table))
 }
 
 /// Computes the gradient of rotary embedding with a table: rotates `grad` by the opposite angles.
@@ -85,8 +91,8 @@ impl Op for RopeBackward<'_> {
     #[cfg(feature = "candle-cuda")]
     fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         let dy = args[0];
-        let table = cuda::RopeTable::new(&dy.stream(), self.0)?;
-        let y = map_rows!(self.name(), dy, |stream, rows, y| cuda::rope_backward_into(stream, rows, y, &table));
+        let table = on_device(&dy, self.0)?;
+        let y = map_rows!(self.name(), dy, |stream, rows, y| cuda::rope_backward_into(stream, rows, y, table.get()));
         Ok((y, dy.shape().clone()))
     }
 }

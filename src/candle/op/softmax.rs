@@ -12,7 +12,7 @@ use candle_core::{CpuStorage, Error, Result, Shape, Tensor};
 use std::borrow::Cow;
 #[cfg(feature = "candle-cuda")]
 use {
-    crate::candle::cuda::{each_type, map_rows, rows_and_cols, supports, written},
+    crate::candle::cuda::{OnDevice, copied, each_type, map_rows, rows_and_cols, supports, written},
     crate::cuda,
     candle_core::CudaStorage,
 };
@@ -81,13 +81,14 @@ impl<'a> SoftmaxOp<'a> {
         apply_borrowing(&readable(xs, self.axis)?, self, SoftmaxOp::into_owned)
     }
 
-    /// Returns the options for the CUDA kernels in two parts: the mask, copied to the device, and all other options.
+    /// Returns the options for the CUDA kernels in two parts: the copy of the mask on the device of `x`, and all other
+    /// options.
     #[cfg(feature = "candle-cuda")]
-    fn on_device(&self, x: &View<'_, CudaStorage>) -> Result<(cuda::Mask<'static>, Options<'_>)> {
+    fn on_device(&self, x: &View<'_, CudaStorage>) -> Result<(OnDevice<cuda::Mask<'static>>, Options<'_>)> {
         let options = self.options();
         let mask = match options.mask {
-            Some(mask) => cuda::Mask::copy(&x.stream(), mask)?,
-            None => cuda::Mask::none(),
+            Some(mask) => copied((self.name(), "mask"), x, &mask.copies, |stream| cuda::Mask::copy(stream, mask))?,
+            None => OnDevice::new(x, cuda::Mask::none()),
         };
         Ok((mask, Options { mask: None, ..options }))
     }
@@ -132,11 +133,23 @@ impl Op for SoftmaxOp<'_> {
         let mut dims = x.shape().dims().to_vec();
         let y = match self.function {
             Function::Softmax => {
-                map_rows!(name, x, |stream, rows, y| cuda::softmax_masked_into(stream, rows, y, &mask, &options, None))
+                map_rows!(name, x, |stream, rows, y| cuda::softmax_masked_into(
+                    stream,
+                    rows,
+                    y,
+                    mask.get(),
+                    &options,
+                    None
+                ))
             }
             Function::LogSoftmax => {
                 map_rows!(name, x, |stream, rows, y| cuda::log_softmax_masked_into(
-                    stream, rows, y, &mask, &options, None
+                    stream,
+                    rows,
+                    y,
+                    mask.get(),
+                    &options,
+                    None
                 ))
             }
             Function::LogSumExp => {
@@ -144,7 +157,7 @@ impl Op for SoftmaxOp<'_> {
                 dims[self.axis] = 1;
                 each_type!(name, x.dtype(), E => {
                     let rows = x.rows::<E>(name)?;
-                    written(&x, count, |stream, y| cuda::logsumexp_masked_into(stream, rows, y, &mask, &options, None))
+                    written(&x, count, |stream, y| cuda::logsumexp_masked_into(stream, rows, y, mask.get(), &options, None))
                 })?
             }
         };
@@ -208,13 +221,13 @@ impl Op for Backward<'_, '_> {
         let (mask, options) = self.0.on_device(&x)?;
         let dx = map_rows!(name, x, |stream, rows, dx| match self.0.function {
             Function::Softmax => {
-                cuda::softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, &mask, &options, None)
+                cuda::softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, mask.get(), &options, None)
             }
             Function::LogSoftmax => {
-                cuda::log_softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, &mask, &options, None)
+                cuda::log_softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, mask.get(), &options, None)
             }
             Function::LogSumExp => {
-                cuda::logsumexp_backward_masked_into(stream, rows, dy.values(name)?, dx, &mask, &options, None)
+                cuda::logsumexp_backward_masked_into(stream, rows, dy.values(name)?, dx, mask.get(), &options, None)
             }
         });
         Ok((dx, x.shape().clone()))
