@@ -7,14 +7,14 @@ use std::any::Any;
 use std::fmt::{self, Debug, Formatter};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-type Copy = Arc<dyn Any + Send + Sync>;
+type Kept = Arc<dyn Any + Send + Sync>;
 
 /// Copies of a value that never changes, at most one for each device. Clones share the copies.
 ///
 /// The backend chooses the type of a copy, so that the value's own type does not depend on the backend. The list is
 /// allocated by the first clone or copy.
 #[derive(Default)]
-pub(crate) struct Copies(OnceLock<Arc<Mutex<Vec<Copy>>>>);
+pub(crate) struct Copies(OnceLock<Arc<Mutex<Vec<Kept>>>>);
 
 impl Clone for Copies {
     fn clone(&self) -> Self {
@@ -34,24 +34,27 @@ impl Copies {
         if let Some(copy) = find(&self.lock(), &fits) {
             return Ok(copy);
         }
+        // If another copy was kept meanwhile, `made` is dropped after the lock is released.
         let made = Arc::new(make()?);
         let mut copies = self.lock();
-        Ok(find(&copies, &fits).unwrap_or_else(|| {
+        let kept = find(&copies, &fits);
+        if kept.is_none() {
             copies.push(made.clone());
-            made
-        }))
+        }
+        drop(copies);
+        Ok(kept.unwrap_or(made))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Copy>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.list().lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn list(&self) -> &Arc<Mutex<Vec<Copy>>> {
+    fn list(&self) -> &Arc<Mutex<Vec<Kept>>> {
         self.0.get_or_init(Default::default)
     }
 }
 
-fn find<T: Any + Send + Sync>(copies: &[Copy], fits: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+fn find<T: Any + Send + Sync>(copies: &[Kept], fits: impl Fn(&T) -> bool) -> Option<Arc<T>> {
     copies.iter().filter_map(|copy| copy.clone().downcast::<T>().ok()).find(|copy| fits(copy))
 }
 

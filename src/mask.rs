@@ -218,7 +218,12 @@ impl<'a> Mask<'a> {
 
     /// Returns whether the mask has no parts, so that it masks nothing and adds no bias.
     pub fn is_none(&self) -> bool {
-        self.keep.is_empty() && self.bias.is_empty() && self.lengths.is_empty() && !self.causal && self.window.is_none()
+        !self.has_data() && !self.causal && self.window.is_none()
+    }
+
+    /// Returns whether the mask has flags, biases or lengths.
+    pub(crate) fn has_data(&self) -> bool {
+        !(self.keep.is_empty() && self.bias.is_empty() && self.lengths.is_empty())
     }
 
     /// Returns whether the mask consists of flags and lengths only.

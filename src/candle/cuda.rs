@@ -4,11 +4,11 @@
 
 use super::view::{View, with_storages};
 use crate::copies::Copies;
-use crate::cuda::{self, DeviceElement, Operand, OperandMut, Rows, RowsMut};
+use crate::cuda::{self, DeviceElement, Lasting, Operand, OperandMut, Rows, RowsMut};
 use crate::rows::MAX_RANK;
 use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::driver::{CudaStream, CudaView, CudaViewMut};
-use candle_core::cuda_backend::{CudaDType, DeviceId};
 use candle_core::{CudaStorage, DType, Device, Error, Result, Storage, Tensor};
 use std::any::Any;
 use std::sync::Arc;
@@ -110,31 +110,34 @@ pub fn written_rows<E: Stored>(
     written(beside, rows * cols, |stream, memory| write(stream, RowsMut::new(memory, rows, cols)?))
 }
 
-/// Value in the memory of a candle device.
-pub struct OnDevice<T>(Arc<(DeviceId, T)>);
+/// Argument of a kernel, on the device.
+pub enum OnDevice<T> {
+    /// Belongs to this call.
+    Own(T),
+    /// Belongs to an argument in host memory, which keeps it for later calls.
+    Kept(Arc<Lasting<T>>),
+}
 
 impl<T> OnDevice<T> {
-    /// Creates a value for the device of `beside`.
-    pub fn new(beside: &View<'_, CudaStorage>, value: T) -> Self {
-        OnDevice(Arc::new((beside.storage.device().id(), value)))
-    }
-
-    pub fn get(&self) -> &T {
-        &self.0.1
+    pub fn get(&self) -> crate::Result<&T> {
+        match self {
+            OnDevice::Own(value) => Ok(value),
+            OnDevice::Kept(value) => value.get(),
+        }
     }
 }
 
-/// Returns the copy of an argument on the device of `beside`. The first call for a device makes the copy, which lives
-/// as long as the argument. Like each tensor of this device, it belongs to the device's stream.
+/// Returns the copy of an argument on the device of `beside`. The first call for a device makes the copy, which is freed
+/// with the argument.
 pub fn copied<T: Any + Send + Sync>(
     argument: (&'static str, &str),
     beside: &View<'_, CudaStorage>,
     copies: &Copies,
     copy: impl FnOnce(&Arc<CudaStream>) -> crate::Result<T>,
 ) -> Result<OnDevice<T>> {
-    let id = beside.storage.device().id();
-    let make = || Ok((id, cuda::lasting(argument, &beside.stream(), copy)?));
-    copies.find_or_make(|(of, _): &(DeviceId, T)| *of == id, make).map(OnDevice)
+    let stream = beside.stream();
+    let make = || Lasting::new(argument, &stream, copy);
+    Ok(OnDevice::Kept(copies.find_or_make(|kept: &Lasting<T>| kept.is_of(&stream), make)?))
 }
 
 /// Returns storage of zeros with the type and length of an operand.

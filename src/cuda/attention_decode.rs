@@ -11,7 +11,7 @@ use super::scores::of_type;
 use crate::cpu::attention::{KEYS, NARROW_SCALES};
 use crate::element::DType;
 use crate::error::{Error, Result};
-use crate::mask::{FullyMasked, Mask};
+use crate::mask::FullyMasked;
 use crate::ops::attention::Attention;
 use crate::ops::softmax::Softmax;
 use crate::simd::in_default;
@@ -251,8 +251,7 @@ impl Shape {
 /// Returns the window of the options' mask; 0 for no limit.
 pub(super) fn window(options: &Attention<'_>) -> Result<u32> {
     let Some(mask) = options.mask else { return Ok(0) };
-    let others = Mask { causal: false, window: None, ..mask.clone() };
-    if !others.is_none() || mask.offset.is_some() {
+    if mask.has_data() || mask.offset.is_some() {
         let expected = "a mask with a window, causality or both. The lengths come from the cache. Keep flags, biases \
                         and offsets are not supported";
         return Err(Error::invalid(OP, "mask", "a mask with lengths, keep flags, a bias or an offset", expected));

@@ -278,26 +278,6 @@ fn load(
     Ok(with_loaded(|loaded| loaded.modules.entry(of_module).or_insert(module).clone()))
 }
 
-/// Copies a value to the stream's device, and waits, so that all streams may read the copy afterwards.
-///
-/// # Errors
-/// [`Error::InvalidArgument`] if the stream is captured; [`Error::Failed`] if the device fails.
-#[cfg(feature = "candle-cuda")]
-pub(crate) fn lasting<T>(
-    (op, argument): (&'static str, &str),
-    stream: &Arc<CudaStream>,
-    copy: impl FnOnce(&Arc<CudaStream>) -> Result<T>,
-) -> Result<T> {
-    let _caller = CallerContext::save();
-    if is_captured(stream)? {
-        let expected = format!("not captured while the {argument} is copied; call the op once before the capture");
-        return Err(Error::invalid(op, "stream", "captured", expected));
-    }
-    let copy = copy(stream)?;
-    check(stream.synchronize())?;
-    Ok(copy)
-}
-
 /// Returns whether the stream is captured into a graph.
 pub(super) fn is_captured(stream: &CudaStream) -> Result<bool> {
     Ok(check(stream.capture_status())? != CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)

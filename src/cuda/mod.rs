@@ -48,6 +48,8 @@ mod device;
 pub mod elementwise;
 mod guards;
 pub mod heads;
+#[cfg(feature = "candle-cuda")]
+mod lasting;
 pub mod layer_norm;
 pub mod layer_norm_backward;
 pub mod log_softmax;
@@ -113,4 +115,4 @@ pub use swiglu_backward::swiglu_backward_into;
 pub use workspace::release;
 
 #[cfg(feature = "candle-cuda")]
-pub(crate) use device::{lasting, memory};
+pub(crate) use {device::memory, lasting::Lasting};

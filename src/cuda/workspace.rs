@@ -30,7 +30,7 @@ pub(super) struct Workspace {
 /// Key of a stream: its context, its handle and, for the per-thread default stream, its thread.
 type Key = (usize, usize, Option<ThreadId>);
 /// Handle of the per-thread default stream. Handles up to this value denote predefined streams, which always exist.
-const PER_THREAD: usize = 2;
+pub(super) const PER_THREAD: usize = 2;
 
 /// Calls `f` with exclusive access to the stream's workspace.
 pub(super) fn with<T>(stream: &Arc<CudaStream>, f: impl FnOnce(&mut Workspace) -> Result<T>) -> Result<T> {

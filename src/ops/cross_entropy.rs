@@ -168,7 +168,7 @@ impl<'a> CrossEntropy<'a> {
             let entropy = sum(|row| row.entropy);
             let z = if self.z_loss == 0.0 { 0.0 } else { sum(|row| row.z) };
             let [of_entropy, of_z] = self.divisors(resolved);
-            let part = |sum: f64, divisor: f64| if divisor == 0.0 { 0.0 } else { sum / divisor };
+            let part = |sum: f64, by: f64| if by == 0.0 && !sum.is_nan() { 0.0 } else { sum / by };
             Loss::Value(part(entropy, of_entropy) + part(z, of_z))
         })
     }
@@ -247,9 +247,9 @@ const OP: &str = "cross_entropy";
 /// | reduction | loss |
 /// |---|---|
 /// | `None` | the losses of the rows |
-/// | `Mean`, if the w_t sum to 0 or all rows are ignored | 0 even with a NaN row, plus the mean z-loss (PyTorch: NaN) |
-/// | no rows | 0 |
 /// | `Mean` and `Sum`, with a NaN row | NaN |
+/// | `Mean`, if the w_t sum to 0 or all rows are ignored | 0, plus the mean of the z-losses (PyTorch: NaN) |
+/// | no rows | 0 |
 ///
 /// # Accuracy
 /// For f32, f16 and bf16 logits, a row's loss has an error of at most 2.5 ULP in f32 if the caller rounds it to f32.

@@ -282,7 +282,9 @@ fn outcomes<E: Bits>() {
             assert_eq!(value::<E>(&[], 0, &[-100; 4], &mean.reduction(reduction)), 0.0);
             assert_eq!(value(&[one, inf], 1, &[0, 7], &mean.ignore_index(7).reduction(reduction)), 0.0);
         }
-        assert_eq!(value(&[one; 6], 3, &[0, 0], &mean.weight(&[0.0f32, 1.0, 1.0])), 0.0);
+        let of_weights_0 = mean.weight(&[0.0f32, 1.0, 1.0]);
+        assert_eq!(value(&[one; 6], 3, &[0, 0], &of_weights_0), 0.0);
+        assert!(value(&[one, one, one, one, nan, one], 3, &[0, 0], &of_weights_0).is_nan());
         // `ignore_index` may be a valid class.
         assert!(near(value(&rows([nan; 3]), 3, &[1, 0, 2], &mean.ignore_index(0)), ln_2));
         let (_, report) = report::scope(|| value(&rows([masked; 3]), 3, &[1, 0, 2], &mean));

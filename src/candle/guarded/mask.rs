@@ -1,8 +1,10 @@
 //! Masks from tensors of flags, or of biases that are added to the scores. Tensors may have any layout and be on any
 //! device.
 //!
-//! The elements are copied to the host. If many calls use the same mask, create it once and reuse it: the first call on
-//! a CUDA device copies it to the device, and later calls use this copy.
+//! The elements are copied to the host. If many calls use the same mask, create it once and reuse it. The first call of
+//! the softmax family on a CUDA device copies the mask to the device, and is an error while a graph is captured. Later
+//! calls with this mask or a clone use the copy, which is freed with the last clone. Keep one as long as captured graphs
+//! run.
 
 #![forbid(unsafe_code)]
 

@@ -10,8 +10,9 @@ use candle_core::Tensor;
 
 /// Computes the rotary embedding of `[.., positions, cols]` with a table; see [`crate::rope`].
 ///
-/// The first call on a CUDA device copies the table to the device. Later calls with this table or a clone use the copy,
-/// which is freed with them, so they must outlive captured graphs.
+/// The first call on a CUDA device copies the table to the device, and is an error while a graph is captured. Later
+/// calls with this table or a clone use the copy, which is freed with the last clone. Keep one as long as captured
+/// graphs run.
 ///
 /// # Errors
 /// The errors of [`crate::rope`]; see also the [module](super).

@@ -54,7 +54,7 @@ impl Op for Rope<'_> {
     fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         let x = args[0];
         let table = on_device(&x, &self.0)?;
-        let y = map_rows!(self.name(), x, |stream, rows, y| cuda::rope_into(stream, rows, y, table.get()));
+        let y = map_rows!(self.name(), x, |stream, rows, y| cuda::rope_into(stream, rows, y, table.get()?));
         Ok((y, x.shape().clone()))
     }
 
@@ -92,7 +92,7 @@ impl Op for RopeBackward<'_> {
     fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         let dy = args[0];
         let table = on_device(&dy, self.0)?;
-        let y = map_rows!(self.name(), dy, |stream, rows, y| cuda::rope_backward_into(stream, rows, y, table.get()));
+        let y = map_rows!(self.name(), dy, |stream, rows, y| cuda::rope_backward_into(stream, rows, y, table.get()?));
         Ok((y, dy.shape().clone()))
     }
 }

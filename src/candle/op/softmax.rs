@@ -87,8 +87,9 @@ impl<'a> SoftmaxOp<'a> {
     fn on_device(&self, x: &View<'_, CudaStorage>) -> Result<(OnDevice<cuda::Mask<'static>>, Options<'_>)> {
         let options = self.options();
         let mask = match options.mask {
+            None => OnDevice::Own(cuda::Mask::none()),
+            Some(mask) if !mask.has_data() => OnDevice::Own(cuda::Mask::copy(&x.stream(), mask)?),
             Some(mask) => copied((self.name(), "mask"), x, &mask.copies, |stream| cuda::Mask::copy(stream, mask))?,
-            None => OnDevice::new(x, cuda::Mask::none()),
         };
         Ok((mask, Options { mask: None, ..options }))
     }
@@ -130,26 +131,15 @@ impl Op for SoftmaxOp<'_> {
     fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         let (name, x) = (self.name(), args[0]);
         let (mask, options) = self.on_device(&x)?;
+        let mask = mask.get()?;
         let mut dims = x.shape().dims().to_vec();
         let y = match self.function {
             Function::Softmax => {
-                map_rows!(name, x, |stream, rows, y| cuda::softmax_masked_into(
-                    stream,
-                    rows,
-                    y,
-                    mask.get(),
-                    &options,
-                    None
-                ))
+                map_rows!(name, x, |stream, rows, y| cuda::softmax_masked_into(stream, rows, y, mask, &options, None))
             }
             Function::LogSoftmax => {
                 map_rows!(name, x, |stream, rows, y| cuda::log_softmax_masked_into(
-                    stream,
-                    rows,
-                    y,
-                    mask.get(),
-                    &options,
-                    None
+                    stream, rows, y, mask, &options, None
                 ))
             }
             Function::LogSumExp => {
@@ -157,7 +147,7 @@ impl Op for SoftmaxOp<'_> {
                 dims[self.axis] = 1;
                 each_type!(name, x.dtype(), E => {
                     let rows = x.rows::<E>(name)?;
-                    written(&x, count, |stream, y| cuda::logsumexp_masked_into(stream, rows, y, mask.get(), &options, None))
+                    written(&x, count, |stream, y| cuda::logsumexp_masked_into(stream, rows, y, mask, &options, None))
                 })?
             }
         };
@@ -219,15 +209,16 @@ impl Op for Backward<'_, '_> {
     fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         let (name, x, dy) = (self.name(), args[0], args[1]);
         let (mask, options) = self.0.on_device(&x)?;
+        let mask = mask.get()?;
         let dx = map_rows!(name, x, |stream, rows, dx| match self.0.function {
             Function::Softmax => {
-                cuda::softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, mask.get(), &options, None)
+                cuda::softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, mask, &options, None)
             }
             Function::LogSoftmax => {
-                cuda::log_softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, mask.get(), &options, None)
+                cuda::log_softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, mask, &options, None)
             }
             Function::LogSumExp => {
-                cuda::logsumexp_backward_masked_into(stream, rows, dy.values(name)?, dx, mask.get(), &options, None)
+                cuda::logsumexp_backward_masked_into(stream, rows, dy.values(name)?, dx, mask, &options, None)
             }
         });
         Ok((dx, x.shape().clone()))

@@ -369,7 +369,7 @@ DEVICE void settle(const CrossEntropyArguments& a) {
     }
 }
 
-DEVICE double part(double sum, double divisor) { return divisor == 0.0 ? 0.0 : sum / divisor; }
+DEVICE double part(double sum, double divisor) { return divisor == 0.0 && sum == sum ? 0.0 : sum / divisor; }
 
 DEVICE void reduce(const CrossEntropyArguments& a) {
     __shared__ TermSums<SETTLING, 2> shared;
@@ -382,8 +382,8 @@ DEVICE void reduce(const CrossEntropyArguments& a) {
     if (threadIdx.x == 0) {
         const RowLoss by = divisors(a);
         const double loss = part(sums[0], by.entropy) + part(sums[1], by.z);
-        // If every target is ignored, both divisors of a mean are 0. `part` returns 0 for a divisor of 0, so the loss
-        // is 0. If a target is invalid, the loss is NaN.
+        // If every target is ignored, both divisors of a mean are 0. `part` returns 0 for a divisor of 0, unless a row
+        // is NaN, so the loss is 0. If a target is invalid, the loss is NaN.
         const bool is_refused = ((const Settled*)a.settled)->first_refused != ~0ull;
         *(double*)a.losses = loss == loss && !is_refused ? loss : NOT_A_NUMBER;
     }

@@ -106,6 +106,12 @@ pub const FAULTS: &[Fault] = &[
         "part(sums[1], by.z)",
         "part(sums[1], by.entropy)",
     ),
+    fault(
+        "a row of NaN is lost if the weights sum to 0",
+        "cross_entropy.cu",
+        "divisor == 0.0 && sum == sum",
+        "divisor == 0.0",
+    ),
 ];
 
 pub const FAULTS_OF_SOFTCAPS: &[Fault] = &[
