@@ -84,8 +84,8 @@ unsafe impl DeviceRepr for Arguments {}
 ///
 /// # Options
 /// The query of a sequence is at the position of the sequence's last key, so a causal mask changes nothing. The
-/// options' mask may have a [window](Mask::window). It must not have lengths: the cache has the number of keys of each
-/// sequence. [`FullyMasked::Uniform`] is not supported.
+/// options' mask may have a [window](crate::Mask::window). It must not have lengths: the cache has the number of keys
+/// of each sequence. [`FullyMasked::Uniform`] is not supported.
 ///
 /// # Special values
 /// NaN, infinities and fully masked rows are treated as in [`attention`](crate::attention()). The host does not wait,
