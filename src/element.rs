@@ -74,6 +74,7 @@ impl Element for f64 {
         values
     }
 
+    #[inline(always)]
     fn widen(self) -> f64 {
         self
     }
@@ -108,6 +109,7 @@ impl Element for f32 {
         values
     }
 
+    #[inline(always)]
     fn widen(self) -> f64 {
         self as f64
     }

@@ -20,7 +20,7 @@ mod top_p;
 mod typical;
 
 use super::scores::{Live, LogitTransform, Logits, Row, widened};
-use super::scratch::{self, Lendable, Scratch};
+use super::scratch::{self, Lendable, Scratch, scratch_slice};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, Resolved};
@@ -169,16 +169,23 @@ impl Drawn<'_> {
         let Adjusted { mut f32s, mut f64s } = std::mem::take(&mut sampling.adjusted);
         let found = if E::IS_F64 {
             f64s.clear();
-            f64s.extend(x.iter().map(|z| z.widen()));
+            f64s.extend(x.iter().copied().map(E::widen));
             adjustments
                 .apply(self.row, LogitSliceMut::whole(&mut f64s), &mut sampling.history)
                 .and_then(|()| isa.outline(OfRow { drawn: self, x: &f64s[..], scratch, sampling, counts }))
         } else {
-            f32s.clear();
-            f32s.extend(x.iter().map(|z| z.widen() as f32));
+            // For f32, `widened` returns `x`, and the logits are copied. For 16-bit types, it fills the buffer.
+            widened(isa, x, &mut f32s);
+            let z = scratch_slice(&mut f32s, x.len());
+            if E::IS_F32 {
+                z.iter_mut().zip(x).for_each(
+                    #[inline(always)]
+                    |(z, x)| *z = x.widen() as f32,
+                );
+            }
             adjustments
-                .apply(self.row, LogitSliceMut::whole(&mut f32s), &mut sampling.history)
-                .and_then(|()| isa.outline(OfRow { drawn: self, x: &f32s[..], scratch, sampling, counts }))
+                .apply(self.row, LogitSliceMut::whole(z), &mut sampling.history)
+                .and_then(|()| isa.outline(OfRow { drawn: self, x: &*z, scratch, sampling, counts }))
         };
         sampling.adjusted = Adjusted { f32s, f64s };
         found
