@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 type Kept = Arc<dyn Any + Send + Sync>;
 
-/// Copies of a value that never changes, at most one for each device. Clones share the copies.
+/// Copies of a value that never changes, at most one for each stream or device. Clones share the copies.
 ///
 /// The backend chooses the type of a copy, so that the value's own type does not depend on the backend. The list is
 /// allocated by the first clone or copy.

@@ -37,8 +37,8 @@ pub enum FullyMasked {
 /// A score is masked if its keep flag is 0, if its bias is -inf, if its key is beyond the length, or if causality or
 /// the window excludes it. A masked score may be NaN, with one exception: in ops on scores, a bias is added to the
 /// score, so a NaN or +inf stays NaN under a bias of -inf. In attention, keys under a bias of -inf are masked as well.
-/// A bias of NaN or +inf makes the row NaN. A finite bias, however low (-1e9, `f32::MIN`), is added like any other
-/// number. Flags and biases broadcast to the scores by NumPy's rules.
+/// At a score that no other part masks, a bias of NaN or +inf makes the row NaN. A finite bias, however low (-1e9,
+/// `f32::MIN`), is added like any other number. Flags and biases broadcast to the scores by NumPy's rules.
 ///
 /// The parts are checked against the scores when an op uses the mask, not when the mask is created.
 ///

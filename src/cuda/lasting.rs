@@ -12,8 +12,8 @@ use std::thread::{self, ThreadId};
 /// Value in device memory that any thread may use and drop.
 ///
 /// Memory is copied and freed in the order of a stream. The per-thread default stream is another stream on each thread,
-/// so work of other threads is not ordered. Therefore a thread that did not make the value waits for the device before
-/// its first use, and drop waits if another thread has used the value. With any other stream, nothing waits.
+/// so work of other threads is not ordered. Therefore the first use by another thread than the maker waits for the
+/// device. Drop waits if another thread has used the value, or drops it. With any other stream, nothing waits.
 pub(crate) struct Lasting<T> {
     stream: Arc<CudaStream>,
     maker: ThreadId,

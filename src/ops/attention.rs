@@ -149,7 +149,8 @@ pub(crate) const OP: &str = "attention";
 /// | input | y |
 /// |---|---|
 /// | finite q, k and v of any magnitude | finite |
-/// | a fully masked query, or no keys | by `fully_masked`: zeros, the mean of all values (Uniform), or an error |
+/// | a fully masked query | by `fully_masked`: zeros, the mean of all values (Uniform), or an error |
+/// | no keys | zeros, or an error under `FullyMasked::Error` |
 /// | masked keys and values | no effect, even if NaN, unless Uniform averages the values |
 /// | NaN in a query that is not fully masked, or in an unmasked key | NaN in this query's result only |
 /// | a logit z_ts of +inf, or a sink of +inf or NaN | NaN in this query's result only |

@@ -24,8 +24,8 @@ use crate::simd::in_default;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct CrossEntropy<'a> {
-    /// Weight of each class, of any float type; 1 by default. Weights may be negative. If a weight is NaN or infinite,
-    /// all gradients are NaN, and so is a loss in which the weight occurs.
+    /// Weight of each class, of any float type; 1 by default. Weights may be negative. A NaN weight makes all
+    /// gradients NaN, and each loss in which it occurs. An infinite weight gives results that are NaN or infinite.
     pub weight: Option<Floats<'a>>,
     /// Target that marks a row to be ignored; -100 by default. It may be a valid class number. The logits of ignored
     /// rows are not read.
@@ -236,13 +236,14 @@ const OP: &str = "cross_entropy";
 /// |---|---|
 /// | a target equal to `ignore_index` | 0; the row is not read |
 /// | a NaN, or a logit of +inf without a softcap | NaN |
-/// | a fully masked row, with a `z_loss` | +inf (PyTorch: NaN); reported as fully masked |
+/// | a fully masked row | +inf, or 0 if w_t is 0 without label smoothing and `z_loss`; reported as fully masked |
 /// | a masked target of weight above 0; with label smoothing, any masked class of weight above 0 | +inf |
 /// | one class | exactly 0, except for the term of `z_loss` |
 /// | other finite logits of any magnitude | finite, unless the loss itself exceeds the range of f64 |
 ///
 /// A class is masked if its logit is -inf, with or without a softcap. A softcap turns +inf into `cap`. If the weight of
-/// a masked class is 0, its term is 0. If the weight is below 0, the term is -inf, and terms of both signs give NaN.
+/// a masked class is 0, its term is 0. If the weight is below 0, the term is -inf. Infinities of both signs add up to
+/// NaN, in a row and in a reduction.
 ///
 /// | reduction | loss |
 /// |---|---|

@@ -40,9 +40,10 @@ const OP: &str = "cross_entropy_backward";
 /// | a target equal to `ignore_index` | 0 in this row; the row is not read |
 /// | a fully masked row | 0 in this row |
 /// | a NaN, or a logit of +inf without a softcap | NaN in this row only, also under `Mean` |
-/// | a weight that is NaN or infinite | NaN in all rows |
+/// | a NaN weight | NaN in all rows |
 /// | `Mean`, if the w_t sum to 0 | 0, except for the term of `z_loss` |
-/// | a `dloss` that is NaN or infinite | NaN in the rows with this `dloss` |
+/// | a NaN `dloss` | NaN in the rows with this `dloss` |
+/// | an infinite weight or `dloss` | NaN or infinite |
 /// | an infinite logit, with a softcap | 0 at this logit, because the derivative of tanh is 0 |
 /// | a logit of -inf | the formula with p_j = 0: -(a if j = t) - b w_j |
 /// | one class | 0, except for the term of `z_loss` |

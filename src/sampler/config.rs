@@ -93,8 +93,8 @@ pub struct SamplerConfig {
     pub dry_multiplier: f64,
     /// Base of the DRY penalty. Finite, at least 1; 1.75 by default.
     pub dry_base: f64,
-    /// Minimum length of the repeated sequence that DRY penalises, without the candidate; 2 by default. 0 penalises
-    /// every token that occurred before.
+    /// Minimum length of the repeated sequence that DRY penalises, without the candidate; 2 by default. 0 also
+    /// penalises every token of the window, except its first and breakers.
     pub dry_allowed_length: usize,
     /// Number of most recent tokens in which DRY searches for repetitions, counted in prompt and output together. At
     /// least 1; if not set, all tokens.

@@ -1,10 +1,12 @@
 //! Masks from tensors of flags, or of biases that are added to the scores. Tensors may have any layout and be on any
 //! device.
 //!
-//! The elements are copied to the host. If many calls use the same mask, create it once and reuse it. The first call of
-//! the softmax family on a CUDA device copies the mask to the device, and is an error while a graph is captured. Later
-//! calls with this mask or a clone use the copy, which is freed with the last clone. Keep one as long as captured graphs
-//! run.
+//! The elements are copied to the host. If many calls use the same mask, create it once and reuse it.
+//!
+//! On a CUDA device, the first call of the softmax family copies the mask to the device. This is an error while a graph
+//! is captured. Later calls with this mask or a clone use the copy. The copy is freed with the last clone, so keep one
+//! as long as captured graphs run. On the per-thread default stream of candle 0.11, the drop and the first call of
+//! another thread may wait for the device. CUDA does not allow this while any thread captures a graph.
 
 #![forbid(unsafe_code)]
 

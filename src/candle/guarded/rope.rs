@@ -10,9 +10,10 @@ use candle_core::Tensor;
 
 /// Computes the rotary embedding of `[.., positions, cols]` with a table; see [`crate::rope`].
 ///
-/// The first call on a CUDA device copies the table to the device, and is an error while a graph is captured. Later
-/// calls with this table or a clone use the copy, which is freed with the last clone. Keep one as long as captured
-/// graphs run.
+/// On a CUDA device, the first call copies the table to the device. This is an error while a graph is captured. Later
+/// calls with this table or a clone use the copy. The copy is freed with the last clone, so keep one as long as
+/// captured graphs run. On the per-thread default stream of candle 0.11, the drop and the first call of another thread
+/// may wait for the device. CUDA does not allow this while any thread captures a graph.
 ///
 /// # Errors
 /// The errors of [`crate::rope`]; see also the [module](super).
