@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["math"],
     &["rows"],
     &["heads"],
+    &["copies"],
     &["mask"],
     &["options"],
     &["sampler"],
