@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_copies_made_at_the_same_time_the_first_is_kept() {
+    fn the_first_of_two_simultaneous_copies_is_kept() {
         let copies = Copies::default();
         let first = || Ok::<_, ()>(1);
         let second = || {

@@ -146,7 +146,7 @@ pub fn at_the_ends() -> Vec<Extreme> {
         // The weights of the targets sum to 0.
         ([1.0, 0.0, 1.0, 2.0], [0, 1], Some([-1.0, 1.0]), 1.0, plain.z_loss(0.5)),
         ([1.0, 0.0, 1.0, 2.0], [0, 0], Some([0.0, 1.0]), 1.0, plain),
-        // The same with a row of NaN, which makes the mean NaN.
+        // The weights of the targets sum to 0, and the first row is NaN, so the mean is NaN.
         ([f32::NAN, 0.0, 1.0, 2.0], [0, 1], Some([-1.0, 1.0]), 1.0, plain),
         // All targets are ignored.
         ([f32::NAN; 4], [-100, -100], None, 1.0, plain.z_loss(0.5)),
