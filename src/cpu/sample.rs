@@ -124,14 +124,14 @@ thread_local! {
 
 impl Sampling {
     fn left(&self, found: &DrawnCandidate, has_logprob: bool) -> Left<'_> {
-        let &DrawnCandidate { scale: Scale { max, inverse, vocabulary }, log_sum, drawn, controller } = found;
+        let &DrawnCandidate { scale: Scale { max, inverse, vocabulary }, log_sum, drawn, kept, controller } = found;
         let (tokens, logits, weights) = if self.is_wide {
             (self.wide.tokens(), LeftLogits::F64(self.wide.logits()), self.wide.weights())
         } else {
             (self.narrow.tokens(), LeftLogits::F32(self.narrow.logits()), self.narrow.weights())
         };
         let probs = &self.probs;
-        Left { vocabulary, tokens, logits, weights, max, inverse, log_sum, has_logprob, drawn, controller, probs }
+        Left { vocabulary, tokens, logits, weights, max, inverse, log_sum, has_logprob, drawn, kept, controller, probs }
     }
 }
 
@@ -343,6 +343,9 @@ impl<S: Element> Kernel for SurveyedRow<'_, '_, S> {
         let Sampling { narrow: candidates, maxima, ordered, search, scraps, is_wide, .. } = &mut *of.sampling;
         candidates.clear();
         *is_wide = false;
+        if filters.is_empty() && !of.needs_log_sum {
+            return whole.draw(isa, scale, step.draw(), &mut scraps.masses, candidates);
+        }
         let rest = match filters {
             [Filter::Greedy, rest @ ..] => {
                 candidates.push(whole.first_largest(isa, max, maxima) as u32, max);

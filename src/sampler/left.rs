@@ -3,6 +3,8 @@
 use super::{Controller, Sampled};
 
 /// Tokens of one row that the filters kept. There is at least one token. The slices borrow the buffers of the kernel.
+///
+/// If the result does not need [`Left::log_sum`], the slices may have the drawn token alone.
 #[derive(Clone, Copy)]
 pub struct Left<'a> {
     pub vocabulary: usize,
@@ -23,6 +25,8 @@ pub struct Left<'a> {
     pub has_logprob: bool,
     /// Position of the drawn token in `tokens`.
     pub drawn: usize,
+    /// Number of tokens that the filters kept.
+    pub kept: usize,
     pub controller: Option<Controller>,
     /// Probabilities of the kept tokens before adaptive-p, if the row was sampled with adaptive-p.
     pub probs: &'a [f64],
@@ -43,7 +47,7 @@ pub fn distance(logit: f64, max: f64, inverse: f64) -> f64 {
 
 /// Result for a row, made from the tokens that the filters kept.
 pub trait FromLeft: Send {
-    /// Whether the result needs [`Left::log_sum`], even if [`SamplerConfig::logprob`](super::SamplerConfig::logprob) is
+    /// Whether the result needs [`Left::log_sum`] and all kept tokens, even if [`SamplerConfig::logprob`](super::SamplerConfig::logprob) is
     /// false.
     const NEEDS_LOG_SUM: bool;
 
@@ -61,6 +65,6 @@ impl FromLeft for Sampled {
         let logprob = distance(logit, left.max, left.inverse) - left.log_sum;
         let feedback = Controller::next(left.controller, logprob, left.probs.get(left.drawn));
         let logprob = if left.has_logprob { logprob } else { f64::NAN };
-        Sampled { token: left.tokens[left.drawn], logprob, kept: left.tokens.len(), feedback }
+        Sampled { token: left.tokens[left.drawn], logprob, kept: left.kept, feedback }
     }
 }

@@ -64,6 +64,7 @@ mod rsqrt;
 mod safe_div;
 mod sample;
 mod sample_accuracy;
+mod sample_draws;
 mod sample_feedback;
 mod sample_prefix;
 mod sample_profiles;

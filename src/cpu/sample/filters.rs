@@ -16,10 +16,39 @@ pub struct Scraps {
     off: Vec<f64>,
     places: Vec<Place>,
     crossing: Crossing,
+    /// Mass of each run of [`RUN`] weights.
+    pub masses: Vec<u64>,
 }
 
 allocated! {
-    Scraps { off, places, crossing }
+    Scraps { off, places, crossing, masses }
+}
+
+/// Number of weights whose masses are summed before the draw. The draw then finds the token in one run.
+pub const RUN: usize = 1024;
+
+/// Returns the run that a draw selects, and the mass by which the draw exceeds the runs before it. `masses` has the
+/// masses of all runs.
+///
+/// The draw selects the first token whose cumulative mass exceeds (64 random bits) * (total mass) / 2^64.
+pub fn drawn_run(draw: Draw, masses: &[u64]) -> (usize, u64) {
+    let mut at = draw.below(masses.iter().sum());
+    let is_reached = |mass: &u64| {
+        let is_reached = *mass > at;
+        at -= if is_reached { 0 } else { *mass };
+        is_reached
+    };
+    (masses.iter().position(is_reached).unwrap_or(0), at)
+}
+
+/// Returns the position of the first weight of a run whose cumulative mass exceeds `at`.
+pub fn drawn_in_run(scale: Scale, weights: &[f32], at: u64) -> usize {
+    let mut sum = 0;
+    let is_reached = |&weight: &f32| {
+        sum += scale.mass(weight);
+        sum > at
+    };
+    weights.iter().position(is_reached).unwrap_or(0)
 }
 
 /// Filters to apply to the candidates of a row. There is at least one candidate, and all logits are finite.
@@ -45,6 +74,8 @@ pub struct DrawnCandidate {
     pub log_sum: f64,
     /// Position of the drawn candidate.
     pub drawn: usize,
+    /// Number of tokens that the filters kept.
+    pub kept: usize,
     pub controller: Option<Controller>,
 }
 
@@ -61,7 +92,8 @@ impl<S: Element> Kernel for Filtering<'_, S> {
         }
         self.weigh(isa);
         let log_sum = if self.needs_log_sum { self.scale.log_sum(isa, self.candidates.logits()).0 } else { f64::NAN };
-        DrawnCandidate { scale: self.scale, log_sum, drawn: self.drawn(isa), controller: self.controller }
+        let (drawn, kept) = (self.drawn(isa), self.candidates.len());
+        DrawnCandidate { scale: self.scale, log_sum, drawn, kept, controller: self.controller }
     }
 }
 
@@ -76,27 +108,16 @@ impl<S: Element> Filtering<'_, S> {
         self.scale.mass_of(isa, self.candidates.weights())
     }
 
-    /// Returns the position of the first candidate whose cumulative mass exceeds (64 random bits) * (total mass) /
-    /// 2^64.
+    /// Draws one of the candidates, and returns its position.
     #[inline(always)]
-    fn drawn<I: Isa>(&self, isa: I) -> usize {
-        const RUN: usize = 1024;
-        let (scale, weights) = (self.scale, self.candidates.weights());
-        let at = self.draw.below(self.mass(isa));
-        let (mut index, mut sum) = (0, 0);
+    fn drawn<I: Isa>(&mut self, isa: I) -> usize {
+        let (scale, weights, masses) = (self.scale, self.candidates.weights(), &mut self.scraps.masses);
+        masses.clear();
         for run in weights.chunks(RUN) {
-            let of_run = scale.mass_of(isa, run);
-            if sum + of_run > at {
-                break;
-            }
-            sum += of_run;
-            index += run.len();
+            masses.push(scale.mass_of(isa, run));
         }
-        let reached = |&weight: &f32| {
-            sum += scale.mass(weight);
-            sum > at
-        };
-        index + weights[index..].iter().position(reached).unwrap_or(0)
+        let (run, at) = drawn_run(self.draw, masses);
+        run * RUN + drawn_in_run(scale, &weights[run * RUN..], at)
     }
 
     #[inline(always)]

@@ -1,7 +1,10 @@
 //! Search and selection in a row of f32, f16 or bf16 logits, in few passes and without sorting.
 
 use super::candidates::{Candidate, Candidates};
+use super::filters::{DrawnCandidate, RUN, drawn_in_run, drawn_run};
+use super::scale::Scale;
 use crate::element::Element;
+use crate::sampler::Draw;
 use crate::simd::{BLOCK, Float, Isa, MaskBits, fold, load, padded};
 
 /// Number of elements in a tile. [`LogitSlice::survey`] keeps 16 maxima for each tile, one per lane.
@@ -170,6 +173,42 @@ impl<S: Element> LogitSlice<'_, S> {
             },
         );
         to.set_weighed(true);
+    }
+
+    /// Draws from all tokens, and appends only the drawn token.
+    #[inline(always)]
+    pub fn draw<I: Isa>(
+        &self,
+        isa: I,
+        scale: Scale,
+        draw: Draw,
+        masses: &mut Vec<u64>,
+        to: &mut Candidates<f32>,
+    ) -> DrawnCandidate {
+        let mut weights = [0.0; RUN];
+        let lowest = isa.f32(f32::MIN);
+        let mut kept = 0;
+        masses.clear();
+        for run in self.z.chunks(RUN) {
+            let weights = &mut weights[..run.len()];
+            scale.weigh(isa, run, weights);
+            masses.push(scale.mass_of(isa, weights));
+            kept += fold(
+                run,
+                S::NEG_INFINITY,
+                0,
+                #[inline(always)]
+                |count, _, block| count + lowest.le(S::load(isa, block)).bits().count_ones() as usize,
+            );
+        }
+        // Weights are not kept, because computing one run again takes less time than storing all runs.
+        let (run, at) = drawn_run(draw, masses);
+        let z = &self.z[run * RUN..];
+        let weights = &mut weights[..z.len().min(RUN)];
+        scale.weigh(isa, &z[..weights.len()], weights);
+        let drawn = drawn_in_run(scale, weights, at);
+        to.push((self.first + run * RUN + drawn) as u32, z[drawn].widen() as f32);
+        DrawnCandidate { scale, log_sum: f64::NAN, drawn: 0, kept, controller: None }
     }
 
     /// Appends the tokens that are not masked.
