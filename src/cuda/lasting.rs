@@ -79,3 +79,6 @@ impl<T> Drop for Lasting<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

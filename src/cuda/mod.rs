@@ -48,7 +48,7 @@ mod device;
 pub mod elementwise;
 mod guards;
 pub mod heads;
-#[cfg(feature = "candle-cuda")]
+#[cfg(any(feature = "candle-cuda", test))]
 mod lasting;
 pub mod layer_norm;
 pub mod layer_norm_backward;

@@ -15,6 +15,8 @@ static _Thread_local void *current;
 static char contexts[2];
 static int captured;
 static int synchronized;
+static int waited;
+static int fails_waits;
 
 // Variable whose address represents the kernels of unmasked softmax of f32.
 static char counting;
@@ -29,6 +31,12 @@ static int check_stream(void *stream) { return (size_t)stream == 0 || (size_t)st
 
 // Returns how many times a stream was synchronised.
 int evenkeel_standin_synchronized(void) { return synchronized; }
+
+// Returns how many times a thread waited for a device.
+int evenkeel_standin_waited(void) { return waited; }
+
+// Determines whether waiting for a device fails.
+void evenkeel_standin_fail_waits(int fails) { fails_waits = fails; }
 
 int cuDriverGetVersion(int *version) {
     const char *given = getenv("EVENKEEL_STANDIN_VERSION");
@@ -76,6 +84,12 @@ int cuCtxGetCurrent(void **context) {
 int cuCtxSetCurrent(void *context) {
     current = context;
     return 0;
+}
+
+// If waiting fails, returns 700, the error for an illegal address.
+int cuCtxSynchronize(void) {
+    waited++;
+    return fails_waits ? 700 : check_context();
 }
 
 int cuMemAlloc_v2(Address *address, size_t bytes) {
