@@ -13,6 +13,7 @@ use evenkeel::{
     rms_norm_residual, rms_norm_residual_in_place, rms_norm_residual_into,
 };
 use half::{bf16, f16};
+use rand::RngExt;
 use std::mem::MaybeUninit;
 
 /// RMSNorm with eps = 0, because an eps would hide errors of small squares.
@@ -37,7 +38,7 @@ impl rows::Function for Function {
     }
 }
 
-row_tests!(Function; weights, rounded_before_the_weight, residual, far_scales, outcomes, forms);
+row_tests!(Function; weights, rounded_before_the_weight, residual, far_scales, far_magnitudes_in_a_row, outcomes, forms);
 
 /// Checks weights of every type, offsets and eps.
 fn weights<E: Bits>() {
@@ -172,6 +173,28 @@ fn far_scales<E: Bits>() {
     }
 }
 
+/// Checks rows in which every third element is far smaller than the others. The low parts of products of such f32
+/// elements are subnormal.
+fn far_magnitudes_in_a_row<E: Bits>() {
+    const ROWS: usize = 9;
+    let mut rng = generate::rng("rms_norm, far magnitudes in a row");
+    let checker = Checker::of_usual_rows::<E>("rms_norm");
+    let least = E::LIMITS.min_subnormal.log2() as i32;
+    for cols in [16, 100, 256, 300, 3000] {
+        let mut x = generate::bell::<E>(&mut rng, ROWS * cols, 0.0, 1.0);
+        for x in x.iter_mut().step_by(3) {
+            *x = E::from_wide(x.widen() * 2f64.powi(rng.random_range(least..=-20).max(-200)));
+        }
+        each_level(|level| {
+            let got = rms_norm(Rows::new(&x, ROWS, cols).unwrap(), &RmsNorm::default().eps(0.0)).unwrap();
+            for (row, (x, got)) in x.chunks(cols).zip(got.chunks(cols)).enumerate() {
+                let exact = reference::rms_norm(x, None, 0.0, 0.0);
+                checker.check(&format!("row {row} of {cols}, {level}"), x, got, &exact);
+            }
+        });
+    }
+}
+
 fn outcomes<E: Bits>() {
     let [zero, one, inf, nan] = [0.0, 1.0, f64::INFINITY, f64::NAN].map(E::from_wide);
     let eps_0 = RmsNorm::default().eps(0.0);
@@ -193,6 +216,12 @@ fn outcomes<E: Bits>() {
             &outcome([zero; 3], &RmsNorm::default())[3..6],
             &[zero; 3],
         );
+        // An infinite weight gives an infinity or, for an element of 0, NaN.
+        let x: Vec<E> = (0..60).map(|i| E::from_wide(f64::from(i % 7) / 3.0 - 1.0)).collect();
+        let weight = [f32::INFINITY; 60];
+        let got = rms_norm(Rows::new(&x, 1, 60).unwrap(), &eps_0.weight(&weight)).unwrap();
+        let expected: Vec<E> = x.iter().map(|x| E::from_wide(x.widen() * f64::INFINITY)).collect();
+        assert_same_bits(&format!("infinite weights, {level}"), &got, &expected);
         for (rows, cols) in [(0, 0), (0, 5), (4, 0)] {
             assert_eq!(rms_norm(Rows::<E>::new(&[], rows, cols).unwrap(), &eps_0), Ok(vec![]));
         }
