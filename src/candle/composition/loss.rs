@@ -58,7 +58,11 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'
         let squares = (logsumexp(&x, 1, &scores)?.sqr()? * (of_z * options.z_loss))?;
         loss = (loss + counted.where_cond(&squares, &squares.zeros_like()?)?)?;
     }
-    reshaped(loss.squeeze(1)?)
+    // The loss of a row with NaN is NaN, even if all factors above are 0. The square root of a row's negated number of
+    // NaNs is NaN if there are any, otherwise -0.
+    let x = x.detach();
+    let nans = x.ne(&x)?.to_dtype(x.dtype())?.sum_keepdim(1)?;
+    reshaped((loss + nans.neg()?.sqrt()?)?.squeeze(1)?)
 }
 
 /// Computes the binary cross-entropy of finite logits against targets of the same shape, as [`crate::bce_with_logits`]

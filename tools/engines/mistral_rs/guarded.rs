@@ -76,6 +76,13 @@ pub fn most_probable(logits: &[f32]) -> Result<u32> {
     finite(logits, greedy.sample(logits, Draw::default())?.token)
 }
 
+/// Returns the `k` largest of the log-probabilities, in descending order, each with its token.
+pub fn largest(logprobs: &[f32], k: usize) -> Result<Vec<(u32, f32)>> {
+    let sampler = SamplerConfig::default().top_k(k).validate()?;
+    let top = sampler.distribution(logprobs, None, Draw::default())?.top_logprobs(k);
+    Ok(top.into_iter().map(|(token, _)| (token, logprobs[token as usize])).collect())
+}
+
 /// Rejects a row with logits of +inf. Evenkeel would draw a token with such a logit, but mistral.rs rejects such rows.
 fn finite(logits: &[f32], token: u32) -> Result<u32> {
     if logits[token as usize] == f32::INFINITY {

@@ -15,7 +15,7 @@ use mistralrs::{GgufModelBuilder, Model, RequestBuilder, SamplingParams, TextMes
 const LENGTH: usize = 64;
 
 /// Number of turns. In a turn, each of the two programs is started once.
-const TURNS: usize = 5;
+const TURNS: usize = 12;
 
 /// Names of the requests, and their temperature, top-k and top-p. The first request is greedy.
 const REQUESTS: [(&str, f64, Option<usize>, Option<f64>); 4] = [
@@ -40,8 +40,10 @@ async fn main() -> Result<()> {
 fn compare(checkpoint: &str, programs: [&str; 2]) -> Result<()> {
     let mut rates = vec![[Vec::new(), Vec::new()]; REQUESTS.len()];
     let mut texts = Vec::new();
-    for _ in 0..TURNS {
-        for (column, program) in programs.into_iter().enumerate() {
+    for turn in 0..TURNS {
+        // The programs start first in turns.
+        for column in [turn % 2, 1 - turn % 2] {
+            let program = programs[column];
             let output = Command::new(program).arg(checkpoint).output()?;
             ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
             let output = String::from_utf8(output.stdout)?;

@@ -1,8 +1,13 @@
 //! New version of vllm.rs's module `logits_processor`. It samples for a batch of requests with Evenkeel.
 
 use super::config::{GenerationConfig, SamplingParams};
-use candle_core::{DType, Error as CandleError, Result, Tensor};
-use evenkeel::{Draw, Error, Request, Rows, Sampler, SamplerConfig, Step, sample_rows};
+use candle_core::{Result, Tensor};
+use evenkeel::{Draw, Error, Request, Sampler, SamplerConfig, Step};
+
+/// Evenkeel's functions for tensors of the engine's candle.
+mod numerics {
+    evenkeel::candle_adapter!(candle_core);
+}
 
 /// Marks a row that the sampler refused. This value takes the place of the row's token.
 pub const REFUSED: u32 = u32::MAX;
@@ -35,12 +40,10 @@ impl LogitsProcessor {
     /// Draws a token for each row. A row's token does not depend on the other rows. If a row has an error, the other
     /// rows still get their tokens.
     pub fn sample(&self, logits: &Tensor, rows: &[Row]) -> Result<Vec<std::result::Result<u32, Error>>> {
-        let (_, vocabulary) = logits.dims2()?;
-        let values: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         let samplers: Vec<_> = rows.iter().map(|row| self.sampler(row.params)).collect();
         // This sampler takes the place of each sampler whose parameters are invalid. The token that it draws is not
         // used.
-        let any = SamplerConfig::default().validate().map_err(CandleError::wrap)?;
+        let any = SamplerConfig::default().validate().map_err(numerics::error)?;
         let requests: Vec<Request> = rows
             .iter()
             .zip(&samplers)
@@ -51,8 +54,7 @@ impl LogitsProcessor {
                 Request { sampler: sampler.as_ref().unwrap_or(&any), step }
             })
             .collect();
-        let logits = Rows::new(&values, rows.len(), vocabulary).map_err(CandleError::wrap)?;
-        let drawn = sample_rows(logits, None, &requests).map_err(CandleError::wrap)?;
+        let drawn = numerics::sample_rows(logits, None, &requests)?;
         Ok(samplers.into_iter().zip(drawn).map(|(sampler, drawn)| Ok(sampler.and(drawn)?.token)).collect())
     }
 
