@@ -9,6 +9,7 @@ use evenkeel::{Draw, Element, Rows, SamplerConfig, reference};
 fn bench<E: Timed>(c: &mut Criterion) {
     let configs = [
         ("temperature", SamplerConfig::default().temperature(0.7)),
+        ("temperature_no_logprob", SamplerConfig::default().temperature(0.7).logprob(false)),
         ("top_k", SamplerConfig::default().temperature(0.7).top_k(50)),
         ("top_p", SamplerConfig::default().temperature(0.7).top_p(0.9)),
         ("chat", SamplerConfig::default().temperature(0.7).top_k(50).top_p(0.9).min_p(0.05)),

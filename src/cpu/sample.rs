@@ -152,7 +152,8 @@ struct Drawn<'a> {
 }
 
 impl Drawn<'_> {
-    /// Filters the row, and leaves the remaining candidates in the buffers.
+    /// Filters the row and draws a token. The buffers then have the drawn token and, if the result needs the
+    /// log-sum-exp, all candidates that the filters kept.
     #[inline(always)]
     fn run<I: Isa, E: Element>(
         &self,

@@ -4,7 +4,8 @@ use super::{Controller, Sampled};
 
 /// Tokens of one row that the filters kept. There is at least one token. The slices borrow the buffers of the kernel.
 ///
-/// If the result does not need [`Left::log_sum`], the slices may have the drawn token alone.
+/// If the result does not need [`Left::log_sum`], `tokens` and `logits` may have the drawn token alone, and `weights`
+/// values of another row.
 #[derive(Clone, Copy)]
 pub struct Left<'a> {
     pub vocabulary: usize,
@@ -47,8 +48,8 @@ pub fn distance(logit: f64, max: f64, inverse: f64) -> f64 {
 
 /// Result for a row, made from the tokens that the filters kept.
 pub trait FromLeft: Send {
-    /// Whether the result needs [`Left::log_sum`] and all kept tokens, even if [`SamplerConfig::logprob`](super::SamplerConfig::logprob) is
-    /// false.
+    /// Whether the result needs [`Left::log_sum`] and all kept tokens, even if
+    /// [`SamplerConfig::logprob`](super::SamplerConfig::logprob) is false.
     const NEEDS_LOG_SUM: bool;
 
     fn from_left(left: Left<'_>) -> Self;

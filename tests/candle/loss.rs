@@ -98,19 +98,21 @@ fn the_composition() -> Result<()> {
             assert_eq!(flat(&composition::cross_entropy(&empty, &nobody, &options)?), [0.0]);
             assert_eq!(flat(&guarded::cross_entropy(&empty, &nobody, &options)?), [0.0]);
         }
-        // A row with NaN has a loss of NaN, even if the weights of all targets are 0.
-        let spoilt = Tensor::new(&[[f64::NAN, 0.0, 1.0], [0.0, 1.0, 2.0]], CPU)?.to_dtype(dtype)?;
-        for (reduction, expected) in
-            [(Reduction::None, &[true, false][..]), (Reduction::Mean, &[true]), (Reduction::Sum, &[true])]
-        {
-            let options = CrossEntropy::default().weight(&[0.0, 0.0, 1.0]).reduction(reduction);
-            let classes = Tensor::new(&[0u32, 1], CPU)?;
-            for loss in [
-                composition::cross_entropy(&spoilt, &classes, &options)?,
-                guarded::cross_entropy(&spoilt, &classes, &options)?,
-            ] {
-                let are_nan: Vec<bool> = flat(&loss).into_iter().map(f64::is_nan).collect();
-                assert_eq!(are_nan, expected, "cross_entropy of a row with NaN, {dtype:?}, {reduction:?}");
+        // A row with NaN or +inf has a loss of NaN, even if the weights of all targets are 0.
+        for spoilt in [f64::NAN, f64::INFINITY] {
+            let logits = Tensor::new(&[[spoilt, 0.0, 1.0], [0.0, 1.0, 2.0]], CPU)?.to_dtype(dtype)?;
+            for (reduction, expected) in
+                [(Reduction::None, &[true, false][..]), (Reduction::Mean, &[true]), (Reduction::Sum, &[true])]
+            {
+                let options = CrossEntropy::default().weight(&[0.0, 0.0, 1.0]).reduction(reduction);
+                let classes = Tensor::new(&[0u32, 1], CPU)?;
+                for loss in [
+                    composition::cross_entropy(&logits, &classes, &options)?,
+                    guarded::cross_entropy(&logits, &classes, &options)?,
+                ] {
+                    let are_nan: Vec<bool> = flat(&loss).into_iter().map(f64::is_nan).collect();
+                    assert_eq!(are_nan, expected, "cross_entropy of a row with {spoilt}, {dtype:?}, {reduction:?}");
+                }
             }
         }
         // Class 1 is masked in both rows. Only the second row has class 1 as its target.

@@ -7,7 +7,7 @@ use evenkeel::simd::{Level, with_level};
 use evenkeel::{Draw, Mask, Rows, SamplerConfig};
 use rand::RngExt;
 
-for_each_dtype!(draws_do_not_depend_on_company, draws_without_logprob_or_filters);
+for_each_dtype!(draws_do_not_depend_on_company, draws_without_logprob_or_filters, masked_draws_without_logprob);
 
 /// Checks draws from all tokens without log-probabilities. These do not store the tokens. `Distribution::draw` reads the
 /// stored masses of all tokens instead.
@@ -30,6 +30,39 @@ fn draws_without_logprob_or_filters<E: Bits>() {
                     let (expected, got) = (distribution.draw(draw), got.unwrap());
                     assert_eq!((got.token, got.kept), (expected.token, expected.kept), "{what}: {draw:?}");
                     assert!(got.logprob.is_nan(), "{what}: expected no log-probability, got {}", got.logprob);
+                }
+            });
+        }
+    }
+}
+
+/// Checks that draws from all tokens without log-probabilities give the same tokens as draws that compute them, with
+/// masks that differ between rows, and in rows longer than 262,144 tokens, whose masses have another unit.
+fn masked_draws_without_logprob<E: Bits>() {
+    let mut rng = generate::rng("sample, masked draws without logprob");
+    for (rows, len) in [(3, 5), (20, 1500), (7, 4099), (2, 300_000)] {
+        let logits: Vec<E> = (0..rows).flat_map(|_| any_row::<E>(&mut rng, len)).collect();
+        let bias: Vec<f32> = (0..len).map(|_| rng.random_range(-2.0..2.0)).collect();
+        let lengths: Vec<usize> = (0..rows).map(|_| rng.random_range(1..=len)).collect();
+        let masks = [
+            Mask::window(len / 2),
+            Mask::causal().and_window(len / 3),
+            Mask::lengths(&lengths),
+            Mask::bias(&bias, &[len]),
+        ];
+        let draws: Vec<Draw> = (0..rows as u64).map(|row| Draw { seed: 9, row, draw: rng.random() }).collect();
+        let view = Rows::new(&logits, rows, len).unwrap();
+        let config = SamplerConfig::default().temperature(0.9);
+        for (mask, name) in masks.iter().zip(["window", "causal window", "lengths", "bias"]) {
+            let expected = sampler(config).sample_rows(view, Some(mask), &draws).unwrap();
+            each_level(|level| {
+                for threads in [1, 2] {
+                    let drawn = || sampler(config.logprob(false)).sample_rows(view, Some(mask), &draws).unwrap();
+                    for (row, (got, expected)) in on_threads(threads, level, drawn).iter().zip(&expected).enumerate() {
+                        let [got, expected] =
+                            [got, expected].map(|drawn| drawn.as_ref().map(|sampled| (sampled.token, sampled.kept)));
+                        assert_eq!(got, expected, "row {row} of {rows}x{len}, {name}, {threads} threads, {level}");
+                    }
                 }
             });
         }

@@ -58,11 +58,15 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'
         let squares = (logsumexp(&x, 1, &scores)?.sqr()? * (of_z * options.z_loss))?;
         loss = (loss + counted.where_cond(&squares, &squares.zeros_like()?)?)?;
     }
-    // The loss of a row with NaN is NaN, even if all factors above are 0. The square root of a row's negated number of
-    // NaNs is NaN if there are any, otherwise -0.
+    // A row with NaN, or with +inf and no softcap, has a loss of NaN, even if all factors above are 0. The square root of
+    // the negated number of such logits is NaN, or -0 if there are none.
     let x = x.detach();
-    let nans = x.ne(&x)?.to_dtype(x.dtype())?.sum_keepdim(1)?;
-    reshaped((loss + nans.neg()?.sqrt()?)?.squeeze(1)?)
+    let mut refused = x.ne(&x)?;
+    if options.softcap.is_none() {
+        refused = (refused + x.eq(f64::INFINITY)?)?;
+    }
+    let refused = refused.to_dtype(x.dtype())?.sum_keepdim(1)?;
+    reshaped((loss + refused.neg()?.sqrt()?)?.squeeze(1)?)
 }
 
 /// Computes the binary cross-entropy of finite logits against targets of the same shape, as [`crate::bce_with_logits`]

@@ -113,6 +113,7 @@ impl<S: Element> Filtering<'_, S> {
     fn drawn<I: Isa>(&mut self, isa: I) -> usize {
         let (scale, weights, masses) = (self.scale, self.candidates.weights(), &mut self.scraps.masses);
         masses.clear();
+        masses.reserve(scale.vocabulary.div_ceil(RUN));
         for run in weights.chunks(RUN) {
             masses.push(scale.mass_of(isa, run));
         }

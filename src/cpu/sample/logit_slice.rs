@@ -189,6 +189,7 @@ impl<S: Element> LogitSlice<'_, S> {
         let lowest = isa.f32(f32::MIN);
         let mut kept = 0;
         masses.clear();
+        masses.reserve(scale.vocabulary.div_ceil(RUN));
         for run in self.z.chunks(RUN) {
             let weights = &mut weights[..run.len()];
             scale.weigh(isa, run, weights);

@@ -76,7 +76,8 @@ pub fn most_probable(logits: &[f32]) -> Result<u32> {
     finite(logits, greedy.sample(logits, Draw::default())?.token)
 }
 
-/// Returns the `k` largest of the log-probabilities, in descending order, each with its token.
+/// Returns the `k` largest of the log-probabilities above -inf, in descending order, each with its token. Returns fewer
+/// if there are fewer.
 pub fn largest(logprobs: &[f32], k: usize) -> Result<Vec<(u32, f32)>> {
     let sampler = SamplerConfig::default().top_k(k).validate()?;
     let top = sampler.distribution(logprobs, None, Draw::default())?.top_logprobs(k);
