@@ -9,8 +9,8 @@ mod support;
 use allocation_counter::measure;
 use evenkeel::simd::level;
 use evenkeel::{
-    Attention, Draw, Heads, Mask, Request, RmsNorm, Rows, SamplerConfig, Sequence, attention, attention_backward,
-    release_scratch, rms_norm_backward, sample_rows_into,
+    Attention, Draw, Heads, Mask, Request, RmsNorm, Rope, RopeTable, Rows, SamplerConfig, Sequence, attention,
+    attention_backward, release_scratch, rms_norm_backward, sample_rows_into,
 };
 use half::bf16;
 use support::generate::{self, Bits};
@@ -26,6 +26,7 @@ fn configs() -> Vec<SamplerConfig> {
     let penalised = c.repetition_penalty(1.2).frequency_penalty(0.1).presence_penalty(0.1);
     vec![
         c,
+        c.logprob(false),
         c.temperature(0.0),
         c.temperature(0.7).top_k(40).top_p(0.9).min_p(0.05),
         c.top_p(0.95),
@@ -123,4 +124,13 @@ fn threads_keep_small_buffers_until_they_are_released() {
             "a call must free buffers above 32 MiB at its end, but the calls left {left:?} bytes"
         );
     });
+}
+
+/// candle keeps a clone of the table with each tensor whose gradient it tracks.
+#[test]
+fn clones_of_a_rope_table_share_its_memory() {
+    let positions: Vec<i64> = (0..1000).collect();
+    let table = RopeTable::new(&positions, 64, &Rope::default()).unwrap();
+    let bytes = measure(|| assert_eq!(table.clone(), table)).bytes_total;
+    assert!(bytes < 1000, "a clone must not copy the table of 512,000 bytes, but it allocated {bytes} bytes");
 }

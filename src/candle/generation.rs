@@ -19,9 +19,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::op::sample::{distributions, sample_rows};
+use super::op::sample::{distributions, sample_requests};
 use crate::simd::in_default;
-use crate::{Draw, Error as Typed, Profile, Sampler, SamplerConfig};
+use crate::{Draw, Error as Typed, Profile, Request, Sampler, SamplerConfig};
 use candle_core::{DType, Device, Result, Tensor};
 
 /// Strategy for choosing a token.
@@ -117,8 +117,7 @@ impl LogitsProcessor {
     /// See the [module](self); candle's error for logits with another number of dimensions.
     pub fn sample(&mut self, logits: &Tensor) -> Result<u32> {
         let draw = self.next_draw();
-        let sampler = Plan::new(&self.sampling)?.sampler()?;
-        Ok(sample_rows(&prepared(logits)?, &sampler, None, &[draw])?.swap_remove(0)?.token)
+        token(&prepared(logits)?, &Plan::new(&self.sampling)?.sampler()?, draw)
     }
 
     /// Draws a token as [`LogitsProcessor::sample`] does, after `f` has changed the probabilities.
@@ -133,9 +132,8 @@ impl LogitsProcessor {
         let draw = self.next_draw();
         let plan = Plan::new(&self.sampling)?;
         let logits = prepared(logits)?;
-        let token = |logits: &Tensor, sampler| Ok(sample_rows(logits, &sampler, None, &[draw])?.swap_remove(0)?.token);
         if plan.temperature == 0.0 || matches!(self.sampling, Sampling::GumbelSoftmax { .. }) {
-            return token(&logits, plan.sampler()?);
+            return token(&logits, &plan.sampler()?, draw);
         }
         let all = Plan { k: None, p: None, ..plan }.sampler()?;
         let all = distributions(&logits, &all, None, &[draw])?.swap_remove(0)?.probs()?;
@@ -151,7 +149,7 @@ impl LogitsProcessor {
         // Candle compares p with sums of weights that are not normalised. The sampler divides the weights by their
         // total, so p is divided by the same total.
         let p = plan.p.map(|p| in_default(|| p / weights.iter().sum::<f64>()));
-        token(&logits, Plan { temperature: 1.0, p, ..plan }.sampler()?)
+        token(&logits, &Plan { temperature: 1.0, p, ..plan }.sampler()?, draw)
     }
 
     fn next_draw(&mut self) -> Draw {
@@ -159,6 +157,11 @@ impl LogitsProcessor {
         self.step += 1;
         Draw { seed: self.seed, row: 0, draw }
     }
+}
+
+fn token(logits: &Tensor, sampler: &Sampler, draw: Draw) -> Result<u32> {
+    let request = Request { sampler, step: draw.into() };
+    Ok(sample_requests(logits, None, &[request])?.swap_remove(0)?.token)
 }
 
 /// Returns the logits in a type that the sampler supports.

@@ -24,7 +24,7 @@
 //!
 //! Each stream has its own workspace. It is kept while the stream is in use, unless [`release`] frees it earlier. After
 //! an op has run on a stream at some size, running the op again at that size allocates nothing; only [`sample_rows`]
-//! always allocates. Before a stream captures an op that needs workspace, the op must have run on this stream at the
+//! and [`sample_requests`] always allocate. Before a stream captures an op that needs workspace, the op must have run on this stream at the
 //! same size. The captured graph may only run on that stream.
 //!
 //! ```no_run
@@ -109,7 +109,7 @@ pub use rms_norm::{rms_norm_into, rms_norm_residual_into};
 pub use rms_norm_backward::rms_norm_backward_into;
 pub use rope::{RopeTable, rope_backward_into, rope_heads_in_place, rope_heads_into, rope_into};
 pub use rows::{DeviceElement, Rows, RowsMut};
-pub use sample::{logprobs_into, sample_into, sample_logprobs_into, sample_rows};
+pub use sample::{logprobs_into, sample_into, sample_logprobs_into, sample_requests, sample_rows};
 pub use softmax::{softmax_into, softmax_masked_into};
 pub use swiglu_backward::swiglu_backward_into;
 pub use workspace::release;

@@ -17,7 +17,7 @@ pub use logprobs::{Logprob, LogprobArguments, launch_logprobs, logprobs_into, sa
 pub use request::Request;
 #[cfg(feature = "candle-cuda")]
 pub(crate) use steps::Plan;
-pub use steps::sample_rows;
+pub use steps::{sample_requests, sample_rows};
 
 const OP: &str = "sample";
 

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::floats::Floats;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{in_default, new_vec};
+use std::sync::Arc;
 
 mod frequencies;
 mod long_rope;
@@ -66,11 +67,11 @@ impl<'a> Rope<'a> {
 /// beyond 2^53 they are rounded to f64. With d columns, the frequency is
 /// theta^(-2i/d), changed by [`RopeScaling`] if a scaling is set, and rounded to f64. Sine and cosine are within 1 ULP
 /// for every such angle, however large. YaRN and LongRoPE multiply sine and cosine by an attention factor before the
-/// rounding to f64.
+/// rounding to f64. Clones share the memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeTable {
-    cos: Vec<f64>,
-    sin: Vec<f64>,
+    cos: Arc<Vec<f64>>,
+    sin: Arc<Vec<f64>>,
     positions: usize,
     half: usize,
     interleaved: bool,
@@ -107,8 +108,8 @@ impl RopeTable {
             (cos, sin) = cpu::rope::table(OP, positions, &frequencies, attention_factor(options.scaling))?;
         }
         Ok(RopeTable {
-            cos,
-            sin,
+            cos: cos.into(),
+            sin: sin.into(),
             positions: positions.len(),
             half,
             interleaved: options.interleaved,
@@ -130,8 +131,8 @@ impl RopeTable {
     pub(super) fn kernel(&self, op: &'static str, rows: usize, cols: usize) -> Result<cpu::rope::Rope<'_>> {
         self.check(op, rows, cols)?;
         Ok(cpu::rope::Rope {
-            cos: (&self.cos).into(),
-            sin: (&self.sin).into(),
+            cos: (&*self.cos).into(),
+            sin: (&*self.sin).into(),
             layout: Layout { repeat: 1, period: self.positions.max(1), batch_rows: rows.max(1), batch_stride: 0 },
             interleaved: self.interleaved,
             direction: 1.0,

@@ -3,7 +3,7 @@
 use crate::support::{CPU, DTYPES, assert_same, flat, layouts, tensor};
 use candle_core::{DType, Result, Tensor};
 use evenkeel::candle::guarded;
-use evenkeel::{Draw, Error, FullyMasked, Mask, RmsNorm, SamplerConfig, Softmax, report};
+use evenkeel::{Draw, Error, FullyMasked, Mask, Request, RmsNorm, SamplerConfig, Softmax, Step, report};
 
 #[test]
 fn policies_for_fully_masked_rows() -> Result<()> {
@@ -127,6 +127,20 @@ fn sampling_from_tensors() -> Result<()> {
             "layout {layout}: calls with tensors and with slices must return the same distributions"
         );
     }
+    let samplers = [sampler.clone(), SamplerConfig::default().temperature(0.0).logprob(false).validate()?];
+    let request = |row: usize| Request { sampler: &samplers[row % 2], step: Step::from(draws[row]).output(&[7, 9]) };
+    let requests: Vec<Request> = (0..6).map(request).collect();
+    for (layout, logits) in layouts(&logits)? {
+        for (got, want) in guarded::sample_requests(&logits, None, &requests)?
+            .into_iter()
+            .zip(evenkeel::sample_rows(rows, None, &requests)?)
+        {
+            let ([got, want], what) = ([got?, want?], format!("layout {layout}, each row with its own request"));
+            assert_eq!((got.token, got.kept), (want.token, want.kept), "{what}");
+            assert_eq!(got.logprob.to_bits(), want.logprob.to_bits(), "{what}");
+        }
+    }
+    assert_eq!(guarded::sample_requests(&logits, None, &requests[..5]).unwrap_err().name(), "ShapeMismatch");
     let keep: Vec<u8> = (0..50).map(|i| u8::from(i % 7 == 0)).collect();
     let mask = Mask::keep(&keep, &[50]);
     for sampled in guarded::sample_rows(&logits, &sampler, Some(&mask), &draws)? {

@@ -277,6 +277,21 @@ fn sampled_tokens() {
     let without = sampler.config().logprob(false).validate().unwrap();
     let expected = without.sample_rows(view(), None, &draws).unwrap();
     assert_eq!(cuda::sample_rows(&stream, input(), &without, &steps).unwrap(), expected);
+    // Rows alternate between two samplers. Only one of them returns log-probabilities.
+    let greedy = SamplerConfig::default().temperature(0.0).repetition_penalty(1.3).logprob(false).validate().unwrap();
+    let output: Vec<u32> = expected.iter().map(|sampled| sampled.as_ref().unwrap().token).collect();
+    let request = |row: usize| evenkeel::Request {
+        sampler: if row.is_multiple_of(2) { &sampler } else { &greedy },
+        step: Step::from(draws[row]).output(&output),
+    };
+    let requests: Vec<_> = (0..rows).map(request).collect();
+    let expected = evenkeel::sample_rows(view(), None, &requests).unwrap();
+    let got = cuda::sample_requests(&stream, input(), &requests).unwrap();
+    for (row, (got, expected)) in got.into_iter().zip(expected).enumerate() {
+        let (got, expected) = (got.unwrap(), expected.unwrap());
+        assert_eq!((got.token, got.kept), (expected.token, expected.kept), "row {row} with its own request");
+        assert_eq!(got.logprob.to_bits(), expected.logprob.to_bits(), "log-probability of row {row}");
+    }
 }
 
 /// Checks that loaded kernels neither allocate nor synchronise, so a CUDA graph can capture the launches. The graph is

@@ -1,21 +1,24 @@
 //! Cases of the digest: every op, storage type and option, on shapes around the kernels' block sizes.
 
+mod attention;
+mod rotations;
+mod tensors;
+
 use crate::numbers::{Fill, Numbers};
-use evenkeel::math::sum::{fixed_point_sum, tiled_sum};
+use attention::attended;
 use evenkeel::{
-    Attention, BceWithLogits, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error,
-    FullyMasked, GroupNorm, Heads, KlDiv, L2Normalize, Lanes, LayerNorm, LongRope, Loss, Mask, MeanPool, NormType,
-    Reduction, Result, RmsNorm, RmsNormLinear, Rope, RopeScaling, RopeTable, Rounding, Rows, SafeDiv, Sampled,
-    SamplerConfig, Softmax, SoftmaxFromOutput, Stats, Yarn, attention_backward, attention_with_lse,
-    bce_with_logits_backward, clip_grad_norm, clip_grad_value, cross_entropy_backward, group_norm, inspect,
-    kl_div_backward, l2_normalize, layer_norm, layer_norm_backward, log_softmax, log_softmax_backward,
+    BceWithLogits, ClampedExp, ClampedLog, CrossEntropy, Draw, Element, Error, FullyMasked, GroupNorm, KlDiv,
+    L2Normalize, Lanes, LayerNorm, Loss, Mask, MeanPool, Reduction, Result, RmsNorm, RmsNormLinear, Rounding, Rows,
+    SafeDiv, Sampled, SamplerConfig, Softmax, SoftmaxFromOutput, bce_with_logits_backward, cross_entropy_backward,
+    group_norm, kl_div_backward, l2_normalize, layer_norm, layer_norm_backward, log_softmax, log_softmax_backward,
     log_softmax_backward_from_output, logsumexp, logsumexp_backward, mean_pool, mean_pool_backward, rms_norm,
-    rms_norm_backward, rms_norm_linear, rms_norm_residual, rope, rope_backward, softmax, softmax_backward,
-    softmax_backward_from_output,
+    rms_norm_backward, rms_norm_linear, rms_norm_residual, softmax, softmax_backward, softmax_backward_from_output,
 };
 use half::{bf16, f16};
+use rotations::rotations;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
+use tensors::{axes, statistics, sums, tensors};
 
 type Run = Box<dyn Fn(Range<usize>) -> Vec<u64> + Send + Sync>;
 
@@ -425,61 +428,6 @@ fn norm_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     });
 }
 
-fn rotations<E: Element>(batch: &mut Batch<'_, E>) {
-    let (rows, cols) = (batch.rows, batch.cols);
-    let positions: Vec<i64> = (0..rows as i64).map(|r| r * r * 977 - 40).collect();
-    let interleaved = Rope::default().interleaved(true).theta(500_000.0);
-    for (name, options) in [("rope", Rope::default()), ("rope/interleaved", interleaved)] {
-        let positions = positions.clone();
-        batch
-            .add(name, move |part| rope(part.rows(), &RopeTable::new(&positions[part.range.clone()], cols, &options)?));
-    }
-    let weight = Arc::new(Numbers::of("heads").rows::<E>(Fill::Plain, 1, cols));
-    for (name, options) in [("qk_norm_rope", Rope::default()), ("qk_norm_rope/interleaved", interleaved)] {
-        let (positions, weight) = (positions.clone(), weight.clone());
-        batch.add(name, move |part| {
-            let table = RopeTable::new(&positions[part.range.clone()], cols, &options)?;
-            evenkeel::qk_norm_rope(part.rows(), &table, &RmsNorm::default().weight(&*weight))
-        });
-    }
-    let stretched = |scaling| Rope::default().scaling(scaling);
-    let (factor, original_positions) = (8.0, 8192);
-    for (name, options) in [
-        ("rope/linear", stretched(RopeScaling::Linear { factor })),
-        ("rope/ntk", stretched(RopeScaling::Ntk { factor })),
-        ("rope/yarn", stretched(RopeScaling::Yarn(Yarn::new(factor, original_positions)))),
-        (
-            "rope/yarn_untruncated",
-            stretched(RopeScaling::Yarn(Yarn::new(factor, original_positions).truncate(false).mscale(1.0, 0.707))),
-        ),
-        ("rope/dynamic_ntk", stretched(RopeScaling::DynamicNtk { factor, original_positions, sequence: 100_000 })),
-        (
-            "rope/llama3",
-            stretched(RopeScaling::Llama3 { factor, low_freq_factor: 1.0, high_freq_factor: 4.0, original_positions }),
-        ),
-    ] {
-        let positions = positions.clone();
-        batch
-            .add(name, move |part| rope(part.rows(), &RopeTable::new(&positions[part.range.clone()], cols, &options)?));
-    }
-    for (name, sequence) in [("rope/longrope_short", 4096), ("rope/longrope_long", 4097)] {
-        let positions = positions.clone();
-        let factors = |each: f64| -> Vec<f64> { (0..cols / 2).map(|i| 1.0 + i as f64 * each).collect() };
-        let (short, long) = (factors(0.02), factors(0.7));
-        batch.add(name, move |part| {
-            let lists = LongRope::new(&short, &long, 4096, sequence).factor(factor);
-            let options = Rope::default().scaling(RopeScaling::LongRope(lists));
-            rope(part.rows(), &RopeTable::new(&positions[part.range.clone()], cols, &options)?)
-        });
-    }
-    for (name, options) in [("rope_backward", Rope::default()), ("rope_backward/interleaved", interleaved)] {
-        let positions = positions.clone();
-        batch.add(name, move |part| {
-            rope_backward(part.rows(), &RopeTable::new(&positions[part.range.clone()], cols, &options)?)
-        });
-    }
-}
-
 fn samplers<E: Element>(batch: &mut Batch<'_, E>) {
     let chat = SamplerConfig::default().temperature(0.7).top_k(50).top_p(0.9).min_p(0.02);
     let plain = SamplerConfig::default();
@@ -499,125 +447,5 @@ fn samplers<E: Element>(batch: &mut Batch<'_, E>) {
             };
             sampler.sample_rows(part.rows(), None, &draws).unwrap().into_iter().flat_map(words).collect()
         });
-    }
-}
-
-/// Returns two views of the rows. The first view has the first two keys of each row, which serve as queries. The second
-/// view has all keys.
-fn attending<'a, E: Element>(part: &RowRange<'a, E>, width: usize) -> Result<[Heads<'a, E>; 2]> {
-    let (rows, keys) = (part.range.len(), part.cols / width);
-    let view = |positions| Heads::strided(part.data, [rows, 1, positions, width], [part.cols, 0, width]);
-    Ok([view(keys.min(2))?, view(keys)?])
-}
-
-/// Adds cases of attention, in which each row is a batch entry with one head. The row is cut into keys of four features
-/// each. The keys are also the values, and the first two keys are also the queries.
-fn attended<E: Element>(batch: &mut Batch<'_, E>) {
-    const WIDTH: usize = 4;
-    let keys = batch.cols / WIDTH;
-    fn options<'m>(softcap: Option<f64>, mask: &'m Mask<'m>) -> Attention<'m> {
-        let mut options = Attention::default().scale(0.3).mask(mask).sinks(&[0.25f32]);
-        options.softcap = softcap;
-        options
-    }
-    let run = move |part: &RowRange<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
-        let ([q, k], options, rows) = (attending(part, WIDTH)?, options(softcap, mask), part.range.len());
-        let (y, lse) = attention_with_lse(q, k, k, &options)?;
-        // Results are listed row by row, so that the results of a range of rows are a slice of the whole list.
-        let row = |row: usize| {
-            let of_lse = lse.chunks(lse.len() / rows).nth(row).unwrap_or(&[]).iter().map(|lse| lse.to_bits());
-            y.chunks(y.len() / rows).nth(row).unwrap_or(&[]).iter().map(|y| y.bits()).chain(of_lse).collect::<Vec<_>>()
-        };
-        Ok((0..rows).flat_map(row).collect())
-    };
-    let gradients = move |part: &RowRange<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
-        let ([q, k], options, rows) = (attending(part, WIDTH)?, options(softcap, mask), part.range.len());
-        let of = attention_backward(q, k, k, q, &options)?;
-        let row = |row: usize| {
-            let parts = [&of.dq, &of.dk, &of.dv].map(|part| part.chunks(part.len() / rows).nth(row).unwrap_or(&[]));
-            parts.concat().into_iter().map(E::bits).collect::<Vec<u64>>()
-        };
-        Ok((0..rows).flat_map(row).collect())
-    };
-    if keys > 0 {
-        batch.add_words("attention", move |part| run(part, None, &Mask::none()).unwrap());
-        batch.add_words("attention/causal", move |part| run(part, Some(9.0), &Mask::causal()).unwrap());
-        batch.add_words("attention_backward", move |part| gradients(part, None, &Mask::none()).unwrap());
-        batch.add_words("attention_backward/causal", move |part| gradients(part, Some(9.0), &Mask::causal()).unwrap());
-    }
-}
-
-fn axes<E: Element>(cases: &mut Vec<Case>, [outer, len, inner]: [usize; 3]) {
-    let elements = outer * len * inner;
-    let x = Numbers::of("axes").rows::<E>(Fill::Plain, 1, elements);
-    let mut add = |op: &str, f: fn(Lanes<'_, E>) -> Result<Vec<E>>| {
-        let x = x.clone();
-        let run = move |_| f(Lanes::new(&x, outer, len, inner).unwrap()).unwrap().into_iter().map(E::bits).collect();
-        let name = format!("{op}/axis {} plain {outer}x{len}x{inner}", E::DTYPE);
-        cases.push(Case { name, rows: 1, elements, run: Box::new(run) });
-    };
-    add("group_norm", |x| group_norm(x, &GroupNorm::new(1).weight(&[0.75f32, -3.0].repeat(x.len())[..x.len()])));
-    add("mean_pool", |x| mean_pool(x, &MeanPool::default()));
-    add("l2_normalize", |x| l2_normalize(x, &L2Normalize::default()));
-    add("softmax", |x| softmax(x, &Softmax::default()));
-    add("log_softmax", |x| log_softmax(x, &Softmax::default()));
-    add("logsumexp", |x| logsumexp(x, &Softmax::default()));
-    add("softmax_backward", |x| softmax_backward(x, x, &Softmax::default()));
-    add("log_softmax_backward", |x| log_softmax_backward(x, x, &Softmax::default()));
-    add("softmax_backward_from_output", |x| softmax_backward_from_output(x, x, &SoftmaxFromOutput::default()));
-    add("log_softmax_backward_from_output", |x| log_softmax_backward_from_output(x, x, &SoftmaxFromOutput::default()));
-}
-
-/// Returns the bits of all statistics of `inspect`.
-fn statistics<E: Element>(x: &[E]) -> Vec<u64> {
-    let Stats { count, nan, infinite, min, max, mean, std, max_abs, .. } = inspect(x).unwrap();
-    let counts = [count, nan, infinite].map(|n| n as u64);
-    [&counts[..], &[min, max, mean, std, max_abs].map(f64::to_bits)].concat()
-}
-
-/// Clips the elements together with a second tensor of three numbers. Returns the bits of the norm and of all clipped
-/// elements.
-fn clipped<E: Element>(x: &[E], options: &ClipGradNorm) -> Vec<u64> {
-    let (mut grads, mut others) = (x.to_vec(), [0.5f32, -0.25, 1e-3]);
-    let options = options.error_if_nonfinite(false);
-    let norm = clip_grad_norm(&mut [(&mut grads).into(), (&mut others).into()], &options).unwrap();
-    let others = others.map(|v| u64::from(v.to_bits()));
-    [norm.to_bits()].into_iter().chain(grads.into_iter().map(E::bits)).chain(others).collect()
-}
-
-/// Adds cases on whole tensors. The tensors are so long that the work on each is distributed over threads.
-fn tensors<E: Element>(cases: &mut Vec<Case>, len: usize) {
-    for fill in Fill::ALL {
-        let label = format!("{fill:?}").to_lowercase();
-        let x = Numbers::of(&format!("tensor {label}")).rows::<E>(fill, 1, len);
-        let mut add = |op: &str, run: fn(&[E]) -> Vec<u64>| {
-            let x = x.clone();
-            let name = format!("{op} {} {label} tensor {len}", E::DTYPE);
-            cases.push(Case { name, rows: 1, elements: len, run: Box::new(move |_| run(&x)) });
-        };
-        add("inspect", |x| statistics(x));
-        add("clip_grad_norm", |x| clipped(x, &ClipGradNorm::new(0.75)));
-        add("clip_grad_norm/one", |x| clipped(x, &ClipGradNorm::new(3.0).norm_type(NormType::One)));
-        add("clip_grad_norm/largest", |x| clipped(x, &ClipGradNorm::new(0.1).norm_type(NormType::Infinity)));
-        add("clip_grad_norm/torch", |x| clipped(x, &ClipGradNorm::new(1e-3).mode(ClipMode::Torch)));
-        add("clip_grad_value", |x| {
-            let mut grads = x.to_vec();
-            clip_grad_value(&mut [(&mut grads).into()], 0.3).unwrap();
-            grads.into_iter().map(E::bits).collect()
-        });
-    }
-}
-
-fn sums(cases: &mut Vec<Case>) {
-    for len in [1, 16, 100, 5000] {
-        let mut numbers = Numbers::of("sums");
-        let (wide, mut terms) = (numbers.rows::<f64>(Fill::Wide, 1, len), numbers.rows::<f32>(Fill::Plain, 1, len));
-        terms.iter_mut().for_each(|t| *t = t.abs() / 8.0);
-        let mut add = |rule: &str, words: Vec<u64>| {
-            let run = Box::new(move |_| words.clone());
-            cases.push(Case { name: format!("{rule} {len}"), rows: 1, elements: len, run });
-        };
-        add("rule_o", vec![tiled_sum(&wide).to_bits()]);
-        add("rule_q", vec![fixed_point_sum(&terms) as u64]);
     }
 }

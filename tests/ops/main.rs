@@ -65,6 +65,7 @@ mod safe_div;
 mod sample;
 mod sample_accuracy;
 mod sample_draws;
+mod sample_dry;
 mod sample_feedback;
 mod sample_prefix;
 mod sample_profiles;

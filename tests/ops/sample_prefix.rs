@@ -193,3 +193,22 @@ fn long_rows_of_neighbours_are_cut_by_their_logits() {
         }
     }
 }
+
+/// Checks prefixes whose mass is exactly the needed one, and whose tokens are not in the sample. The sample has every
+/// second weight, from the second on. The sampled weights are all equal, near 0.5.
+#[test]
+fn a_prefix_of_exactly_the_needed_mass() {
+    const TOKENS: usize = 1024;
+    const LARGEST: usize = 100;
+    let mut low = -(std::f32::consts::LN_2.next_up().next_up());
+    for _ in 0..6 {
+        low = low.next_up();
+        let logits: Vec<f32> = (0..TOKENS).map(|i| if i % 2 == 0 && i / 2 < LARGEST { 0.0 } else { low }).collect();
+        let wide: Vec<f64> = logits.iter().copied().map(f64::from).collect();
+        let p = largest_share(&wide, SamplerConfig::default(), LARGEST);
+        for (p, expected) in [(p, LARGEST), (p.next_up(), LARGEST + 1)] {
+            let got = kept(&logits, SamplerConfig::default().top_p(p)).len();
+            assert_eq!(got, expected, "{LARGEST} logits of 0, the other logits {low}, p {p}: number of kept tokens");
+        }
+    }
+}

@@ -23,7 +23,6 @@ use crate::ops::rope::RopeTable;
 use crate::ops::softmax::Softmax;
 use candle_core::Tensor;
 use candle_core::shape::Dim;
-use std::borrow::Cow;
 
 /// Checks that the op can overwrite the tensor.
 fn writable(xs: &Tensor, op: &'static str) -> Result<()> {
@@ -163,7 +162,7 @@ pub fn clamped_log_in_place(xs: &Tensor, options: &ClampedLog) -> Result<()> {
 /// The errors of [`rope`](super::rope) and [`softmax_in_place`].
 pub fn rope_in_place(xs: &Tensor, table: &RopeTable) -> Result<()> {
     writable(xs, rope::NAME)?;
-    Ok(overwrite(xs, &[], rope::Rope(Cow::Borrowed(table)))?)
+    Ok(overwrite(xs, &[], rope::Rope(table.clone()))?)
 }
 
 macro_rules! elementwise_in_place {

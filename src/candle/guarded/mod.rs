@@ -53,6 +53,6 @@ pub use mean_pool::mean_pool;
 pub use norm::{group_norm, l2_normalize, layer_norm, rms_norm, rms_norm_linear, rms_norm_residual};
 pub use pairwise::{log_add_exp, safe_div, swiglu};
 pub use rope::{qk_norm_rope, rope};
-pub use sample::{distributions, sample_rows};
+pub use sample::{distributions, sample_requests, sample_rows};
 pub use softmax::{log_softmax, logsumexp, softmax};
 pub use trace::{Point, trace_point};

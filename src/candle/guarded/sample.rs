@@ -5,7 +5,7 @@
 use crate::candle::op;
 use crate::error::Result;
 use crate::mask::Mask;
-use crate::ops::sample::{Distribution, Sampled, Sampler, Step};
+use crate::ops::sample::{Distribution, Request, Sampled, Sampler, Step};
 use candle_core::Tensor;
 
 /// Draws a token from each row along the last dimension; see [`Sampler::sample_rows`].
@@ -36,7 +36,37 @@ pub fn sample_rows<'a>(
     mask: Option<&Mask<'_>>,
     steps: &[impl Copy + Sync + Into<Step<'a>>],
 ) -> Result<Vec<Result<Sampled>>> {
-    Ok(op::sample::sample_rows(logits, sampler, mask, steps)?)
+    let requests: Vec<_> = steps.iter().map(|step| Request { sampler, step: (*step).into() }).collect();
+    sample_requests(logits, mask, &requests)
+}
+
+/// Draws a token from each row along the last dimension, with the parameters of the row's [`Request`]; see
+/// [`sample_rows`](crate::sample_rows()).
+///
+/// A CUDA device draws the tokens under the conditions of [`sample_rows`]. All requests must fulfil them; otherwise the
+/// CPU draws all tokens.
+///
+/// # Errors
+/// The errors of [`sample_rows`].
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use evenkeel::{Draw, Request, SamplerConfig, candle::guarded};
+/// let logits = Tensor::new(&[[0f32, 2., 1.], [0., 2., 1.]], &Device::Cpu)?;
+/// let (greedy, random) = (SamplerConfig::default().temperature(0.0), SamplerConfig::default().temperature(0.7));
+/// let samplers = [greedy.validate()?, random.validate()?];
+/// let draw = |row| Draw { seed: 1, row, draw: 0 };
+/// let requests = [0, 1].map(|i| Request { sampler: &samplers[i], step: draw(i as u64).into() });
+/// let tokens = guarded::sample_requests(&logits, None, &requests)?;
+/// assert_eq!(tokens[0].as_ref().map(|sampled| sampled.token), Ok(1));
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn sample_requests(
+    logits: &Tensor,
+    mask: Option<&Mask<'_>>,
+    requests: &[Request<'_>],
+) -> Result<Vec<Result<Sampled>>> {
+    Ok(op::sample::sample_requests(logits, mask, requests)?)
 }
 
 /// Returns the distribution of the sampled token for each row along the last dimension; see [`Sampler::distributions`].

@@ -4,14 +4,13 @@
 
 use super::norm::last_axis;
 use crate::candle::composition::{self, pairs};
-use crate::candle::custom_op::{Custom, InPlace, Memory, Op, apply_borrowing, each_memory};
+use crate::candle::custom_op::{Custom, InPlace, Memory, Op, apply, each_memory};
 use crate::candle::support::on_cpu;
 use crate::candle::view::{View, map_storage, readable};
 use crate::cpu::rope::Layout;
 use crate::ops::rope::{GivenTable, RopeTable};
 use crate::rows::RowsMut;
 use candle_core::{CpuStorage, Result, Shape, Tensor};
-use std::borrow::Cow;
 #[cfg(feature = "candle-cuda")]
 use {
     crate::candle::cuda::{OnDevice, copied, map_rows, supports},
@@ -22,19 +21,19 @@ use {
 pub const NAME: &str = "rope";
 
 /// Rotary embedding with a table.
-pub struct Rope<'a>(pub Cow<'a, RopeTable>);
+pub struct Rope(pub RopeTable);
 
 /// Computes the rotary embedding of `[.., positions, cols]` with a table.
 pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
-    let op = Rope(Cow::Borrowed(table));
+    let op = Rope(table.clone());
     if !op.has_kernel(xs, &[])? {
         return composition::rope(xs, table);
     }
     let xs = readable(xs, last_axis(NAME, xs)?)?;
-    apply_borrowing(&xs, op, |rope| Rope(Cow::Owned(rope.0.into_owned())))
+    apply(&xs, &[], op)
 }
 
-impl Op for Rope<'_> {
+impl Op for Rope {
     fn name(&self) -> &'static str {
         NAME
     }
@@ -97,7 +96,7 @@ impl Op for RopeBackward<'_> {
     }
 }
 
-impl InPlace for Rope<'_> {
+impl InPlace for Rope {
     fn overwrite(&self, xs: Memory<'_>, dims: &[usize], _: &[View<'_>]) -> Result<()> {
         each_memory!(xs, data => crate::rope_in_place(RowsMut::shaped(data, dims)?, &self.0)?);
         Ok(())

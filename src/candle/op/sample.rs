@@ -7,7 +7,7 @@ use super::norm::last_axis;
 use crate::candle::view::{readable, with_views};
 use crate::error::Result as Typed;
 use crate::mask::Mask;
-use crate::ops::sample::{Distribution, Sampled, Sampler, Step};
+use crate::ops::sample::{Distribution, Request, Sampled, Sampler, Step};
 use candle_core::{CpuStorage, Device, Result, Tensor};
 #[cfg(feature = "candle-cuda")]
 use {
@@ -35,37 +35,31 @@ macro_rules! each_row {
     }};
 }
 
-/// Applies [`Sampler::sample_rows`] along the last axis.
-pub fn sample_rows<'a>(
+/// Applies [`sample_rows`](crate::sample_rows()) along the last axis.
+pub fn sample_requests(
     logits: &Tensor,
-    sampler: &Sampler,
     mask: Option<&Mask<'_>>,
-    steps: &[impl Copy + Sync + Into<Step<'a>>],
+    requests: &[Request<'_>],
 ) -> Result<Vec<Typed<Sampled>>> {
     Mask::check_rank(mask, NAME, logits.rank())?;
     #[cfg(feature = "candle-cuda")]
     if mask.is_none_or(Mask::is_none)
-        && let Some(sampled) = on_device(logits, sampler, steps)?
+        && let Some(sampled) = on_device(logits, requests)?
     {
         return Ok(sampled);
     }
-    Ok(each_row!(logits, rows => sampler.sample_rows(rows, mask, steps))?)
+    Ok(each_row!(logits, rows => crate::sample_rows(rows, mask, requests))?)
 }
 
-/// Draws on the logits' CUDA device. Returns `None` if the device's kernels do not support the tensor, the sampler or a
-/// step. The CPU then draws the tokens, or reports the error.
+/// Draws on the logits' CUDA device. Returns `None` if the device's kernels do not support the tensor or a request. The
+/// CPU then draws the tokens, or reports the error.
 #[cfg(feature = "candle-cuda")]
-fn on_device<'a>(
-    logits: &Tensor,
-    sampler: &Sampler,
-    steps: &[impl Copy + Into<Step<'a>>],
-) -> Result<Option<Vec<Typed<Sampled>>>> {
+fn on_device(logits: &Tensor, requests: &[Request<'_>]) -> Result<Option<Vec<Typed<Sampled>>>> {
     let Some(&cols) = logits.dims().last().filter(|_| supports(logits)) else { return Ok(None) };
-    if Some(logits.elem_count()) != steps.len().checked_mul(cols) {
+    if Some(logits.elem_count()) != requests.len().checked_mul(cols) {
         return Ok(None);
     }
-    let steps: Vec<Step<'a>> = steps.iter().map(|step| (*step).into()).collect();
-    let Ok(plan) = Plan::new(sampler, &steps, cols) else { return Ok(None) };
+    let Ok(plan) = Plan::new(requests, cols) else { return Ok(None) };
     cuda::with_views(NAME, &[logits], |views| {
         let view = views[0];
         each_type!(NAME, view.dtype(), E => Ok(Some(plan.run(&view.stream(), view.rows::<E>(NAME)?)?)))

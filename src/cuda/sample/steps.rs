@@ -5,7 +5,7 @@ use crate::cuda::device;
 use crate::cuda::guards::refuse_capture;
 use crate::cuda::rows::{DeviceElement, Rows};
 use crate::error::{Error, Result};
-use crate::sampler::{Sampled, Sampler, Step};
+use crate::sampler::{self, Sampled, Sampler, Step};
 use cudarc::driver::CudaStream;
 use std::ops::Range;
 use std::sync::Arc;
@@ -41,7 +41,22 @@ pub fn sample_rows<E: DeviceElement>(
     steps: &[Step<'_>],
 ) -> Result<Vec<Result<Sampled>>> {
     super::one_for_each("steps", steps.len(), logits.rows)?;
-    Plan::new(sampler, steps, logits.cols)?.run(stream, logits)
+    let requests: Vec<_> = steps.iter().map(|step| sampler::Request { sampler, step: *step }).collect();
+    sample_requests(stream, logits, &requests)
+}
+
+/// Draws a token from each row of logits on the stream's device, with the parameters of the row's
+/// [`Request`](crate::Request). Otherwise equal to [`sample_rows`].
+///
+/// # Errors
+/// The errors of [`sample_rows`].
+pub fn sample_requests<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    logits: Rows<'_, E>,
+    requests: &[sampler::Request<'_>],
+) -> Result<Vec<Result<Sampled>>> {
+    super::one_for_each("requests", requests.len(), logits.rows)?;
+    Plan::new(requests, logits.cols)?.run(stream, logits)
 }
 
 /// Maximum length of a list of tokens. Kernels add the lengths of two lists in 32 bits.
@@ -55,25 +70,26 @@ pub(crate) struct Plan {
     /// For each row, three ranges of `words`: its allowed tokens, its prompt and its output.
     places: Vec<[Range<usize>; 3]>,
     has_history: bool,
-    has_logprob: bool,
+    /// For each row, whether its log-probability is returned.
+    has_logprob: Vec<bool>,
 }
 
 impl Plan {
-    /// Converts steps to requests for rows of `cols` logits.
+    /// Converts the requests of rows with `cols` logits to requests of the device.
     ///
     /// # Errors
     /// The errors of [`sample_rows`] for options and steps.
-    pub(crate) fn new(sampler: &Sampler, steps: &[Step<'_>], cols: usize) -> Result<Self> {
-        let (config, _) = sampler.parts();
+    pub(crate) fn new(requests: &[sampler::Request<'_>], cols: usize) -> Result<Self> {
         let mut plan = Plan {
             requests: Vec::new(),
             words: Vec::new(),
             places: Vec::new(),
             has_history: false,
-            has_logprob: config.logprob,
+            has_logprob: Vec::new(),
         };
-        for (row, step) in steps.iter().enumerate() {
-            let request = Request::new(sampler, step.draw)?;
+        for (row, request) in requests.iter().enumerate() {
+            let (config, _, step) = request.parts();
+            let request = Request::new(request.sampler, step.draw)?;
             for (argument, len) in [("bias", step.bias.len()), ("bad_words", step.bad_words.len())] {
                 if len > 0 {
                     let value = format!("a list of length {len}");
@@ -112,6 +128,7 @@ impl Plan {
             }
             plan.has_history |= !(prompt.is_empty() && output.is_empty());
             plan.requests.push(request);
+            plan.has_logprob.push(config.logprob);
             let places = [allowed, prompt, output].map(|list| {
                 let start = plan.words.len();
                 plan.words.extend_from_slice(list);
@@ -153,7 +170,7 @@ impl Plan {
         let len = if self.has_history { rows * cols } else { 0 };
         let mut adjusted = if len > 0 { Some(device::check(stream.alloc_zeros::<f32>(len))?) } else { None };
         let adjusted = adjusted.as_mut().map(|adjusted| adjusted.as_view_mut());
-        let logprobs = if self.has_logprob {
+        let logprobs = if self.has_logprob.contains(&true) {
             let mut logprobs = device::check(stream.alloc_zeros::<Logprob>(rows))?;
             let (out, to) = (outcomes.as_view_mut(), logprobs.as_view_mut());
             sample_logprobs_into(stream, logits, requests.as_view(), adjusted, out, to)?;
@@ -163,7 +180,7 @@ impl Plan {
             Vec::new()
         };
         let outcomes = device::to_host(stream, &outcomes)?;
-        let logprob = |row: usize| match logprobs.get(row) {
+        let logprob = |row: usize| match logprobs.get(row).filter(|_| self.has_logprob[row]) {
             Some(logprob) => logprob.get().map_or(f64::NEG_INFINITY, |(_, logprob)| logprob),
             None => f64::NAN,
         };
