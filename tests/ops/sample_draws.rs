@@ -4,10 +4,15 @@ use crate::sample::{any_row, sampler};
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::{each_level, on_threads};
 use evenkeel::simd::{Level, with_level};
-use evenkeel::{Draw, Mask, Rows, SamplerConfig};
+use evenkeel::{Draw, Mask, Profile, Rows, SamplerConfig};
 use rand::RngExt;
 
-for_each_dtype!(draws_do_not_depend_on_company, draws_without_logprob_or_filters, masked_draws_without_logprob);
+for_each_dtype!(
+    draws_do_not_depend_on_company,
+    draws_without_logprob_or_filters,
+    masked_draws_without_logprob,
+    windows_keep_the_tokens_of_flags
+);
 
 /// Checks draws from all tokens without log-probabilities. These do not store the tokens. `Distribution::draw` reads the
 /// stored masses of all tokens instead.
@@ -65,6 +70,32 @@ fn masked_draws_without_logprob<E: Bits>() {
                     }
                 }
             });
+        }
+    }
+}
+
+/// Checks that filters keep the same tokens under a window as under keep flags of the same positions. Rounded logits
+/// have many ties, whose order depends on the position of the token.
+fn windows_keep_the_tokens_of_flags<E: Bits>() {
+    let mut rng = generate::rng("sample, windows");
+    let c = SamplerConfig::default();
+    for len in [40, 700, 3000] {
+        let row: Vec<E> = generate::bell::<E>(&mut rng, len, 0.0, 2.0);
+        let row: Vec<E> = row.iter().map(|x| E::from_wide(x.widen().round())).collect();
+        let first = rng.random_range(1..len / 2);
+        let keep: Vec<bool> = (0..len).map(|i| i >= first).collect();
+        let (window, flags) = (Mask::window(len - first), Mask::keep(&keep, &[len]));
+        for config in [c, c.temperature(0.0), c.top_p(0.3), c.top_p(0.8), c.top_k(7), c.min_p(0.2)] {
+            for profile in [Profile::Evenkeel, Profile::Candle, Profile::HuggingFace] {
+                let Ok(sampler) = config.profile(profile).validate() else { continue };
+                let [got, expected] = [&window, &flags].map(|mask| {
+                    let rows = Rows::new(&row, 1, len).unwrap();
+                    let distribution = sampler.distributions(rows, Some(mask), &[Draw::default()]).unwrap().remove(0);
+                    let distribution = distribution.unwrap();
+                    (distribution.tokens().to_vec(), distribution.draw(Draw { seed: 5, row: 0, draw: 1 }).token)
+                });
+                assert_eq!(got, expected, "{len} tokens, window from token {first}, {profile:?}, {config:?}");
+            }
         }
     }
 }
