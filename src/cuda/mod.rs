@@ -24,8 +24,8 @@
 //!
 //! Each stream has its own workspace. It is kept while the stream is in use, unless [`release`] frees it earlier. After
 //! an op has run on a stream at some size, running the op again at that size allocates nothing; only [`sample_rows`]
-//! and [`sample_requests`] always allocate. Before a stream captures an op that needs workspace, the op must have run on this stream at the
-//! same size. The captured graph may only run on that stream.
+//! and [`sample_requests`] always allocate. Before a stream captures an op that needs workspace, the op must have run
+//! on this stream at the same size. The captured graph may only run on that stream.
 //!
 //! ```no_run
 //! use evenkeel::Softmax;
