@@ -1,11 +1,13 @@
 //! Gradient of attention. Key heads are handled one at a time, block by block. The whole weight matrix is never stored.
 //!
-//! All arithmetic is f64. A first pass over a head's keys computes each row's largest logit, the sum of its
-//! exponentials and the weighted mean of its products of dy and v. The results of the blocks are merged as in the
-//! forward pass. A second pass recomputes the weights and adds up the gradients. Sums are cut into chains of 32 terms.
-//! A sum over keys starts a new chain at each block of 256 keys. In a sum over queries, the first chain starts at the
-//! first query of the key head. The chain sums are added in order. Key heads share no sums, so the number of threads
-//! does not affect the bits.
+//! All arithmetic is f64. Queries are handled in tiles. A first pass over the blocks of keys computes each query's
+//! largest logit, the sum of its exponentials and the weighted mean of its products of dy and v. The results of the
+//! blocks are merged as in the forward pass. A second pass over the blocks computes the weights and adds up the
+//! gradients. It uses the scores of the first pass, unless there are too many keys to keep them.
+//!
+//! Sums are cut into chains of 32 terms. A sum over keys starts a new chain at each block of 256 keys. In a sum over
+//! queries, the first chain starts at the first query of the key head. The chain sums are added in order. Key heads
+//! share no sums, so the number of threads does not affect the bits.
 
 mod panels;
 mod product;

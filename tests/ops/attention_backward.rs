@@ -176,6 +176,13 @@ fn accuracy<E: Bits>() {
     }
 }
 
+/// With so many keys, the second pass over a tile computes the scores again.
+#[test]
+fn many_keys() {
+    let shape = Shape([1, 1, 1, 66, 16_500, 2, 1]);
+    Graded::<f32>::new(&mut generate::rng("many_keys"), shape, 1.5).check(&Attention::default(), |_, _| 0.0);
+}
+
 fn sinks<E: Bits>() {
     let mut rng = generate::rng("sinks");
     for shape in SHAPES {

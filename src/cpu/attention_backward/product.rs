@@ -3,6 +3,7 @@
 
 use crate::cpu::attention::CHAIN;
 use crate::simd::{BLOCK, Float, Isa, Kernel};
+use std::ops::Range;
 
 /// Computes `out[r][16 * c + i] += sum over t of a[r][t] * panels[c][t][i]`.
 pub struct Product<'a> {
@@ -25,10 +26,10 @@ impl Kernel for Product<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
-        // A block takes two registers of AVX-512 or four of AVX2. The sums of six rows take 12 of the 32 registers of
-        // AVX-512. The sums of two rows take 8 of the 16 registers of AVX2.
+        // A block takes two registers of AVX-512 or four of AVX2. The sums of eight rows take 16 of the 32 registers of
+        // AVX-512. The sums of two rows take 8 of the 16 registers of AVX2. Most products have a multiple of eight rows.
         if I::REGISTERS >= 32 {
-            self.by::<I, 6>(isa);
+            self.by::<I, 8>(isa);
         } else {
             self.by::<I, 2>(isa);
         }
@@ -40,38 +41,37 @@ impl Product<'_> {
     fn by<I: Isa, const R: usize>(&mut self, isa: I) {
         let whole = self.rows - self.rows % R;
         for column in 0..self.columns {
-            for row in (0..whole).step_by(R) {
-                self.part::<I, R>(isa, row, column);
-            }
-            for row in whole..self.rows {
-                self.part::<I, 1>(isa, row, column);
+            // The part of a panel that belongs to one chain stays in the first cache while all rows use it.
+            for start in (0..self.terms).step_by(CHAIN) {
+                let terms = start..self.terms.min(start + CHAIN);
+                for row in (0..whole).step_by(R) {
+                    self.chain::<I, R>(isa, row, column, terms.clone());
+                }
+                for row in whole..self.rows {
+                    self.chain::<I, 1>(isa, row, column, terms.clone());
+                }
             }
         }
     }
 
+    /// Adds one chain to the sums of `R` rows.
     #[inline(always)]
-    fn part<I: Isa, const R: usize>(&mut self, isa: I, row: usize, column: usize) {
+    fn chain<I: Isa, const R: usize>(&mut self, isa: I, row: usize, column: usize, terms: Range<usize>) {
+        let panel = &self.panels[column * self.panel_len..][terms.clone()];
         let mut a = [&self.a[..0]; R];
         for (r, a) in a.iter_mut().enumerate() {
-            *a = &self.a[(row + r) * self.a_stride..][..self.terms];
+            *a = &self.a[(row + r) * self.a_stride..][terms.clone()][..panel.len()];
         }
-        let panel = &self.panels[column * self.panel_len..][..self.terms];
-        for (chain, panel) in panel.chunks(CHAIN).enumerate() {
-            let mut part = [&a[0][..0]; R];
+        let mut sums = [isa.f64(0.0); R];
+        for t in 0..panel.len() {
+            let b = isa.load_f64(&panel[t]);
             for r in 0..R {
-                part[r] = &a[r][chain * CHAIN..][..panel.len()];
+                sums[r] = isa.f64(a[r][t]).mul_add(b, sums[r]);
             }
-            let mut sums = [isa.f64(0.0); R];
-            for t in 0..panel.len() {
-                let b = isa.load_f64(&panel[t]);
-                for r in 0..R {
-                    sums[r] = isa.f64(part[r][t]).mul_add(b, sums[r]);
-                }
-            }
-            for (r, sum) in sums.into_iter().enumerate() {
-                let out = &mut self.out[(row + r) * self.out_stride + column];
-                *out = isa.array_f64(isa.load_f64(out) + sum);
-            }
+        }
+        for (r, sum) in sums.into_iter().enumerate() {
+            let out = &mut self.out[(row + r) * self.out_stride + column];
+            *out = isa.array_f64(isa.load_f64(out) + sum);
         }
     }
 }

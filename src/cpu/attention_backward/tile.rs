@@ -10,7 +10,7 @@ use crate::cpu::attention::{KEYS, wide};
 use crate::cpu::exp_sum::ExpSum;
 use crate::cpu::scores::{Exps, Live, Logits, Row, exp_f64};
 use crate::cpu::scores_backward::derivatives;
-use crate::cpu::scratch::{Scratch, scratch_slice};
+use crate::cpu::scratch::{Scratch, grown, scratch_slice};
 use crate::element::Element;
 use crate::heads::Heads;
 use crate::math::sum::sum_o;
@@ -22,7 +22,7 @@ pub const ROWS: usize = 64;
 /// Number of blocks in a row of scores. A block has sixteen scores.
 const BLOCKS: usize = KEYS / BLOCK;
 
-/// Packed operands of a block of keys and a tile of queries, and the matrices computed from them.
+/// Packed operands of all keys and of a tile of queries, and the matrices computed from them.
 #[derive(Default)]
 pub struct Made {
     /// Keys or values of a block as rows, before they are packed into panels.
@@ -34,11 +34,11 @@ pub struct Made {
     queries_along: Vec<[f64; BLOCK]>,
     grads: Vec<f64>,
     grads_along: Vec<[f64; BLOCK]>,
-    /// Scores: [`KEYS`] numbers for each query.
+    /// Scores. For each slot, [`ROWS`] rows of [`KEYS`] numbers.
     scores: Vec<[f64; BLOCK]>,
     /// Products of dy and v, later replaced by the gradients of the scores; laid out like `scores`.
     derivatives: Vec<[f64; BLOCK]>,
-    /// Weights of the values; laid out like `scores`.
+    /// Weights of the values of one block: [`KEYS`] numbers for each query.
     weights: Vec<[f64; BLOCK]>,
     /// Transpose of `derivatives` or `weights`: [`ROWS`] numbers for each key.
     turned: Vec<f64>,
@@ -67,17 +67,38 @@ pub struct Tile {
     pub rows: Range<usize>,
     /// First key of the block.
     pub first: usize,
+    /// Distance of the first key from the first key that is packed.
+    pub at: usize,
+    /// Position of the tile's scores among the scores in [`Made`].
+    pub slot: usize,
     /// Number of keys in the block.
     pub count: usize,
     /// How many keys of the block are processed. No row of the tile sees a later key of the block.
     pub reach: usize,
 }
 
-/// Packs the keys and values of a block.
+impl Tile {
+    /// Returns the tile's scores or derivatives: [`KEYS`] numbers for each query.
+    fn part<'s>(&self, of: &'s [[f64; BLOCK]]) -> &'s [f64] {
+        of[self.blocks()].as_flattened()
+    }
+
+    fn part_mut<'s>(&self, of: &'s mut [[f64; BLOCK]]) -> &'s mut [f64] {
+        of[self.blocks()].as_flattened_mut()
+    }
+
+    /// Returns the blocks of sixteen scores in [`Made::scores`].
+    fn blocks(&self) -> Range<usize> {
+        let start = self.slot * ROWS * BLOCKS;
+        start..start + self.rows.len() * BLOCKS
+    }
+}
+
+/// Packs keys and values.
 pub struct TakeKeys<'s, 'a, E> {
     pub unit: &'s Unit<'a, E>,
-    pub first: usize,
-    pub count: usize,
+    /// Positions of the keys to pack. The range begins at a multiple of [`KEYS`].
+    pub keys: Range<usize>,
     pub powers: Powers,
     pub made: &'s mut Made,
 }
@@ -87,43 +108,48 @@ impl<'a, E: Element> Kernel for TakeKeys<'_, 'a, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let TakeKeys { unit, first, count, powers, made } = self;
-        let at = |rows: Heads<'a, E>| rows.positions(unit.batch, unit.head, first);
-        let (k, v) = (at(unit.forward().k), at(unit.forward().v));
+        let TakeKeys { unit, keys: all, powers, made } = self;
         let (features, of_values) = unit.features();
-        let keys = scratch_slice(&mut made.widened, count * features);
-        widen(
-            isa,
-            #[inline(always)]
-            |key| k.row(key),
-            features,
-            1.0,
-            keys,
-        );
-        across(keys, features, scratch_slice(&mut made.keys_across, count.div_ceil(BLOCK) * features));
-        along(
-            keys,
-            features,
-            power_of_two(-powers.keys),
-            scratch_slice(&mut made.keys_along, features.div_ceil(BLOCK) * count),
-        );
-        let values = scratch_slice(&mut made.widened, count * of_values);
-        widen(
-            isa,
-            #[inline(always)]
-            |key| v.row(key),
-            of_values,
-            power_of_two(-powers.grads),
-            values,
-        );
-        across(values, of_values, scratch_slice(&mut made.values_across, count.div_ceil(BLOCK) * of_values));
+        let groups = all.len().div_ceil(BLOCK);
+        let keys_across = scratch_slice(&mut made.keys_across, groups * features);
+        let keys_along = scratch_slice(&mut made.keys_along, features.div_ceil(BLOCK) * all.len());
+        let values_across = scratch_slice(&mut made.values_across, groups * of_values);
+        for first in all.clone().step_by(KEYS) {
+            let (at, count) = (first - all.start, KEYS.min(all.end - first));
+            let group = at / BLOCK;
+            let of = |rows: Heads<'a, E>| rows.positions(unit.batch, unit.head, first);
+            let (k, v) = (of(unit.forward().k), of(unit.forward().v));
+            let keys = scratch_slice(&mut made.widened, count * features);
+            widen(
+                isa,
+                #[inline(always)]
+                |key| k.row(key),
+                features,
+                1.0,
+                keys,
+            );
+            let packed = count.div_ceil(BLOCK);
+            across(keys, features, &mut keys_across[group * features..][..packed * features]);
+            let columns = features.div_ceil(BLOCK);
+            along(keys, features, power_of_two(-powers.keys), &mut keys_along[at * columns..][..count * columns]);
+            let values = scratch_slice(&mut made.widened, count * of_values);
+            widen(
+                isa,
+                #[inline(always)]
+                |key| v.row(key),
+                of_values,
+                power_of_two(-powers.grads),
+                values,
+            );
+            across(values, of_values, &mut values_across[group * of_values..][..packed * of_values]);
+        }
     }
 }
 
 /// Packs the queries of a tile, and the gradients of their results.
 pub struct TakeQueries<'s, 'a, E> {
     pub unit: &'s Unit<'a, E>,
-    pub tile: &'s Tile,
+    pub rows: &'s Range<usize>,
     pub powers: Powers,
     pub made: &'s mut Made,
 }
@@ -133,9 +159,9 @@ impl<E: Element> Kernel for TakeQueries<'_, '_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let TakeQueries { unit, tile, powers, made } = self;
+        let TakeQueries { unit, rows, powers, made } = self;
         let (features, of_values) = unit.features();
-        let (first, count) = (unit.rows.start + tile.rows.start, tile.rows.len());
+        let (first, count) = (unit.rows.start + rows.start, rows.len());
         let queries = scratch_slice(&mut made.queries, count * features);
         widen(
             isa,
@@ -185,8 +211,9 @@ impl<E: Element> Kernel for Score<'_, '_, E> {
             (&*grads, of_values, &*values_across, &mut *derivatives),
         ];
         for (a, terms, panels, out) in products {
-            let out = scratch_slice(out, tile.rows.len() * BLOCKS);
+            let out = &mut grown(out, tile.blocks().end)[tile.blocks()];
             out.fill([0.0; BLOCK]);
+            let panels = &panels[tile.at / BLOCK * terms..];
             isa.outline(Product {
                 a,
                 a_stride: terms,
@@ -200,7 +227,7 @@ impl<E: Element> Kernel for Score<'_, '_, E> {
             });
         }
         let forward = unit.forward();
-        let scores = scores.as_flattened_mut();
+        let scores = tile.part_mut(scores);
         for i in 0..tile.rows.len() {
             let row = unit.rows.start + tile.rows.start + i;
             let bounds = forward.bounds(row);
@@ -222,8 +249,8 @@ impl Untyped<'_> {
     /// is not finite, the unmasked entries that depend on this value are NaN.
     #[inline(always)]
     fn weigh<I: Isa>(&self, isa: I, tile: &Tile, i: usize, rows: &Rows, made: &mut Made, scratch: &mut Scratch) {
-        let scores = &made.scores.as_flattened()[i * KEYS..][..tile.reach];
-        let grads = &mut made.derivatives.as_flattened_mut()[i * KEYS..][..tile.reach];
+        let scores = &tile.part(&made.scores)[i * KEYS..][..tile.reach];
+        let grads = &mut tile.part_mut(&mut made.derivatives)[i * KEYS..][..tile.reach];
         let weights = &mut made.weights.as_flattened_mut()[i * KEYS..][..tile.reach];
         let at = tile.rows.start + i;
         let Scratch { logits: buffers, beside, .. } = scratch;
@@ -302,7 +329,7 @@ impl Kernel for Find<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Find { untyped, tile, rows, made, scratch } = self;
-        let (scores, grads) = (made.scores.as_flattened(), made.derivatives.as_flattened());
+        let (scores, grads) = (tile.part(&made.scores), tile.part(&made.derivatives));
         for (i, at) in tile.rows.clone().enumerate() {
             let state = &mut rows.states[at];
             let row = untyped.start + at;
@@ -366,7 +393,7 @@ impl Kernel for Multiply<'_> {
             untyped.weigh(isa, tile, i, rows, made, scratch);
         }
         let Made { keys_along, queries_along, grads_along, derivatives, weights, turned, .. } = made;
-        let (weights, derivatives) = (weights.as_flattened(), derivatives.as_flattened());
+        let (weights, derivatives) = (weights.as_flattened(), tile.part(derivatives));
         let turned = scratch_slice(turned, KEYS * ROWS);
         let [dq, dk, dv] = &mut sums.all;
         let columns = features.div_ceil(BLOCK);
@@ -374,7 +401,7 @@ impl Kernel for Multiply<'_> {
             a: derivatives,
             a_stride: KEYS,
             terms: reach,
-            panels: keys_along,
+            panels: &keys_along[tile.at * columns..],
             panel_len: tile.count,
             rows: count,
             out: &mut dq[tile.rows.start * columns..],

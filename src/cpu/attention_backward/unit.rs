@@ -79,27 +79,41 @@ impl<E: Element> Kernel for AddUp<'_, '_, E> {
         let forward = unit.forward();
         let (features, of_values) = unit.features();
         let untyped = Untyped { scores: &forward.scores, start: unit.rows.start, features: (features, of_values) };
-        let keys = forward.keys().end;
-        sums.start([(unit.rows.len(), features), (keys, features), (keys, of_values)], forward.group());
+        let shapes = [(unit.rows.len(), features), (forward.keys().end, features), (forward.keys().end, of_values)];
+        sums.start(shapes, forward.group());
         rows.start(unit);
-        unit.each_tile(
-            isa,
-            powers,
-            made,
-            scratch,
-            #[inline(always)]
-            |tile, made, scratch| isa.outline(Find { untyped, tile, rows, made, scratch }),
-        );
+        let keys = unit.blocks();
+        isa.outline(TakeKeys { unit, keys: keys.clone(), powers, made });
+        // Under Uniform, the gradients of the values begin with the contribution of the fully masked queries, which are
+        // known after the first pass over all queries. Otherwise, the second pass over a tile follows the first.
+        let is_uniform = forward.scores.fully_masked == FullyMasked::Uniform;
+        let at_once = if is_uniform { unit.rows.len() } else { ROWS };
+        let keeps_scores = !is_uniform && keys.len() <= MOST_KEYS;
+        for start in (0..unit.rows.len()).step_by(at_once.max(1)) {
+            let part = start..(start + at_once).min(unit.rows.len());
+            for queries in tiles(part.clone()) {
+                isa.outline(TakeQueries { unit, rows: &queries, powers, made });
+                for tile in unit.tiles(&keys, &queries, keeps_scores) {
+                    isa.outline(Score { unit, tile: &tile, made, scratch });
+                    isa.outline(Find { untyped, tile: &tile, rows, made, scratch });
+                }
+            }
+            if is_uniform {
+                unit.means_of_all(powers, rows, sums);
+            }
+            for queries in tiles(part) {
+                if is_uniform {
+                    isa.outline(TakeQueries { unit, rows: &queries, powers, made });
+                }
+                for tile in unit.tiles(&keys, &queries, keeps_scores) {
+                    if !keeps_scores {
+                        isa.outline(Score { unit, tile: &tile, made, scratch });
+                    }
+                    isa.outline(Multiply { untyped, tile: &tile, rows, sums, made, scratch });
+                }
+            }
+        }
         unit.sinks(isa, rows, sums);
-        unit.means_of_all(powers, rows, sums);
-        unit.each_tile(
-            isa,
-            powers,
-            made,
-            scratch,
-            #[inline(always)]
-            |tile, made, scratch| isa.outline(Multiply { untyped, tile, rows, sums, made, scratch }),
-        );
         sums.scale(forward.scores.scale, powers, is_last);
     }
 }
@@ -132,6 +146,16 @@ pub fn gradients<I: Isa, E: Element>(
         }
     }
     unit.count(rows, guards);
+}
+
+/// Largest number of keys for which the second pass finds the scores of the first. The scores of a tile then take up to
+/// 16 MiB.
+const MOST_KEYS: usize = 16_384;
+
+/// Cuts a range of queries into tiles of [`ROWS`] queries.
+fn tiles(queries: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = queries.end;
+    queries.step_by(ROWS).map(move |start| start..(start + ROWS).min(end))
 }
 
 /// Part of a [`Unit`] that does not depend on the storage type. Kernels that need only this part are compiled once.
@@ -179,32 +203,27 @@ impl<'a, E: Element> Unit<'a, E> {
         bounds.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
     }
 
-    /// Goes through the blocks of visible keys. For each block, calls `f` once for each tile of queries that attends to
-    /// the block. The tile's scores and its products of dy and v are computed before each call.
+    /// Returns the keys of the blocks that any query sees. The first block begins at a multiple of [`KEYS`].
+    fn blocks(&self) -> Range<usize> {
+        let seen = self.seen(self.rows.clone());
+        let end = seen.end.div_ceil(KEYS).saturating_mul(KEYS).min(self.forward().keys().end);
+        seen.start / KEYS * KEYS..end
+    }
+
+    /// Returns the tiles of these queries with the blocks of `keys` that any of the queries sees. If `keeps_scores`,
+    /// each tile has its own memory for scores.
     #[inline(always)]
-    fn each_tile<I: Isa>(
-        &self,
-        isa: I,
-        powers: Powers,
-        made: &mut Made,
-        scratch: &mut Scratch,
-        mut f: impl FnMut(&Tile, &mut Made, &mut Scratch),
-    ) {
-        let all = self.seen(self.rows.clone());
-        for first in (all.start / KEYS * KEYS..all.end).step_by(KEYS) {
-            let count = KEYS.min(self.forward().keys().end - first);
-            isa.outline(TakeKeys { unit: self, first, count, powers, made });
-            for start in (0..self.rows.len()).step_by(ROWS) {
-                let rows = start..(start + ROWS).min(self.rows.len());
-                let seen = self.seen(self.rows.start + rows.start..self.rows.start + rows.end);
-                if seen.start < first + count && seen.end > first {
-                    let tile = Tile { rows, first, count, reach: (seen.end - first).min(count) };
-                    isa.outline(TakeQueries { unit: self, tile: &tile, powers, made });
-                    isa.outline(Score { unit: self, tile: &tile, made, scratch });
-                    f(&tile, made, scratch);
-                }
-            }
-        }
+    fn tiles(&self, keys: &Range<usize>, queries: &Range<usize>, keeps_scores: bool) -> impl Iterator<Item = Tile> {
+        let seen = self.seen(self.rows.start + queries.start..self.rows.start + queries.end);
+        let (keys, queries) = (keys.clone(), queries.clone());
+        (seen.start / KEYS * KEYS..seen.end).step_by(KEYS).map(move |first| Tile {
+            rows: queries.clone(),
+            first,
+            at: first - keys.start,
+            slot: if keeps_scores { (first - keys.start) / KEYS } else { 0 },
+            count: KEYS.min(keys.end - first),
+            reach: KEYS.min(seen.end - first),
+        })
     }
 
     /// Adds up the gradients of the sinks. A sink is an extra logit with a value vector of zeros.
@@ -226,7 +245,7 @@ impl<'a, E: Element> Unit<'a, E> {
     /// the mean of all values.
     fn means_of_all(&self, powers: Powers, rows: &Rows, sums: &mut Sums) {
         let forward = self.forward();
-        if forward.scores.fully_masked != FullyMasked::Uniform || forward.keys().end == 0 {
+        if forward.keys().end == 0 {
             return;
         }
         let (share, (_, width)) = (1.0 / forward.keys().end as f64, self.features());
