@@ -4,7 +4,7 @@ use super::device::{self, Launch};
 use super::norm::{not_of_the_host, same_shape};
 use super::operand::{Operand, TypedDevicePtr, given, one_a_column};
 use super::rows::{DeviceElement, Rows, RowsMut};
-use super::scores::{MOST_BLOCKS, MOST_BLOCKS_HELD, of_type, threads_of};
+use super::scores::{self, Kernel, MOST_BLOCKS, MOST_BLOCKS_HELD, of_type};
 use super::workspace;
 use crate::element::DType;
 use crate::error::{Error, Result};
@@ -135,8 +135,7 @@ pub fn cross_entropy_backward_into<E: DeviceElement>(
     run(op, stream, [logits, dlogits], shape, targets, (Some(dloss), loss), options)
 }
 
-/// Computes [`cross_entropy_backward_into`], and writes the gradient to the memory of the logits. A row that fits in
-/// registers is read once and written once.
+/// Computes [`cross_entropy_backward_into`], and writes the gradient to the memory of the logits.
 ///
 /// # Errors
 /// The errors of [`cross_entropy_backward_into`].
@@ -222,13 +221,30 @@ pub const SETTLED: usize = 4;
 /// nor ignored. If there is no such row, all bits of the word are set.
 pub const FIRST_REFUSED: usize = 3;
 
-/// Kernel names by type, then by kind of row: any rows, rows that fit in the registers of 256 threads, and rows that
-/// fit in the registers of 512 threads.
-const NAMES: [[&str; 3]; 3] = [
-    ["cross_entropy_f32_any", "cross_entropy_f32_8x4", "cross_entropy_f32_16x8"],
-    ["cross_entropy_f16_any", "cross_entropy_f16_8x4", "cross_entropy_f16_16x8"],
-    ["cross_entropy_bf16_any", "cross_entropy_bf16_8x4", "cross_entropy_bf16_16x8"],
+/// Kernels that hold a row in registers and shared memory, in order of preference.
+const HELD: [Kernel; 4] = [
+    Kernel {
+        names: ["cross_entropy_f32_8x4", "cross_entropy_f16_8x4", "cross_entropy_bf16_8x4"],
+        threads: 256,
+        pieces: 4,
+        shared_pieces: 0,
+        is_for_aligned: true,
+    },
+    Kernel {
+        names: ["cross_entropy_f32_16x8", "cross_entropy_f16_16x8", "cross_entropy_bf16_16x8"],
+        threads: 512,
+        pieces: 8,
+        shared_pieces: 0,
+        is_for_aligned: true,
+    },
+    any(512, 0),
+    any(256, 27),
 ];
+const ANY: Kernel = any(512, 28);
+const fn any(threads: usize, shared_pieces: usize) -> Kernel {
+    let names = ["cross_entropy_f32_any", "cross_entropy_f16_any", "cross_entropy_bf16_any"];
+    Kernel { names, threads, pieces: 8, shared_pieces, is_for_aligned: false }
+}
 const SOFTCAP: [&str; 3] = ["cross_entropy_softcap_f32", "cross_entropy_softcap_f16", "cross_entropy_softcap_bf16"];
 
 /// Returns the kernels that compute the losses for a `rows` × `cols` matrix of logits, in launch order, and the
@@ -249,12 +265,13 @@ pub fn launches(
     if cols > MAX_TERMS {
         return Err(Error::invalid(op, "columns", cols, format!("at most {MAX_TERMS}")));
     }
-    let (kernel, threads, most_blocks) = kernel(op, dtype, cols, memory, options)?;
+    let (kernel, threads, shared) = kernel(op, dtype, cols, memory, options)?;
+    let most_blocks = if options.softcap.is_some() { MOST_BLOCKS } else { MOST_BLOCKS_HELD };
     let source = if options.softcap.is_some() { "cross_entropy_softcap" } else { OP };
     let (weight, weight_type) = given(op, weight)?;
     let mut launches = vec![Launch { source: OP, kernel: "cross_entropy_settle", blocks: 1, threads: 1024, shared: 0 }];
     if rows > 0 {
-        launches.push(Launch { source, kernel, blocks: rows.min(most_blocks) as u32, threads, shared: 0 });
+        launches.push(Launch { source, kernel, blocks: rows.min(most_blocks) as u32, threads, shared });
     }
     if options.reduction != Reduction::None {
         launches.push(Launch { source: OP, kernel: "cross_entropy_reduce", blocks: 1, threads: 1024, shared: 0 });
@@ -287,25 +304,18 @@ pub fn launches(
     Ok((launches, arguments))
 }
 
-/// Returns the smallest kernel that holds a row in registers: its name, its block size and its largest number of
-/// blocks. If no kernel holds a row, returns a kernel that reads the row repeatedly.
+/// Returns a kernel, its number of threads, and its number of bytes of dynamic shared memory.
 fn kernel(
     op: &'static str,
     dtype: DType,
     cols: usize,
     memory: &Memory,
     options: &CrossEntropy<'_>,
-) -> Result<(&'static str, u32, usize)> {
+) -> Result<(&'static str, u32, u32)> {
     let (index, lanes) = of_type(op, dtype)?;
     if options.softcap.is_some() {
-        return Ok((SOFTCAP[index], 256, MOST_BLOCKS));
+        return Ok((SOFTCAP[index], 256, 0));
     }
-    let names = NAMES[index];
     let is_aligned = (memory.logits | memory.dlogits).is_multiple_of(16) && cols.is_multiple_of(lanes);
-    let held = |threads: usize, pieces: usize| threads * pieces * lanes;
-    Ok(match cols {
-        cols if is_aligned && cols <= held(256, 4) => (names[1], threads_of(cols, 4 * lanes), MOST_BLOCKS_HELD),
-        cols if is_aligned && cols <= held(512, 8) => (names[2], threads_of(cols, 8 * lanes), MOST_BLOCKS_HELD),
-        _ => (names[0], threads_of(cols, 4 * lanes).min(512), MOST_BLOCKS_HELD),
-    })
+    Ok(scores::kernel(&HELD, &ANY, index, (cols, lanes), is_aligned))
 }

@@ -70,7 +70,7 @@ pub struct Op {
     pub masked: fn(&masked::Rows, bool) -> (&'static str, u32),
 }
 
-/// Kernel for rows without mask, scale and softcap. Each block processes one row at a time.
+/// Kernel for rows of scores. Each block processes one row at a time.
 pub struct Kernel {
     /// Names by type.
     pub names: [&'static str; 3],
@@ -144,18 +144,31 @@ pub fn launch(
     }
     let (index, lanes) = of_type(op.name, dtype)?;
     let is_aligned = is_aligned(op, [x, y], cols, lanes);
-    let is_fit = |of: &&Kernel| {
-        (is_aligned || !of.is_for_aligned) && cols <= of.threads * (of.pieces + of.shared_pieces) * lanes
-    };
-    let of = op.held_plain.iter().find(is_fit).unwrap_or(&op.any_plain);
-    let threads = threads_of(cols, of.pieces * lanes).min(of.threads as u32);
-    let pieces = cols.div_ceil(lanes * threads as usize).saturating_sub(of.pieces).min(of.shared_pieces);
-    let shared = pieces as u32 * threads * 16;
+    let (name, threads, shared) = kernel(op.held_plain, &op.any_plain, index, (cols, lanes), is_aligned);
     let is_uniform = options.fully_masked == FullyMasked::Uniform;
     let uniform = if is_uniform { in_default(|| (1.0 / cols as f64) as f32) } else { 0.0 };
     let arguments = Arguments { x, y, guards, rows: rows as u64, cols: cols as u32, uniform };
     let blocks = rows.min(MOST_BLOCKS) as u32;
-    Ok(Some((Launch { source: op.name, kernel: of.names[index], blocks, threads, shared }, arguments)))
+    Ok(Some((Launch { source: op.name, kernel: name, blocks, threads, shared }, arguments)))
+}
+
+/// Returns the name of the first of the kernels `held` that holds a row, or of `any`; its number of threads, and its
+/// number of bytes of dynamic shared memory. `index` is the type's index in the names, and `lanes` the number of
+/// elements in sixteen bytes.
+pub fn kernel(
+    held: &[Kernel],
+    any: &Kernel,
+    index: usize,
+    (cols, lanes): (usize, usize),
+    is_aligned: bool,
+) -> (&'static str, u32, u32) {
+    let is_fit = |of: &&Kernel| {
+        (is_aligned || !of.is_for_aligned) && cols <= of.threads * (of.pieces + of.shared_pieces) * lanes
+    };
+    let of = held.iter().find(is_fit).unwrap_or(any);
+    let threads = threads_of(cols, of.pieces * lanes).min(of.threads as u32);
+    let pieces = cols.div_ceil(lanes * threads as usize).saturating_sub(of.pieces).min(of.shared_pieces);
+    (of.names[index], threads, pieces as u32 * threads * 16)
 }
 
 /// Returns the kernel and arguments as [`launch`] does, for rows of this shape with mask, scale and softcap.

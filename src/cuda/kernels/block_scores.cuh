@@ -45,20 +45,21 @@ DEVICE u32 negligible_word(float max) {
     return sizeof(typename S::Bits) == 2 ? bits << 16 | bits : bits;
 }
 
-// Sums the exponentials of a row that `is_fast` accepts. `keep` is called with the index and the exponentials of each
+// Sums the exponentials of a row with a narrow range of values, which may be long only if `MAY_BE_LONG`. `keep` is called with the index and the exponentials of each
 // of the thread's pieces in registers, and `keep_edge` with the exponential of the thread's edge element. Threads that
 // lack a piece or an edge element add negligible exponentials.
-template <class S, u32 HELD, u32 BATCH, class Keep, class KeepEdge>
+template <bool MAY_BE_LONG, class S, u32 HELD, u32 BATCH, class Keep, class KeepEdge>
 DEVICE Units fast_sum(BlockRow<S, HELD, BATCH>& row, const SoftmaxExp& exp, const LaneTables& tables, u32 fill,
                       Parts* partial, Keep keep, KeepEdge keep_edge) {
-    const u32 COUNT = row.COUNT;
+    // A length of 0 stands for any row that is not long.
+    const u32 COUNT = row.COUNT, len = MAY_BE_LONG ? row.parts.cols : 0;
     UnitSum sum;
     const auto add = [&](const u32 (&words)[4], float* e) {
         row.widen(words, e);
         for (u32 i = 0; i < COUNT; i++) {
             e[i] = exp.power<true>(tables, e[i]);
-            sum.add(e[i]);
         }
+        add_terms<COUNT>(sum, e, len);
     };
     row.each_behind(fill, [&](u32, bool, const u32 (&words)[4]) {
         float e[COUNT];
@@ -75,9 +76,9 @@ DEVICE Units fast_sum(BlockRow<S, HELD, BATCH>& row, const SoftmaxExp& exp, cons
     });
     if (row.parts.inner < row.parts.cols && threadIdx.x < WARP) {
         const float e = exp.power<true>(tables, row.edge);
-        sum.add(e);
+        add_terms<1>(sum, &e, len);
         keep_edge(e);
     }
     sum.collect();
-    return {total<MOST_WARPS>(sum.units, partial).whole(), 0};
+    return total<MOST_WARPS>(sum.units, partial).units_of(len);
 }

@@ -7,17 +7,6 @@
 #include "cross_entropy.cuh"
 #include "near_gradient.cuh"
 #include "register_exps.cuh"
-#include "unaligned_scores.cuh"
-
-// Computes the gradients of a piece from its exponentials, and stores them.
-template <class S, template <class> class By>
-DEVICE void store_plain(typename S::Bits* to, const float* e, float high, float low) {
-    float gradients[By<S>::COUNT];
-    for (u32 i = 0; i < By<S>::COUNT; i++) {
-        gradients[i] = plain_gradient(e[i], high, low);
-    }
-    By<S>::store_rounded(to, gradients);
-}
 
 template <u32 WARPS>
 struct CrossEntropyShared {
@@ -161,7 +150,7 @@ struct HeldLogits {
 
     DEVICE HeldLogits(const Bits* from, u32 cols) : row(from, cols) {}
 
-    DEVICE Extremes find(Keys* partial) const { return extremes(row, partial); }
+    DEVICE Extremes find(const CrossEntropyArguments&, Keys* partial) const { return extremes(row, partial); }
 
     // Returns the fixed-point sum of the exponentials. Every thread gets the result.
     DEVICE Units sum(const Extremes&, const SoftmaxExp& exp, const LaneTables& tables, Parts* partial) {
@@ -174,63 +163,34 @@ struct HeldLogits {
         UNROLLED
         for (u32 i = 0; i < HELD; i++) {
             if (Row::At::column(i) < row.cols) {
-                store_plain<S, Vectors>(own + row.offset(i), row.values[i], high, low);
+                store_scaled<S, Vectors>(own + row.offset(i), row.values[i], high, low);
             }
         }
     }
 };
 
-// Logits of the block's first row, of any length and at any address. They are read three times.
+// Logits of the block's first row, of any length and at any address.
 template <class S>
-struct AnyLogits {
+struct BlockLogits {
     typedef typename S::Bits Bits;
-    static const u32 WARPS = 16, COUNT = Vectors<S>::COUNT;
-    const Bits* const row;
-    const Division<S> parts;
+    static const u32 WARPS = 16, THREADS = WARPS * WARP;
+    BlockExps<S> exps;
 
-    DEVICE AnyLogits(const Bits* from, u32 cols) : row(from), parts(from, cols) {}
+    DEVICE BlockLogits(const Bits* from, u32 cols) : exps(from, cols) {}
 
-    DEVICE Extremes find(Keys* partial) const { return extremes<WARPS>(row, parts, partial); }
+    DEVICE Extremes find(const CrossEntropyArguments& a, Keys* partial) {
+        const Extremes found = exps.find(partial);
+        exps.row.template prefetch_later<THREADS>(a.rows, blockIdx.x);
+        return found;
+    }
 
-    DEVICE Units sum(const Extremes& found, const SoftmaxExp& exp, const LaneTables& tables, Parts* partial) const {
-        UnitSum sum;
-        each_piece<1>(row, parts, negligible_word<S>(found.max), [&](u32, bool, const u32 (&words)[4]) {
-            float e[COUNT];
-            powers_of<S>(exp, tables, words, e);
-            add_terms<COUNT>(sum, e, parts.cols);
-            if (sum.count >= 256) {
-                sum.collect();
-            }
-        });
-        if (threadIdx.x < WARP) {
-            const float e = power_of_edge(exp, tables, row, parts), term = parts.has_edge() ? e : 0.0f;
-            add_terms<1>(sum, &term, parts.cols);
-        }
-        sum.collect();
-        return total<WARPS>(sum.units, partial).units_of(parts.cols);
+    DEVICE Units sum(const Extremes& found, const SoftmaxExp& exp, const LaneTables& tables, Parts* partial) {
+        return exps.template sum<true>(found, exp, tables, partial);
     }
 
     DEVICE void write(const Extremes& found, const SoftmaxExp& exp, const LaneTables& tables, float high, float low,
                       Bits* to) const {
-        Bits* const inner = to + parts.head;
-        const bool is_parallel = (u64)inner % 16 == 0;
-        each_piece<1>(row, parts, negligible_word<S>(found.max), [&](u32 at, bool is_there, const u32 (&words)[4]) {
-            float e[COUNT];
-            powers_of<S>(exp, tables, words, e);
-            if (is_there && is_parallel) {
-                store_plain<S, Vectors>(inner + at, e, high, low);
-            } else if (is_there) {
-                for (u32 i = 0; i < COUNT; i++) {
-                    store_plain<S, Singles>(inner + at + i, e + i, high, low);
-                }
-            }
-        });
-        if (threadIdx.x < WARP) {
-            const float e = power_of_edge(exp, tables, row, parts);
-            if (parts.has_edge()) {
-                store_plain<S, Singles>(to + parts.edge(), &e, high, low);
-            }
-        }
+        exps.store(found, exp, tables, high, low, to);
     }
 };
 
@@ -258,12 +218,13 @@ struct FirstCrossEntropy {
     }
 
     // Writes the row's loss, and its gradient if requested. Returns false and writes no gradient if the row is not
-    // finite, has a wide range or is dominated by its largest logit, or if the gradient needs f64.
+    // finite, has a wide range or is dominated by its largest logit, if the gradient needs f64, or if the logits and
+    // the gradient are not equally aligned.
     DEVICE bool finish() {
         __shared__ Keys partial_extremes[WARPS];
         __shared__ Parts partial_units[WARPS];
         __shared__ Factors factors;
-        const Extremes found = logits.find(partial_extremes);
+        const Extremes found = logits.find(a, partial_extremes);
         if (a.label_smoothing != 0.0 || !SoftmaxExp::is_narrow(found.max, found.min)) {
             return false;
         }
@@ -288,7 +249,7 @@ struct FirstCrossEntropy {
             return true;
         }
         __syncthreads();
-        if (!factors.is_plain) {
+        if (!factors.is_plain || (a.dlogits - a.logits) % 16 != 0) {
             return false;
         }
         const float high = (float)factors.high, low = (float)(factors.high - (double)high);
@@ -394,8 +355,8 @@ DEVICE void reduce(const CrossEntropyArguments& a) {
                 (cross_entropy<TYPE, Vectors, HeldLogits<TYPE, 8, 4>>(arguments)))                                     \
     ENTRY_AT_MOST(cross_entropy_##NAME##_16x8, CrossEntropyArguments, 512,                                             \
                   (cross_entropy<TYPE, Vectors, HeldLogits<TYPE, 16, 8>>(arguments)))                                  \
-    ENTRY_OF_1024(cross_entropy_##NAME##_any, CrossEntropyArguments, 512,                                              \
-                  (cross_entropy<TYPE, Singles, AnyLogits<TYPE>>(arguments)))
+    ENTRY_AT_MOST(cross_entropy_##NAME##_any, CrossEntropyArguments, 512,                                              \
+                  (cross_entropy<TYPE, Singles, BlockLogits<TYPE>>(arguments)))
 
 CROSS_ENTROPY(F32, f32)
 CROSS_ENTROPY(F16, f16)

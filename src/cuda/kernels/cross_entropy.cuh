@@ -1,6 +1,7 @@
 // Definitions shared by the cross-entropy kernels, as in `src/cpu/cross_entropy.rs` and
 // `src/cpu/cross_entropy_backward.rs`: a row's loss, the factors of its gradient, and rows without a finite loss.
 #pragma once
+#include "block_exps.cuh"
 #include "masked.cuh"
 #include "norm.cuh"
 
@@ -89,8 +90,6 @@ DEVICE RowLoss divisors(const CrossEntropyArguments& a) {
     return a.reduction == MEAN ? RowLoss{settled.of_targets, settled.counted} : RowLoss{1.0, 1.0};
 }
 
-DEVICE float plain_gradient(float e, float high, float low) { return fmaf(e, high, e * low); }
-
 // Factors of the gradient of a row whose maximum is finite. `at_target` is the gradient at the target's column, and
 // `of` returns the gradient at any other column.
 struct Gradient {
@@ -112,7 +111,7 @@ struct Gradient {
     // Returns the gradient in f32, before it is rounded to the storage type.
     DEVICE float plain(float e) const {
         const float first = (float)high;
-        return plain_gradient(e, first, (float)(high - (double)first));
+        return scaled(e, first, (float)(high - (double)first));
     }
 
     // Computes the factors. `power` is the target's exponential.

@@ -23,7 +23,7 @@ DEVICE Powers powers_of(BlockRow<S, HELD, BATCH>& row, const Extremes& found, Lo
     if (fast) {
         const auto drop = [](u32, const float*, const u32 (&)[4]) {};
         const u32 fill = negligible_word<S>(found.max);
-        units = fast_sum(row, exp, exp.lane_tables(), fill, shared.units, drop, [](float) {});
+        units = fast_sum<false>(row, exp, exp.lane_tables(), fill, shared.units, drop, [](float) {});
         if (!is_max_dominated(units, cols)) {
             return {units, false, 0.0};
         }

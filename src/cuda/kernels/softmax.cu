@@ -4,7 +4,7 @@
 // copied to shared memory. So most rows are read once and written once. Elements that do not fit in shared memory
 // either are read three times. The maximum and the integer sum are exact in any order, so the bits depend neither on
 // the number of threads nor on the size of the shared memory.
-#include "block_scores.cuh"
+#include "block_exps.cuh"
 
 template <u32 WARPS>
 struct SoftmaxShared {
@@ -12,18 +12,6 @@ struct SoftmaxShared {
     Parts units[WARPS];
     Tables tables;
 };
-
-// Multiplies an exponential by the reciprocal of the sum. The reciprocal is the float-float pair `high` + `low`.
-DEVICE float scaled(float e, float high, float low) { return fmaf(e, high, e * low); }
-
-template <class S, template <class> class By>
-DEVICE void store(typename S::Bits* to, const float* e, float high, float low) {
-    float y[By<S>::COUNT];
-    for (u32 i = 0; i < By<S>::COUNT; i++) {
-        y[i] = scaled(e[i], high, low);
-    }
-    By<S>::store_rounded(to, y);
-}
 
 // Computes the softmax of a narrow row in registers (see `SoftmaxExp::is_narrow`). The exponentials replace the values
 // in the registers.
@@ -48,7 +36,7 @@ DEVICE void divide(RegisterRow<S, WARPS, HELD>& row, const SoftmaxExp& exp, type
     typename S::Bits* own = to + row.first();
     row.each([&](bool is_there, u32 piece) {
         if (is_there) {
-            store<S, Vectors>(own + row.offset(piece), row.values[piece], high, low);
+            store_scaled<S, Vectors>(own + row.offset(piece), row.values[piece], high, low);
         }
     });
 }
@@ -116,48 +104,16 @@ DEVICE void softmax_held(const ScoresArguments& a) {
     }
 }
 
-// Computes the softmax of a row for which `is_fast` holds. Exponentials of the elements in registers are computed once,
-// all others twice.
-template <class S, u32 HELD, u32 BATCH>
-DEVICE void divide(BlockRow<S, HELD, BATCH>& row, const ScoresArguments& a, const Extremes& found, Parts* partial) {
-    const u32 COUNT = row.COUNT, fill = negligible_word<S>(found.max);
+// Computes the softmax of a row for which `is_fast` holds.
+template <class S>
+DEVICE void divide(BlockExps<S>& row, const ScoresArguments& a, const Extremes& found, Parts* partial) {
     const SoftmaxExp exp(found.max, found.min);
     const LaneTables tables = exp.lane_tables();
-    // The exponentials replace the words in registers. A piece of a 16-bit type has twice as many exponentials as
-    // words. The second half of the exponentials is in `others`.
-    float others[HELD][4], of_edge = 0.0f;
-    const auto keep = [&](u32 piece, const float* e, u32 (&words)[4]) {
-        for (u32 w = 0; w < 4; w++) {
-            words[w] = bits_of(e[w]);
-            others[piece][w] = e[COUNT - 4 + w];
-        }
-    };
-    const Units units = fast_sum(row, exp, tables, fill, partial, keep, [&](float e) { of_edge = e; });
+    const Units units = row.template sum<false>(found, exp, tables, partial);
     float high, low;
     // Passes 0 as the length, which determines the unit of the fixed-point sum only in long rows. No row here is long.
     reciprocal(units, 0, high, low);
-    typename S::Bits *to = Results<S>(a, row.row).row, *own = to + row.first;
-    row.each_held([&](u32 offset, const u32 (&words)[4]) {
-        float e[COUNT];
-        for (u32 w = 0; w < 4; w++) {
-            e[w] = float_of(words[w]);
-            e[COUNT - 4 + w] = others[offset / row.OF_WARP][w];
-        }
-        store<S, Vectors>(own + offset, e, high, low);
-    });
-    if (row.parts.has_edge()) {
-        store<S, Singles>(to + row.parts.edge(), &of_edge, high, low);
-    }
-    row.each_behind(fill, [&](u32 offset, bool is_there, const u32 (&words)[4]) {
-        float e[COUNT];
-        row.widen(words, e);
-        for (u32 i = 0; i < COUNT; i++) {
-            e[i] = exp.power<true>(tables, e[i]);
-        }
-        if (is_there) {
-            store<S, Vectors>(own + offset, e, high, low);
-        }
-    });
+    row.store(found, exp, tables, high, low, Results<S>(a, row.row.row).row);
 }
 
 // Handles rows of any length and at any address, with up to 8 pieces in the registers of a thread.
@@ -167,9 +123,9 @@ DEVICE void softmax_any(const ScoresArguments& a) {
     __shared__ SoftmaxShared<MOST_WARPS> shared;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         const Bits* from = (const Bits*)a.x + index * a.cols;
-        BlockRow<S, 8, 4> row(from, a.cols);
-        const Extremes found = extremes(row, shared.extremes);
-        row.template prefetch_later<THREADS>(a.rows, index);
+        BlockExps<S> row(from, a.cols);
+        const Extremes found = row.find(shared.extremes);
+        row.row.template prefetch_later<THREADS>(a.rows, index);
         if (is_fast(found, a.cols) && Results<S>(a, from).are_parallel) {
             divide(row, a, found, shared.units);
         } else {

@@ -3,45 +3,32 @@
 #include "block_scores.cuh"
 #include "unaligned_row.cuh"
 
-// Reads the pieces of a row that begin at multiples of 16 bytes, `BATCH` at a time, and calls `f` with each. All lanes
-// of a warp call `f` together. `f` gets the piece's distance from the row's first piece, whether the thread has this
-// piece, and the piece's words. If the thread has no such piece, all words are `fill`.
-template <u32 BATCH, class S, class F>
-DEVICE void each_piece(const typename S::Bits* row, const Division<S>& parts, u32 fill, F f) {
-    const u32 stride = blockDim.x * parts.COUNT, own = threadIdx.x % WARP * parts.COUNT;
-    const typename S::Bits* const inner = row + parts.head;
-    ROLLED
-    for (u32 first = threadIdx.x / WARP * (WARP * parts.COUNT); first < parts.inner; first += BATCH * stride) {
-        u32 words[BATCH][4];
-        UNROLLED
-        for (u32 i = 0; i < BATCH; i++) {
-            const u32 at = first + i * stride + own;
-            uint4 v = {fill, fill, fill, fill};
-            if (at < parts.inner) {
-                v = *(const uint4*)(inner + at);
-            }
-            words[i][0] = v.x, words[i][1] = v.y, words[i][2] = v.z, words[i][3] = v.w;
-        }
-        UNROLLED
-        for (u32 i = 0; i < BATCH; i++) {
-            const u32 of_warp = first + i * stride, at = of_warp + own;
-            if (of_warp < parts.inner) {
-                f(at, at < parts.inner, words[i]);
-            }
-        }
-    }
-}
-
 // Finds the extremes of a row at any address.
 template <u32 WARPS, class S>
 DEVICE Extremes extremes(const typename S::Bits* row, const Division<S>& parts, Keys* partial) {
+    const u32 BATCH = 4, stride = blockDim.x * parts.COUNT;
     u32 max = S::INFINITE_WORD | S::SIGNS, min = S::INFINITE_WORD;
-    each_piece<4>(row, parts, 0, [&](u32, bool is_there, const u32 (&words)[4]) {
-        for (u32 w = 0; w < 4 && is_there; w++) {
-            max = S::largest(max, words[w]);
-            min = S::smallest(min, words[w]);
+    const typename S::Bits* const inner = row + parts.head;
+    ROLLED
+    for (u32 first = threadIdx.x * parts.COUNT; first < parts.inner; first += BATCH * stride) {
+        // All loads of a batch start before the first result is used.
+        uint4 batch[BATCH];
+        UNROLLED
+        for (u32 i = 0; i < BATCH; i++) {
+            const u32 at = first + i * stride;
+            if (at < parts.inner) {
+                batch[i] = *(const uint4*)(inner + at);
+            }
         }
-    });
+        UNROLLED
+        for (u32 i = 0; i < BATCH; i++) {
+            const u32 words[4] = {batch[i].x, batch[i].y, batch[i].z, batch[i].w};
+            for (u32 w = 0; w < 4 && first + i * stride < parts.inner; w++) {
+                max = S::largest(max, words[w]);
+                min = S::smallest(min, words[w]);
+            }
+        }
+    }
     float own_max = max_or_nan(S::low_of(max), S::high_of(max)), own_min = fminf(S::low_of(min), S::high_of(min));
     if (parts.has_edge()) {
         const float edge = S::widen(row[parts.edge()]);

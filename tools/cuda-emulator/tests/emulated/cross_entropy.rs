@@ -105,16 +105,21 @@ fn bf16s() {
     rows_of_every_shape::<bf16>(2);
 }
 
-/// Tests a row so long that the fixed-point sum of its exponentials is in units of 2^-48.
-#[test]
-fn a_long_row() {
+/// Compares a row of bf16. A row of more than 2^18 logits is so long that the fixed-point sum of its exponentials is in
+/// units of 2^-48.
+pub fn long_row(emulator: &Emulator, cols: usize, shift: usize) -> Result<(), String> {
     let mut rng = StdRng::seed_from_u64(32);
-    let cols = (1 << 18) + 8;
     let logits: Vec<bf16> = row(&mut rng, KINDS[0], cols);
     let call =
         Call { logits: &logits, targets: &[77], weight: None, dloss: &[1.0], cols, options: CrossEntropy::default() };
-    let how = How { shift: 0, one_block: true, order: Order::Forward };
-    case(&Emulator::linked(), &call, how).unwrap_or_else(|found| panic!("{found}"));
+    case(emulator, &call, How { shift, one_block: true, order: Order::Forward })
+}
+
+#[test]
+fn long_rows() {
+    for (cols, shift) in [(70_003, 0), (100_001, 2), (150_000, 3), ((1 << 18) + 8, 0)] {
+        long_row(&Emulator::linked(), cols, shift).unwrap_or_else(|found| panic!("{found}"));
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Faults in the kernels of the cross-entropy.
 
 use super::{Fault, Outcome, fault};
-use crate::cross_entropy::{at_the_ends, dloss, options, targets};
+use crate::cross_entropy::{at_the_ends, dloss, long_row, options, targets};
 use crate::support::cross_entropy::{Call, case, first_refused, sums};
 use crate::support::norm::{Operand, operand};
 use crate::support::{How, KINDS, peaked_row, row};
@@ -33,18 +33,17 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "the factors are read before they are written",
         "cross_entropy.cu",
-        "        __syncthreads();\n        if (!factors.is_plain)",
-        "        if (!factors.is_plain)",
+        "        __syncthreads();\n        if (!factors.is_plain",
+        "        if (!factors.is_plain",
     ),
     fault("first rows are never dominated", "cross_entropy.cu", "is_max_dominated(powers.units, a.cols)", "false"),
     fault("first rows leave out smoothing", "cross_entropy.cu", "a.label_smoothing != 0.0 || !Softmax", "!Softmax"),
     fault(
-        "pieces behind an unaligned row count",
-        "unaligned_scores.cuh",
-        "uint4 v = {fill, fill, fill, fill};",
-        "uint4 v = {};",
+        "a long row is summed in the units of other rows",
+        "cross_entropy.cu",
+        "exps.template sum<true>",
+        "exps.template sum<false>",
     ),
-    fault("edge elements are not added", "cross_entropy.cu", "parts.has_edge() ? e : 0.0f", "0.0f"),
     fault(
         "the target of a row in memory gets the gradient of other classes",
         "cross_entropy.cu",
@@ -60,7 +59,7 @@ pub const FAULTS: &[Fault] = &[
         "entropy += distances + 0.0 * times(",
     ),
     fault("a small rest of the sum comes from the integers", "cross_entropy.cuh", "is_little ? powers.rest :", ""),
-    fault("factors are rounded to one f32", "cross_entropy.cuh", "fmaf(e, high, e * low)", "e * high"),
+    fault("factors are rounded to one f32", "block_exps.cuh", "fmaf(e, high, e * low)", "e * high"),
     fault("small factors are computed in f32", "cross_entropy.cuh", "magnitude >= 1e-24", "true"),
     fault(
         "weights are added instead of counted",
@@ -214,7 +213,8 @@ pub fn look(emulator: &Emulator) -> Outcome {
     first_refused(emulator, &targets)?;
     look_at::<f16>(emulator, false)?;
     look_at::<bf16>(emulator, false)?;
-    look_at::<f32>(emulator, false)
+    look_at::<f32>(emulator, false)?;
+    long_row(emulator, (1 << 18) + 8, 0)
 }
 
 /// Checks logits with a softcap.

@@ -91,7 +91,7 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "the exponentials of a piece's halves are swapped",
-        "softmax.cu",
+        "block_exps.cuh",
         "others[piece][w] = e[COUNT - 4 + w]",
         "others[piece][w] = e[COUNT - 1 - w]",
     ),
@@ -141,7 +141,7 @@ pub const FAULTS: &[Fault] = &[
     fault("rows with NaN are counted as infinite", "scores.cuh", "(nan ? 0 :", "(nan ? 1 :"),
     fault("infinite rows become zeros", "softmax.cu", "found.is_masked() ? S::narrow", "!found.is_nan() ? S::narrow"),
     fault("sums are collected too late", "softmax.cu", "sum.count >= 256", "sum.count >= 2560"),
-    fault("the reciprocal is rounded to one f32", "softmax.cu", "fmaf(e, high, e * low)", "e * high"),
+    fault("the reciprocal is rounded to one f32", "block_exps.cuh", "fmaf(e, high, e * low)", "e * high"),
     fault("every row is narrow", "softmax_exp.cuh", "fabsf(max) < 256.0f && min >= max - 87.0f", "fabsf(max) < 256.0f"),
     fault("far rows are not shifted", "softmax_exp.cuh", "shift = fabsf(max) < 256.0f", "shift = max < 4096.0f"),
     fault("subnormal results are lost", "softmax_exp.cuh", "deepest = m - 104.0f", "deepest = m - 87.0f"),
