@@ -1,9 +1,10 @@
-//! Gradient of attention. Key heads are handled one at a time, block by block. The whole weight matrix is never stored.
+//! Gradient of attention. Key heads are handled one at a time. The whole weight matrix is never stored.
 //!
 //! All arithmetic is f64. Queries are handled in tiles. A first pass over the blocks of keys computes each query's
 //! largest logit, the sum of its exponentials and the weighted mean of its products of dy and v. The results of the
 //! blocks are merged as in the forward pass. A second pass over the blocks computes the weights and adds up the
-//! gradients. It uses the scores of the first pass, unless there are too many keys to keep them.
+//! gradients. It uses the scores of the first pass, unless there are too many keys to keep them, or the policy for fully
+//! masked queries is Uniform.
 //!
 //! Sums are cut into chains of 32 terms. A sum over keys starts a new chain at each block of 256 keys. In a sum over
 //! queries, the first chain starts at the first query of the key head. The chain sums are added in order. Key heads

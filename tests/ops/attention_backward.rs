@@ -28,8 +28,8 @@ for_each_dtype!(
     strides,
 );
 
-/// Shapes to test; [`Shape`] names the seven numbers. The kernels sum over queries in chains of 64, and over keys in
-/// chains of 256.
+/// Shapes to test; [`Shape`] names the seven numbers. The kernels process queries in tiles of 64, and keys in blocks of
+/// 256.
 const SHAPES: [Shape; 9] = [
     Shape([1, 1, 1, 1, 1, 1, 1]),
     Shape([1, 2, 1, 3, 5, 4, 2]),
@@ -181,6 +181,25 @@ fn accuracy<E: Bits>() {
 fn many_keys() {
     let shape = Shape([1, 1, 1, 66, 16_500, 2, 1]);
     Graded::<f32>::new(&mut generate::rng("many_keys"), shape, 1.5).check(&Attention::default(), |_, _| 0.0);
+}
+
+/// The second pass finds the scores of the first pass or, under Uniform, computes them again. No query is fully masked
+/// here, so the policy has no other effect.
+#[test]
+fn kept_scores_are_those_of_the_second_pass() {
+    let mut rng = generate::rng("kept_scores");
+    let (window, all) = (Mask::causal().and_window(300), Mask::none());
+    for (shape, mask) in [
+        (Shape([2, 4, 2, 200, 900, 5, 18]), &window),
+        (Shape([1, 1, 1, 65, 16_384, 1, 1]), &all),
+        (Shape([1, 1, 1, 65, 16_385, 1, 1]), &all),
+    ] {
+        let graded = Graded::<f32>::new(&mut rng, shape, 1.5);
+        let options = Attention::default().mask(mask);
+        let [kept, again] =
+            [FullyMasked::Zeros, FullyMasked::Uniform].map(|policy| graded.run(&options.fully_masked(policy)));
+        assert_same(&format!("{shape:?}"), &kept, &again);
+    }
 }
 
 fn sinks<E: Bits>() {

@@ -34,7 +34,7 @@ pub struct Made {
     queries_along: Vec<[f64; BLOCK]>,
     grads: Vec<f64>,
     grads_along: Vec<[f64; BLOCK]>,
-    /// Scores. For each slot, [`ROWS`] rows of [`KEYS`] numbers.
+    /// Scores. For each slot, [`KEYS`] numbers for each query.
     scores: Vec<[f64; BLOCK]>,
     /// Products of dy and v, later replaced by the gradients of the scores; laid out like `scores`.
     derivatives: Vec<[f64; BLOCK]>,
@@ -89,8 +89,8 @@ impl Tile {
 
     /// Returns the blocks of sixteen scores in [`Made::scores`].
     fn blocks(&self) -> Range<usize> {
-        let start = self.slot * ROWS * BLOCKS;
-        start..start + self.rows.len() * BLOCKS
+        let len = self.rows.len() * BLOCKS;
+        self.slot * len..(self.slot + 1) * len
     }
 }
 

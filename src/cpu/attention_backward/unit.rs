@@ -88,12 +88,11 @@ impl<E: Element> Kernel for AddUp<'_, '_, E> {
         // known after the first pass over all queries. Otherwise, the second pass over a tile follows the first.
         let is_uniform = forward.scores.fully_masked == FullyMasked::Uniform;
         let at_once = if is_uniform { unit.rows.len() } else { ROWS };
-        let keeps_scores = !is_uniform && keys.len() <= MOST_KEYS;
         for start in (0..unit.rows.len()).step_by(at_once.max(1)) {
             let part = start..(start + at_once).min(unit.rows.len());
             for queries in tiles(part.clone()) {
                 isa.outline(TakeQueries { unit, rows: &queries, powers, made });
-                for tile in unit.tiles(&keys, &queries, keeps_scores) {
+                for tile in unit.tiles(&keys, &queries) {
                     isa.outline(Score { unit, tile: &tile, made, scratch });
                     isa.outline(Find { untyped, tile: &tile, rows, made, scratch });
                 }
@@ -105,8 +104,8 @@ impl<E: Element> Kernel for AddUp<'_, '_, E> {
                 if is_uniform {
                     isa.outline(TakeQueries { unit, rows: &queries, powers, made });
                 }
-                for tile in unit.tiles(&keys, &queries, keeps_scores) {
-                    if !keeps_scores {
+                for tile in unit.tiles(&keys, &queries) {
+                    if !unit.keeps_scores(&queries) {
                         isa.outline(Score { unit, tile: &tile, made, scratch });
                     }
                     isa.outline(Multiply { untyped, tile: &tile, rows, sums, made, scratch });
@@ -148,8 +147,8 @@ pub fn gradients<I: Isa, E: Element>(
     unit.count(rows, guards);
 }
 
-/// Largest number of keys for which the second pass finds the scores of the first. The scores of a tile then take up to
-/// 16 MiB.
+/// Largest number of keys for which the scores of a tile, and its products of dy and v, are kept for the second pass.
+/// Together they take up to 16 MiB.
 const MOST_KEYS: usize = 16_384;
 
 /// Cuts a range of queries into tiles of [`ROWS`] queries.
@@ -210,17 +209,29 @@ impl<'a, E: Element> Unit<'a, E> {
         seen.start / KEYS * KEYS..end
     }
 
-    /// Returns the tiles of these queries with the blocks of `keys` that any of the queries sees. If `keeps_scores`,
-    /// each tile has its own memory for scores.
-    #[inline(always)]
-    fn tiles(&self, keys: &Range<usize>, queries: &Range<usize>, keeps_scores: bool) -> impl Iterator<Item = Tile> {
+    /// Returns the keys that the blocks of these queries cover, from the first key of the first block to the last key
+    /// that any of the queries sees.
+    fn blocks_of(&self, queries: &Range<usize>) -> Range<usize> {
         let seen = self.seen(self.rows.start + queries.start..self.rows.start + queries.end);
+        seen.start / KEYS * KEYS..seen.end
+    }
+
+    /// Returns whether the second pass over a tile finds the scores of the first.
+    fn keeps_scores(&self, queries: &Range<usize>) -> bool {
+        self.forward().scores.fully_masked != FullyMasked::Uniform && self.blocks_of(queries).len() <= MOST_KEYS
+    }
+
+    /// Returns the tiles of these queries: one for each block of `keys` that any of the queries sees. If the scores are
+    /// kept, each tile has its own memory for them.
+    #[inline(always)]
+    fn tiles(&self, keys: &Range<usize>, queries: &Range<usize>) -> impl Iterator<Item = Tile> {
+        let (seen, keeps_scores) = (self.blocks_of(queries), self.keeps_scores(queries));
         let (keys, queries) = (keys.clone(), queries.clone());
-        (seen.start / KEYS * KEYS..seen.end).step_by(KEYS).map(move |first| Tile {
+        seen.clone().step_by(KEYS).enumerate().map(move |(i, first)| Tile {
             rows: queries.clone(),
             first,
             at: first - keys.start,
-            slot: if keeps_scores { (first - keys.start) / KEYS } else { 0 },
+            slot: if keeps_scores { i } else { 0 },
             count: KEYS.min(keys.end - first),
             reach: KEYS.min(seen.end - first),
         })

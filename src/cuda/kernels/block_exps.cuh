@@ -15,8 +15,7 @@ DEVICE void store_scaled(typename S::Bits* to, const float* e, float high, float
     By<S>::store_rounded(to, y);
 }
 
-// Row whose exponentials replace its elements in registers. Exponentials of other elements are computed twice. The range
-// of the row's values must be narrow (see `SoftmaxExp::is_narrow`).
+// Row whose exponentials replace its elements in registers. The exponentials of other elements are computed twice.
 template <class S>
 struct BlockExps {
     typedef typename S::Bits Bits;
@@ -31,7 +30,8 @@ struct BlockExps {
 
     DEVICE Extremes find(Keys* partial) { return extremes(row, partial); }
 
-    // Computes the exponentials, and returns their sum.
+    // Computes the exponentials, and returns their sum. The row's values must have a narrow range (see
+    // `SoftmaxExp::is_narrow`).
     template <bool MAY_BE_LONG>
     DEVICE Units sum(const Extremes& found, const SoftmaxExp& exp, const LaneTables& tables, Parts* partial) {
         const auto keep = [&](u32 piece, const float* e, u32 (&words)[4]) {
@@ -44,7 +44,7 @@ struct BlockExps {
         return fast_sum<MAY_BE_LONG>(row, exp, tables, fill, partial, keep, [&](float e) { of_edge = e; });
     }
 
-    // Stores the exponentials times a factor. The row and the results must be equally aligned.
+    // Stores the exponentials, which `sum` computed, times a factor. The row and the results must be equally aligned.
     DEVICE void store(const Extremes& found, const SoftmaxExp& exp, const LaneTables& tables, float high, float low,
                       Bits* to) const {
         Bits* const own = to + row.first;

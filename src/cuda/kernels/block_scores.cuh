@@ -32,7 +32,20 @@ DEVICE Extremes extremes(BlockRow<S, HELD, BATCH>& row, Keys* partial) {
     return extremes_of<MOST_WARPS>(own_max, own_min, partial);
 }
 
-// Returns whether `fast_sum` can sum a row's exponentials.
+// Finds the extremes of a row in memory.
+template <class S, u32 WARPS>
+DEVICE Extremes extremes(const EdgedRow<S, WARPS>& row, Keys* partial) {
+    float max = -INFINITE, min = INFINITE;
+    row.each([&](u32, const auto& x) {
+        for (u32 i = 0; i < length_of(x); i++) {
+            max = max_or_nan(max, x[i]);
+            min = fminf(min, x[i]);
+        }
+    });
+    return extremes_of<WARPS>(max, min, partial);
+}
+
+// Returns whether `fast_sum<false>` can sum a row's exponentials.
 DEVICE bool is_fast(const Extremes& found, u32 row_len) {
     return SoftmaxExp::is_narrow(found.max, found.min) && !is_long(row_len);
 }
@@ -45,9 +58,9 @@ DEVICE u32 negligible_word(float max) {
     return sizeof(typename S::Bits) == 2 ? bits << 16 | bits : bits;
 }
 
-// Sums the exponentials of a row with a narrow range of values, which may be long only if `MAY_BE_LONG`. `keep` is called with the index and the exponentials of each
-// of the thread's pieces in registers, and `keep_edge` with the exponential of the thread's edge element. Threads that
-// lack a piece or an edge element add negligible exponentials.
+// Sums the exponentials of a row whose values have a narrow range. The row may be long only if `MAY_BE_LONG`. `keep` is
+// called with the index and the exponentials of each of the thread's pieces in registers, and `keep_edge` with the
+// exponential of the thread's edge element. Threads that lack a piece or an edge element add negligible exponentials.
 template <bool MAY_BE_LONG, class S, u32 HELD, u32 BATCH, class Keep, class KeepEdge>
 DEVICE Units fast_sum(BlockRow<S, HELD, BATCH>& row, const SoftmaxExp& exp, const LaneTables& tables, u32 fill,
                       Parts* partial, Keep keep, KeepEdge keep_edge) {

@@ -2,8 +2,8 @@
 // them. Three kernels run one after the other without waiting for the host. The first reduces targets and weights, the
 // second processes the rows, and the third reduces the losses.
 //
-// Each block processes one row, as in `softmax.cu`. If a row fits in registers, the row is read once and its gradient
-// is written once. The gradient may overwrite the row.
+// Each block processes one row, as in `softmax.cu`. Most rows are read once, and their gradients are written once. The
+// gradient may overwrite the row.
 #include "cross_entropy.cuh"
 #include "near_gradient.cuh"
 #include "register_exps.cuh"
@@ -17,102 +17,90 @@ struct CrossEntropyShared {
     BinSums<WARPS> distances;
 };
 
-// Row whose target is a class and is not ignored.
-template <class S, template <class> class By, u32 WARPS>
+// Returns whether the logits and their gradient are equally aligned.
+DEVICE bool are_parallel(const CrossEntropyArguments& a) { return (a.dlogits - a.logits) % 16 == 0; }
+
+// Row whose target is a class and is not ignored. The row is read several times. If `IS_ALIGNED`, the row and its
+// gradient begin at multiples of 16 bytes.
+template <class S, u32 WARPS, bool IS_ALIGNED>
 struct CrossEntropyRow {
     typedef typename S::Bits Bits;
-    static const u32 COUNT = By<S>::COUNT;
+    typedef EdgedRow<S, WARPS> Row;
     const CrossEntropyArguments& a;
     CrossEntropyShared<WARPS>& shared;
     const u64 index;
     const u32 target;
     // Logit of the target, read before the gradient may overwrite it.
     const float logit;
-    Held<S, By, WARPS, 0> held;
-    // Second view of the row, used for label smoothing. Loops over this view are not unrolled.
-    Held<S, Rolled, WARPS, 0> rolled;
     SoftmaxExp exp;
 
-    DEVICE CrossEntropyRow(const CrossEntropyArguments& a, CrossEntropyShared<WARPS>& shared, u64 index, u32 target,
-                           const Bits* from)
-        : a(a), shared(shared), index(index), target(target), logit(S::widen(from[target])), held(from, a.cols),
-          rolled(from, a.cols), exp(0.0f, 0.0f) {}
+    DEVICE CrossEntropyRow(const CrossEntropyArguments& a, CrossEntropyShared<WARPS>& shared, u64 index, u32 target)
+        : a(a), shared(shared), index(index), target(target), logit(S::widen(from(a, index)[target])), exp(0.0f, 0.0f) {}
 
-    template <bool NARROW>
-    DEVICE float power(float x) const {
-        return exp.power<NARROW>(shared.tables, x);
+    static DEVICE const Bits* from(const CrossEntropyArguments& a, u64 index) {
+        return (const Bits*)a.logits + index * a.cols;
     }
 
-    DEVICE void prepare(const Extremes& found) {
-        exp = SoftmaxExp(found.max, found.min);
-        exp.narrow = exp.narrow && COUNT > 1 && !is_long(a.cols);
-        exp.fill(shared.tables);
-        __syncthreads();
-    }
+    // Each use computes the row's addresses again, which saves registers in between.
+    DEVICE Row row() const { return Row(from(a, recomputed(index)), a.cols); }
 
-    // If the tables are only valid for a small range of logits, replaces them by tables for any range.
-    DEVICE void widen() {
-        if (exp.narrow) {
-            exp.narrow = false;
-            __syncthreads();
-            exp.fill(shared.tables);
-            __syncthreads();
-        }
-    }
+    DEVICE float power(float x) const { return exp.power<false>(shared.tables, x); }
 
-    template <bool NARROW>
-    DEVICE Units units_of() {
-        return sum_exps<WARPS, !NARROW>(a.cols, shared.units, [&](auto& sum) {
-            held.each([&](u32, float* x) {
-                for (u32 i = 0; i < COUNT; i++) {
-                    sum.add(power<NARROW>(x[i]));
+    DEVICE Powers powers(float max) const {
+        const Units units = sum_exps<WARPS, true>(a.cols, shared.units, [&](auto& sum) {
+            row().each([&](u32, const auto& x) {
+                for (u32 i = 0; i < length_of(x); i++) {
+                    sum.add(power(x[i]));
                 }
                 if (sum.count >= 256) {
                     sum.collect();
                 }
             });
         });
-    }
-
-    DEVICE Powers powers(float max) {
-        const Units units = exp.narrow ? units_of<true>() : units_of<false>();
         const bool max_dominated = is_max_dominated(units, a.cols);
         double rest = 0.0;
         if (max_dominated) {
-            widen();
             const auto logit_of = [](u32, float x) { return x; };
-            const auto power_of = [&](u32, float x) { return power<false>(x); };
-            rest = rest_of<true>(held, a.cols, max, shared.seconds, shared.units, logit_of, power_of);
+            const auto power_of = [&](u32, float x) { return power(x); };
+            const Row again = row();
+            rest = rest_of<true>(again, a.cols, max, shared.seconds, shared.units, logit_of, power_of);
         }
         return {units, max_dominated, rest};
     }
 
-    DEVICE double distances(double max) {
-        return sum_in_bins(rolled, shared.distances, [&](u32 column, float x) {
+    DEVICE double distances(double max) const {
+        const Row row = this->row();
+        return sum_in_bins(row, shared.distances, [&](u32 column, float x) {
             return distance(a, column, max, (double)x);
         }) * DISTANCE_UP;
     }
 
     template <class Bits_of>
-    DEVICE void write_each(Bits* to, Bits_of bits_of) {
-        held.each([&](u32 column, const float* x) {
+    DEVICE void write_each(Bits* to, Bits_of bits_of) const {
+        row().each([&](u32 column, const auto& x) {
+            const u32 COUNT = sizeof(x) / sizeof(float);
             u32 bits[COUNT];
             for (u32 i = 0; i < COUNT; i++) {
                 bits[i] = bits_of(column + i, x[i]);
             }
-            By<S>::store(to + column, bits);
+            const bool is_vector = COUNT > 1 && (IS_ALIGNED || are_parallel(a));
+            if constexpr (COUNT > 1) {
+                if (is_vector) {
+                    Vectors<S>::store(to + column, bits);
+                }
+            }
+            for (u32 i = 0; i < COUNT && !is_vector; i++) {
+                to[column + i] = (Bits)bits[i];
+            }
         });
     }
 
-    DEVICE void write(const Gradient& gradient, Bits* to) {
-        if (gradient.is_plain() && exp.narrow) {
-            write_each(to, [&](u32, float x) { return S::narrow(gradient.plain(power<true>(x))); });
-        } else if (gradient.is_plain()) {
-            write_each(to, [&](u32, float x) { return S::narrow(gradient.plain(power<false>(x))); });
+    DEVICE void write(const Gradient& gradient, Bits* to) const {
+        if (gradient.is_plain()) {
+            write_each(to, [&](u32, float x) { return S::narrow(gradient.plain(power(x))); });
         } else {
-            widen();
             write_each(to, [&](u32 column, float x) {
-                return store_wide<S>(gradient.of(power<false>(x), weight_of(a, column)));
+                return store_wide<S>(gradient.of(power(x), weight_of(a, column)));
             });
         }
         __syncthreads();
@@ -123,19 +111,21 @@ struct CrossEntropyRow {
 
     // Writes the row's loss, and its gradient if requested.
     DEVICE void finish(Bits* to) {
-        const Extremes found = extremes(held, shared.extremes);
+        const Extremes found = extremes(row(), shared.extremes);
         if (!found.is_live()) {
-            fill_value<S, By>(a, index, target, found.is_nan(), found.is_masked(), to);
+            fill_value<S>(a, index, target, found.is_nan(), found.is_masked(), to);
             return;
         }
-        prepare(found);
+        exp = SoftmaxExp(found.max, found.min);
+        exp.narrow = false;
+        exp.fill(shared.tables);
+        __syncthreads();
         const double max = (double)found.max, of_distances = a.label_smoothing == 0.0 ? 0.0 : distances(max);
         const Powers of_row = powers(found.max);
         const double log_sum = log_of_sum(of_row, a.cols);
         write_loss(a, index, loss_of(a, target, max, (double)logit, log_sum, of_distances));
         if (to) {
-            const float one = exp.narrow ? power<true>(logit) : power<false>(logit);
-            write(Gradient(a, index, target, max + log_sum, of_row, one), to);
+            write(Gradient(a, index, target, max + log_sum, of_row, power(logit)), to);
         }
     }
 };
@@ -145,6 +135,7 @@ template <class S, u32 WARPS_OF_BLOCK, u32 HELD>
 struct HeldLogits {
     typedef typename S::Bits Bits;
     static const u32 WARPS = WARPS_OF_BLOCK;
+    static const bool IS_ALIGNED = true;
     typedef RegisterRow<S, WARPS, HELD> Row;
     Row row;
 
@@ -174,6 +165,7 @@ template <class S>
 struct BlockLogits {
     typedef typename S::Bits Bits;
     static const u32 WARPS = 16, THREADS = WARPS * WARP;
+    static const bool IS_ALIGNED = false;
     BlockExps<S> exps;
 
     DEVICE BlockLogits(const Bits* from, u32 cols) : exps(from, cols) {}
@@ -249,7 +241,7 @@ struct FirstCrossEntropy {
             return true;
         }
         __syncthreads();
-        if (!factors.is_plain || (a.dlogits - a.logits) % 16 != 0) {
+        if (!factors.is_plain || !are_parallel(a)) {
             return false;
         }
         const float high = (float)factors.high, low = (float)(factors.high - (double)high);
@@ -264,7 +256,7 @@ struct FirstCrossEntropy {
 };
 
 // Processes the block's rows from `index` on. Each row is read several times.
-template <class S, template <class> class By, u32 WARPS>
+template <class S, u32 WARPS, bool IS_ALIGNED>
 DEVICE void cross_entropy_again(const CrossEntropyArguments& a, u64 index) {
     typedef typename S::Bits Bits;
     __shared__ CrossEntropyShared<WARPS> shared;
@@ -272,31 +264,30 @@ DEVICE void cross_entropy_again(const CrossEntropyArguments& a, u64 index) {
         Bits* to = a.dlogits ? (Bits*)a.dlogits + index * a.cols : 0;
         const long long target = ((const long long*)a.targets)[index];
         if (is_counted(a, target)) {
-            const Bits* from = (const Bits*)a.logits + index * a.cols;
-            CrossEntropyRow<S, By, WARPS> row(a, shared, index, (u32)target, from);
+            CrossEntropyRow<S, WARPS, IS_ALIGNED> row(a, shared, index, (u32)target);
             row.finish(to);
         } else {
-            pass_over<S, By>(a, index, target, to);
+            pass_over<S>(a, index, target, to);
         }
         __syncthreads();
     }
 }
 
 // Processes rows. `FirstCrossEntropy` processes only the block's first row, because a loop over rows would need more
-// registers for values that are the same for all rows. `By` reads the other rows.
-template <class S, template <class> class By, class Logits>
+// registers for values that are the same for all rows.
+template <class S, class Logits>
 DEVICE void cross_entropy(const CrossEntropyArguments& a) {
     u64 next = blockIdx.x;
     const long long target = ((const long long*)a.targets)[blockIdx.x];
     if (!is_counted(a, target)) {
         typename S::Bits* const to = a.dlogits ? (typename S::Bits*)a.dlogits + (u64)blockIdx.x * a.cols : 0;
-        pass_over<S, By>(a, blockIdx.x, target, to);
+        pass_over<S>(a, blockIdx.x, target, to);
         next += gridDim.x;
     } else if (FirstCrossEntropy<S, Logits>(a, (u32)target).finish()) {
         next += gridDim.x;
     }
     // Unless labels are smoothed, few rows remain: most blocks have only one row, and `finish` usually succeeds for it.
-    cross_entropy_again<S, By, Logits::WARPS>(a, recomputed(next));
+    cross_entropy_again<S, Logits::WARPS, Logits::IS_ALIGNED>(a, recomputed(next));
 }
 
 const u32 SETTLING = 32;
@@ -352,11 +343,11 @@ DEVICE void reduce(const CrossEntropyArguments& a) {
 
 #define CROSS_ENTROPY(TYPE, NAME)                                                                                      \
     ENTRY_UP_TO(cross_entropy_##NAME##_8x4, CrossEntropyArguments, 256,                                                \
-                (cross_entropy<TYPE, Vectors, HeldLogits<TYPE, 8, 4>>(arguments)))                                     \
+                (cross_entropy<TYPE, HeldLogits<TYPE, 8, 4>>(arguments)))                                     \
     ENTRY_AT_MOST(cross_entropy_##NAME##_16x8, CrossEntropyArguments, 512,                                             \
-                  (cross_entropy<TYPE, Vectors, HeldLogits<TYPE, 16, 8>>(arguments)))                                  \
+                  (cross_entropy<TYPE, HeldLogits<TYPE, 16, 8>>(arguments)))                                  \
     ENTRY_AT_MOST(cross_entropy_##NAME##_any, CrossEntropyArguments, 512,                                              \
-                  (cross_entropy<TYPE, Singles, BlockLogits<TYPE>>(arguments)))
+                  (cross_entropy<TYPE, BlockLogits<TYPE>>(arguments)))
 
 CROSS_ENTROPY(F32, f32)
 CROSS_ENTROPY(F16, f16)

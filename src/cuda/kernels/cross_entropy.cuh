@@ -140,33 +140,40 @@ struct Gradient {
 };
 
 // Sets all gradients of a row to `value`, if gradients are requested.
-template <class S, template <class> class By>
+template <class S>
 DEVICE void fill(typename S::Bits* to, u32 cols, u32 value) {
-    const u32 COUNT = By<S>::COUNT;
+    const u32 COUNT = Vectors<S>::COUNT;
+    if (!to) {
+        return;
+    }
+    const Division<S> parts(to, cols);
     u32 bits[COUNT];
     for (u32 i = 0; i < COUNT; i++) {
         bits[i] = value;
     }
     ROLLED
-    for (u32 column = threadIdx.x * COUNT; to && column < cols; column += blockDim.x * COUNT) {
-        By<S>::store(to + column, bits);
+    for (u32 column = threadIdx.x * COUNT; column < parts.inner; column += blockDim.x * COUNT) {
+        Vectors<S>::store(to + parts.head + column, bits);
+    }
+    if (parts.has_edge()) {
+        to[parts.edge()] = (typename S::Bits)value;
     }
 }
 
 // Writes the loss and the gradient of a row whose target is ignored or not a class. The row's logits are not read.
-template <class S, template <class> class By>
+template <class S>
 DEVICE void pass_over(const CrossEntropyArguments& a, u64 index, long long target, typename S::Bits* to) {
     write_loss(a, index, {is_ignored(a, target) ? 0.0 : NOT_A_NUMBER, 0.0});
-    fill<S, By>(to, a.cols, is_ignored(a, target) ? 0 : S::NOT_A_NUMBER);
+    fill<S>(to, a.cols, is_ignored(a, target) ? 0 : S::NOT_A_NUMBER);
 }
 
 // Writes the loss and the gradient of a row with a NaN or +inf, or without an unmasked logit, and counts the row.
-template <class S, template <class> class By>
+template <class S>
 DEVICE void fill_value(const CrossEntropyArguments& a, u64 index, u32 target, bool nan, bool masked,
-                     typename S::Bits* to) {
+                       typename S::Bits* to) {
     const double term = masked ? (double)INFINITE : NOT_A_NUMBER;
     const bool counts = !masked || weight_of(a, target) != 0.0 || a.label_smoothing != 0.0;
     write_loss(a, index, {counts ? term : 0.0, a.z_loss == 0.0 ? 0.0 : term});
-    fill<S, By>(to, a.cols, masked ? 0 : S::NOT_A_NUMBER);
+    fill<S>(to, a.cols, masked ? 0 : S::NOT_A_NUMBER);
     count_guards(a.guards, index, nan, masked);
 }

@@ -55,7 +55,7 @@ DEVICE void cross_entropy_softcap(const CrossEntropyArguments& a) {
         Bits* to = a.dlogits ? (Bits*)a.dlogits + index * a.cols : 0;
         const long long target = ((const long long*)a.targets)[index];
         if (!is_counted(a, target)) {
-            pass_over<S, Singles>(a, index, target, to);
+            pass_over<S>(a, index, target, to);
             continue;
         }
         const float score = S::widen(from[target]);
@@ -65,7 +65,7 @@ DEVICE void cross_entropy_softcap(const CrossEntropyArguments& a) {
         if (row.found.is_live()) {
             finish(a, index, (u32)target, score, row, to, shared.sums, shared.distances);
         } else {
-            fill_value<S, Singles>(a, index, (u32)target, row.found.nan, row.found.is_masked(), to);
+            fill_value<S>(a, index, (u32)target, row.found.nan, row.found.is_masked(), to);
         }
         __syncthreads();
     }

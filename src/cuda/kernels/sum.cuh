@@ -182,11 +182,11 @@ DEVICE double block_sum(double own, double* partial) {
 }
 
 // Computes the binned sum over a row. Every thread gets the result. `term` returns the term of an element.
-template <class S, template <class> class By, u32 WARPS, u32 HELD, class Term>
-DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared, Term term) {
+template <class Row, u32 WARPS, class Term>
+DEVICE double sum_in_bins(Row& row, BinSums<WARPS>& shared, Term term) {
     double own = 0.0;
-    row.each([&](u32 column, const float* x) {
-        for (u32 i = 0; i < By<S>::COUNT; i++) {
+    row.each([&](u32 column, const auto& x) {
+        for (u32 i = 0; i < length_of(x); i++) {
             const double magnitude = fabs(term(column + i, x[i]));
             own = magnitude <= own ? own : magnitude == magnitude ? magnitude : (double)INFINITE;
         }
@@ -195,8 +195,8 @@ DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared,
     double sums[4] = {};
     if (largest > 0x1p960) {
         // Terms beyond the range of the bins count as infinite.
-        row.each([&](u32 column, const float* x) {
-            for (u32 i = 0; i < By<S>::COUNT; i++) {
+        row.each([&](u32 column, const auto& x) {
+            for (u32 i = 0; i < length_of(x); i++) {
                 const double value = term(column + i, x[i]);
                 sums[0] += fabs(value) <= 0x1p960 ? 0.0 : value * (double)INFINITE;
             }
@@ -213,8 +213,8 @@ DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared,
                                        __longlong_as_double((long long)(place - normal + 1023) << 52);
     }
     __syncthreads();
-    row.each([&](u32 column, const float* x) {
-        for (u32 i = 0; i < By<S>::COUNT; i++) {
+    row.each([&](u32 column, const auto& x) {
+        for (u32 i = 0; i < length_of(x); i++) {
             double rest = term(column + i, x[i]);
             for (u32 bin = 0; bin < 4; bin++) {
                 const double multiple = (rest + shared.shifters[bin]) - shared.shifters[bin];

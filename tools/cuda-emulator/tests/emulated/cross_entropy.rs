@@ -105,21 +105,54 @@ fn bf16s() {
     rows_of_every_shape::<bf16>(2);
 }
 
-/// Compares a row of bf16. A row of more than 2^18 logits is so long that the fixed-point sum of its exponentials is in
-/// units of 2^-48.
-pub fn long_row(emulator: &Emulator, cols: usize, shift: usize) -> Result<(), String> {
+/// Compares a row of more than 2^18 logits, which is so long that the fixed-point sum of its exponentials is in units of
+/// 2^-48.
+pub fn longest_row(emulator: &Emulator) -> Result<(), String> {
+    let how = How { shift: 0, one_block: true, order: Order::Forward };
+    long_row::<bf16>(emulator, (1 << 18) + 8, CrossEntropy::default(), how)
+}
+
+fn long_row<E: DeviceElement>(
+    emulator: &Emulator,
+    cols: usize,
+    options: CrossEntropy<'static>,
+    how: How,
+) -> Result<(), String> {
     let mut rng = StdRng::seed_from_u64(32);
-    let logits: Vec<bf16> = row(&mut rng, KINDS[0], cols);
-    let call =
-        Call { logits: &logits, targets: &[77], weight: None, dloss: &[1.0], cols, options: CrossEntropy::default() };
-    case(emulator, &call, How { shift, one_block: true, order: Order::Forward })
+    let logits: Vec<E> = row(&mut rng, KINDS[0], cols);
+    let weight = operand(&mut rng, E::DTYPE, cols);
+    case(
+        emulator,
+        &Call { logits: &logits, targets: &[77], weight: weight.as_ref(), dloss: &[1.0], cols, options },
+        how,
+    )
+}
+
+/// Tests rows that need shared memory, with as much as the kernel requests and with less.
+fn long_rows<E: DeviceElement>() {
+    let plain = CrossEntropy::default();
+    for (i, (cols, options)) in [
+        (20_001, plain),
+        (40_003, plain.z_loss(1e-4)),
+        (70_000, plain.reduction(Reduction::Sum)),
+        (100_001, plain),
+        (150_008, plain.label_smoothing(0.1)),
+        (160_000, plain.reduction(Reduction::None)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let how = How { shift: [0, 2, 3][i % 3], one_block: i % 2 == 0, order: Order::ALL[i % 3] };
+        long_row::<E>(&Emulator::linked(), cols, options, how).unwrap_or_else(|found| panic!("{found}"));
+    }
 }
 
 #[test]
-fn long_rows() {
-    for (cols, shift) in [(70_003, 0), (100_001, 2), (150_000, 3), ((1 << 18) + 8, 0)] {
-        long_row(&Emulator::linked(), cols, shift).unwrap_or_else(|found| panic!("{found}"));
-    }
+fn long_rows_of_every_type() {
+    long_rows::<f32>();
+    long_rows::<f16>();
+    long_rows::<bf16>();
+    longest_row(&Emulator::linked()).unwrap_or_else(|found| panic!("{found}"));
 }
 
 #[test]

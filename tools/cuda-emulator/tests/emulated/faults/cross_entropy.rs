@@ -1,7 +1,7 @@
 //! Faults in the kernels of the cross-entropy.
 
 use super::{Fault, Outcome, fault};
-use crate::cross_entropy::{at_the_ends, dloss, long_row, options, targets};
+use crate::cross_entropy::{at_the_ends, dloss, longest_row, options, targets};
 use crate::support::cross_entropy::{Call, case, first_refused, sums};
 use crate::support::norm::{Operand, operand};
 use crate::support::{How, KINDS, peaked_row, row};
@@ -38,6 +38,7 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault("first rows are never dominated", "cross_entropy.cu", "is_max_dominated(powers.units, a.cols)", "false"),
     fault("first rows leave out smoothing", "cross_entropy.cu", "a.label_smoothing != 0.0 || !Softmax", "!Softmax"),
+    fault("an edge element is not added", "block_scores.cuh", "add_terms<1>(sum, &e, len);", ""),
     fault(
         "a long row is summed in the units of other rows",
         "cross_entropy.cu",
@@ -79,12 +80,7 @@ pub const FAULTS: &[Fault] = &[
     fault("bins of other threads are not added", "sum.cuh", "            own += lane_beside(own, distance);\n", ""),
     fault("no barrier after the bins' units", "sum.cuh", "    __syncthreads();\n    row.each(", "    row.each("),
     fault("tiles are added to another lane", "sum.cuh", "(first + threadIdx.x) % 64", "threadIdx.x"),
-    fault(
-        "tables do not match the form of the exponential",
-        "cross_entropy.cu",
-        "exp.narrow = false;\n            __syncthreads();\n            exp.fill(shared.tables);",
-        "exp.narrow = false;\n            __syncthreads();",
-    ),
+    fault("tables do not match the form of the exponential", "cross_entropy.cu", "        exp.narrow = false;\n", ""),
     fault(
         "every row reads the first gradient of the loss",
         "cross_entropy.cuh",
@@ -214,7 +210,7 @@ pub fn look(emulator: &Emulator) -> Outcome {
     look_at::<f16>(emulator, false)?;
     look_at::<bf16>(emulator, false)?;
     look_at::<f32>(emulator, false)?;
-    long_row(emulator, (1 << 18) + 8, 0)
+    longest_row(emulator)
 }
 
 /// Checks logits with a softcap.
