@@ -22,16 +22,20 @@ fn main() {
     // 128.
     let output: Vec<u32> = (0..200).collect();
     let penalties = SamplingParams { frequency_penalty: 0.5, ..params(0.0, None, None, None) };
+    let greedy = params(0.0, None, None, None);
     let cases = [
-        ("greedy", params(0.0, None, None, None)),
-        ("greedy with penalties", penalties),
-        ("top-p 1", params(0.8, None, Some(1.0), None)),
-        ("top-p 0.9", params(0.8, None, Some(0.9), None)),
-        ("top-k 50", params(0.8, Some(50), None, None)),
-        ("top-k 50, top-p 0.9", params(0.8, Some(50), Some(0.9), None)),
+        ("greedy", VOCABULARY, greedy.clone()),
+        // Most of this time does not depend on the sampler.
+        ("greedy, 16 logits", 16, greedy),
+        ("greedy with penalties", VOCABULARY, penalties),
+        ("top-p 1", VOCABULARY, params(0.8, None, Some(1.0), None)),
+        ("top-p 0.9", VOCABULARY, params(0.8, None, Some(0.9), None)),
+        ("top-k 50", VOCABULARY, params(0.8, Some(50), None, None)),
+        ("top-k 50, top-p 0.9", VOCABULARY, params(0.8, Some(50), Some(0.9), None)),
     ];
-    let case = |(name, params): (&'static str, SamplingParams)| -> interleave::Case {
-        let (mut pipeline, logits) = (DefaultPipeline::with_seed(7), logits.clone());
+    let case = |(name, len, params): (&'static str, usize, SamplingParams)| -> interleave::Case {
+        let mut pipeline = DefaultPipeline::with_seed(7);
+        let logits = logits.narrow(1, 0, len).unwrap().contiguous().unwrap();
         let batch: Batch = (0..ROWS).map(|id| request(id, params.clone(), &output)).collect();
         (name, Box::new(move || assert_eq!(pipeline.sample(&logits, &batch).unwrap().len(), ROWS)))
     };

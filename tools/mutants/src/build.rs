@@ -49,10 +49,9 @@ pub fn build(root: &Path, folder: &Path, files: &[String]) -> Result<Build> {
     loop {
         let mutants = mutants(root, files, &unviable, |file, text| Ok(std::fs::write(folder.join(file), text)?))?;
         // A check finds almost all errors, and is much faster than a build.
-        let found = match cargo(folder, &["check", "--profile", "test", "--lib", "--test", "ops", "--test", "digest"])?
-        {
+        let found = match cargo(folder, &["check", "--profile", "test", "--lib"])? {
             Output::Errors(found) => found,
-            Output::Programs(_) => match cargo(folder, &["test", "--no-run", "--test", "ops", "--test", "digest"])? {
+            Output::Programs(_) => match cargo(folder, &["test", "--no-run"])? {
                 Output::Errors(found) => found,
                 Output::Programs(programs) => {
                     let build = Build { mutants, unviable, programs, folder: folder.to_owned() };
@@ -114,7 +113,8 @@ enum Output {
 fn cargo(folder: &Path, arguments: &[&str]) -> Result<Output> {
     let output = Command::new("cargo")
         .args(arguments)
-        .args(["-p", "evenkeel", "--features", "testing,sharded,serde", "--message-format", "json"])
+        .args(["-p", "evenkeel", "-p", "evenkeel-tests", "--features", "evenkeel/full", "--message-format", "json"])
+        .args(["--test", "ops", "--test", "digest", "--test", "sharded"])
         .current_dir(folder)
         .env("CARGO_TARGET_DIR", folder.join("target"))
         .env("RUSTFLAGS", "--cap-lints allow")

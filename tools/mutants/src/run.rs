@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -16,8 +17,12 @@ pub enum Outcome {
     TimedOut,
 }
 
+/// Signal that Linux sends to a process that exceeds its limit of CPU time.
+const SIGXCPU: i32 = 24;
+
 /// Runs one test program in `folder` with the mutant `number`, until the first test fails. The memory is limited to
-/// 8 GiB. Returns the outcome and the duration.
+/// 8 GiB. `limit` is CPU time, because other programs may keep the machine busy. A program that waits, and uses no CPU
+/// time, is stopped after ten times as long. Returns the outcome and the duration.
 pub fn run(
     program: &Path,
     filters: &[String],
@@ -27,10 +32,11 @@ pub fn run(
 ) -> Result<(Outcome, Duration)> {
     let start = Instant::now();
     let mut child = Command::new("sh")
-        .args(["-c", "ulimit -v 8388608; exec \"$0\" \"$@\""])
+        .args(["-c", "ulimit -v 8388608; ulimit -S -t \"$EVENKEEL_CPU_SECONDS\"; exec \"$0\" \"$@\""])
         .arg(program)
         .args(filters)
         .env("EVENKEEL_MUTANT", number.to_string())
+        .env("EVENKEEL_CPU_SECONDS", limit.as_secs().to_string())
         .env("RUST_TEST_THREADS", "1")
         .env("RAYON_NUM_THREADS", "2")
         .current_dir(folder)
@@ -44,14 +50,15 @@ pub fn run(
         // The receiver is gone after a timeout.
         let _ = sender.send(failed);
     });
-    let outcome = match receiver.recv_timeout(limit) {
+    let outcome = match receiver.recv_timeout(10 * limit) {
         Ok(true) => Outcome::Failed,
         Err(RecvTimeoutError::Timeout) => Outcome::TimedOut,
         Ok(false) | Err(RecvTimeoutError::Disconnected) => {
-            if child.wait()?.success() {
-                Outcome::Survived
-            } else {
-                Outcome::Failed
+            let status = child.wait()?;
+            match status.signal() {
+                Some(SIGXCPU) => Outcome::TimedOut,
+                _ if status.success() => Outcome::Survived,
+                _ => Outcome::Failed,
             }
         }
     };
