@@ -45,9 +45,9 @@ pub struct AttentionGradients<E> {
 /// # Shapes
 /// `q`, `k` and `v` have the shapes that [`attention`](crate::attention()) expects, and `dy` has the shape of the
 /// forward result. Each gradient has the shape of its operand, without gaps. Gradients of sinks are summed over batches
-/// and queries. The workspace of a thread holds f64 copies and gradients of one head of keys, and the scores of 64 queries
-/// with up to 16,384 keys. The size of the workspace therefore does not grow with the product of the numbers of queries
-/// and keys.
+/// and queries. The workspace of a thread holds f64 copies and gradients of one head of keys, and the scores of 64
+/// queries with up to 16,384 keys. The size of the workspace therefore does not grow with the product of the numbers of
+/// queries and keys.
 ///
 /// # Special values
 /// | input | gradients |

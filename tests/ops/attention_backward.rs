@@ -191,6 +191,7 @@ fn kept_scores_are_those_of_the_second_pass() {
     let (window, all) = (Mask::causal().and_window(300), Mask::none());
     for (shape, mask) in [
         (Shape([2, 4, 2, 200, 900, 5, 18]), &window),
+        (Shape([1, 1, 1, 130, 17_000, 1, 1]), &window),
         (Shape([1, 1, 1, 65, 16_384, 1, 1]), &all),
         (Shape([1, 1, 1, 65, 16_385, 1, 1]), &all),
     ] {

@@ -27,7 +27,8 @@ impl Kernel for Product<'_> {
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
         // A block takes two registers of AVX-512 or four of AVX2. The sums of eight rows take 16 of the 32 registers of
-        // AVX-512. The sums of two rows take 8 of the 16 registers of AVX2. Most products have a multiple of eight rows.
+        // AVX-512. The sums of two rows take 8 of the 16 registers of AVX2. Most products have a multiple of eight
+        // rows.
         if I::REGISTERS >= 32 {
             self.by::<I, 8>(isa);
         } else {

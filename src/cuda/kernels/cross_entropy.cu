@@ -286,7 +286,7 @@ DEVICE void cross_entropy(const CrossEntropyArguments& a) {
     } else if (FirstCrossEntropy<S, Logits>(a, (u32)target).finish()) {
         next += gridDim.x;
     }
-    // Unless labels are smoothed, few rows remain: most blocks have only one row, and `finish` usually succeeds for it.
+    // Most blocks have only one row, and `finish` succeeds for most rows unless labels are smoothed.
     cross_entropy_again<S, Logits::WARPS, Logits::IS_ALIGNED>(a, recomputed(next));
 }
 
@@ -343,9 +343,9 @@ DEVICE void reduce(const CrossEntropyArguments& a) {
 
 #define CROSS_ENTROPY(TYPE, NAME)                                                                                      \
     ENTRY_UP_TO(cross_entropy_##NAME##_8x4, CrossEntropyArguments, 256,                                                \
-                (cross_entropy<TYPE, HeldLogits<TYPE, 8, 4>>(arguments)))                                     \
+                (cross_entropy<TYPE, HeldLogits<TYPE, 8, 4>>(arguments)))                                              \
     ENTRY_AT_MOST(cross_entropy_##NAME##_16x8, CrossEntropyArguments, 512,                                             \
-                  (cross_entropy<TYPE, HeldLogits<TYPE, 16, 8>>(arguments)))                                  \
+                  (cross_entropy<TYPE, HeldLogits<TYPE, 16, 8>>(arguments)))                                           \
     ENTRY_AT_MOST(cross_entropy_##NAME##_any, CrossEntropyArguments, 512,                                              \
                   (cross_entropy<TYPE, BlockLogits<TYPE>>(arguments)))
 
