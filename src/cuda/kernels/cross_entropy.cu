@@ -35,7 +35,8 @@ struct CrossEntropyRow {
     SoftmaxExp exp;
 
     DEVICE CrossEntropyRow(const CrossEntropyArguments& a, CrossEntropyShared<WARPS>& shared, u64 index, u32 target)
-        : a(a), shared(shared), index(index), target(target), logit(S::widen(from(a, index)[target])), exp(0.0f, 0.0f) {}
+        : a(a), shared(shared), index(index), target(target), logit(S::widen(from(a, index)[target])),
+          exp(0.0f, 0.0f) {}
 
     static DEVICE const Bits* from(const CrossEntropyArguments& a, u64 index) {
         return (const Bits*)a.logits + index * a.cols;
