@@ -104,8 +104,9 @@ impl<E: Element> Kernel for AddUp<'_, '_, E> {
                 if is_uniform {
                     isa.outline(TakeQueries { unit, rows: &queries, powers, made });
                 }
+                let keeps_scores = unit.keeps_scores(&queries);
                 for tile in unit.tiles(&keys, &queries) {
-                    if !unit.keeps_scores(&queries) {
+                    if !keeps_scores {
                         isa.outline(Score { unit, tile: &tile, made, scratch });
                     }
                     isa.outline(Multiply { untyped, tile: &tile, rows, sums, made, scratch });
