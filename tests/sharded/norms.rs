@@ -62,3 +62,19 @@ fn weights<E: Bits>() {
         same("before the weight", &x, all, &mut rng, (rms.rounding(Rounding::BeforeWeight), layer.eps(0.1)));
     }
 }
+
+/// The smallest magnitude over the root mean square is exactly 2^-90. With a zero in the row, whole rows are then
+/// computed in f64, which keeps the sign of the zero. Another rank than that of the zero holds the smallest magnitude.
+#[test]
+fn the_smallest_magnitude_at_the_limit_of_f32() {
+    let mut x = [1.0f32; 512];
+    x[0] = -0.0;
+    x[300] = 2f32.powi(-90);
+    // The sum of squares is 510, so the mean square plus eps is 1.
+    let options = RmsNorm::default().eps(2.0 / 512.0);
+    let whole = rms_norm(Rows::shaped(&x, &[512]).unwrap(), &options).unwrap();
+    assert!(whole[0].is_sign_negative(), "the result for -0 is {:?}, expected -0", whole[0]);
+    for cuts in [[0..256, 256..512], [0..512, 512..512]] {
+        assert_dealt("-0 and 2^-90", (&x, &[512]), &cuts, Ok(whole.clone()), |_, shard, x| shard.rms_norm(x, &options));
+    }
+}
