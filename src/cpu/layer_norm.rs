@@ -37,7 +37,11 @@ impl Norm for LayerNorm<'_> {
         io: &mut RowIo<'_, '_, E>,
         rows: Range<usize>,
     ) -> Option<GroupMoments<I>> {
-        Some(GroupMoments::layer(isa, io, rows, self.eps))
+        // For a single row, the moments of a group take longer to compute than the moments of the row.
+        (rows.len() > 1).then(
+            #[inline(always)]
+            || GroupMoments::layer(isa, io, rows, self.eps),
+        )
     }
 
     #[inline(always)]

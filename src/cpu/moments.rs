@@ -204,6 +204,7 @@ impl Moments {
     }
 
     /// Returns the scale for elements that were multiplied by `unit`; see [`Moments::out_of_units`].
+    #[inline(always)]
     pub fn scale(&self) -> f64 {
         self.scale
     }
@@ -234,16 +235,19 @@ impl Moments {
     /// Returns the smallest nonzero magnitude in a row of f32. The result may be the f32 just below this magnitude, for
     /// example if the row has zeros. If all elements are 0, returns +inf. Moments computed for LayerNorm or by
     /// [`Moments::of_group`] do not record this magnitude.
+    #[inline(always)]
     pub fn smallest(&self) -> f64 {
         self.smallest
     }
 
     /// Returns whether the row is finite and its results, before they are weighted, are far from the limits of f32.
+    #[inline(always)]
     pub fn has_room(&self) -> bool {
         self.square < power_of_two(120) && (power_of_two(-60)..power_of_two(60)).contains(&self.scale)
     }
 
     /// Returns whether the row is finite.
+    #[inline(always)]
     pub fn is_finite(&self) -> bool {
         self.square.is_finite()
     }

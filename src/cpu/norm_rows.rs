@@ -370,6 +370,7 @@ impl<'a> Operands<'a> {
             return run.map_unrolled_with(
                 isa,
                 self.wide,
+                E::IS_F32,
                 #[inline(always)]
                 |i, v: I::F64, [weight, bias]| {
                     next.block(i);
@@ -381,6 +382,7 @@ impl<'a> Operands<'a> {
         run.map_unrolled_with(
             isa,
             self.narrow,
+            E::IS_F32,
             #[inline(always)]
             |i, v: I::F32, [weight, bias]| {
                 next.block(i);

@@ -20,12 +20,14 @@ impl<T> PrefetchRow<T> {
 
     /// Returns the address `lanes * len` elements after `lane`. If lanes are longer than [`Self::LONGEST`], returns the
     /// address of `lane`, because prefetching the current lane costs nothing.
+    #[inline(always)]
     pub(super) fn new(lane: *const T, len: usize, lanes: usize) -> Self {
         let is_long = len > Self::LONGEST / size_of::<T>().max(1);
         PrefetchRow(if is_long { lane } else { lane.wrapping_add(lanes * len) })
     }
 
     /// Returns the address as an address of elements of another type.
+    #[inline(always)]
     pub(super) fn cast<U>(self) -> PrefetchRow<U> {
         PrefetchRow(self.0.cast())
     }
@@ -77,6 +79,7 @@ impl<S, D> PrefetchSpan<S, D> {
     /// Creates a span to prefetch, whose source begins `elements` elements after the start of `part`. The span has no
     /// destination. If `far` is not set, or if the distance exceeds 256 KiB (`PrefetchRow::LONGEST`), the source is
     /// `part` itself, because prefetching `part` costs less than a branch.
+    #[inline(always)]
     pub fn behind(part: &[S], elements: usize, far: bool) -> Self {
         let none = PrefetchRow(std::ptr::null());
         PrefetchSpan { source: PrefetchRow::new(part.as_ptr(), elements, usize::from(far)), to: none, far: true }

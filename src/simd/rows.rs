@@ -61,10 +61,15 @@ fn rows_a_part(rows: usize, cols: usize) -> usize {
     const SMALLEST_PART: usize = 1 << 15;
     const MOST_PARTS: usize = 64;
 
+    let smallest = (SMALLEST_PART / cols.max(1)).max(1);
+    // A small call does not ask rayon for its threads, because this takes longer than a short row.
+    if rows < 2 * smallest {
+        return rows;
+    }
     // Each thread gets four parts, so that one delayed part does not delay the whole call.
     let threads = threads();
     let parts = (4 * threads).min(MOST_PARTS);
-    let rows_a_part = rows.div_ceil(parts).max(SMALLEST_PART / cols.max(1)).max(1);
+    let rows_a_part = rows.div_ceil(parts).max(smallest);
     if threads == 1 || rows < 2 * rows_a_part { rows } else { rows_a_part }
 }
 

@@ -21,6 +21,7 @@ pub struct Span<'s, 'd, S, D> {
 }
 
 impl<'a, T: Storage> Span<'a, 'a, T, T> {
+    #[inline(always)]
     pub fn in_place(data: &'a mut [T]) -> Self {
         let to = data.as_mut_ptr();
         Span { source: to.cast_const(), to: to.cast(), len: data.len(), far: false, lifetime: PhantomData }
@@ -28,6 +29,7 @@ impl<'a, T: Storage> Span<'a, 'a, T, T> {
 }
 
 impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
+    #[inline(always)]
     pub fn new(source: &'s [S], to: Output<'d, D>) -> Self {
         let to = to.into_memory();
         assert_eq!(source.len(), to.len(), "source and destination of a span must have the same length");
@@ -57,6 +59,7 @@ impl<'s, 'd, S: Storage, D: Storage> Span<'s, 'd, S, D> {
     }
 
     /// Sets the `far` flag of a span that belongs to data with `elements` elements.
+    #[inline(always)]
     pub fn of_many(self, elements: usize) -> Self {
         /// Maximum size, in bytes, of a source that fits in a second-level cache together with results of equal size.
         const NEAR: usize = 1 << 18;

@@ -119,12 +119,19 @@ impl Plain {
         f: impl Fn(usize, I::F32) -> I::F32,
     ) -> &'a mut [D] {
         let mut extremes = Extremes::new(isa);
-        let written = span.map_with(
+        let written = span.map_unrolled_with(
             isa,
             [next],
+            true,
             #[inline(always)]
             |i, v: I::F32, [next]| {
-                extremes.update_alone(E::load(isa, next));
+                let next = E::load(isa, next);
+                // The chains are constants, so that they stay in registers.
+                if i % 2 == 0 {
+                    extremes.update(0, next)
+                } else {
+                    extremes.update(1, next)
+                }
                 NotNan(f(i, v))
             },
         );

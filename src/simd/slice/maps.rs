@@ -35,9 +35,8 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         self.each_block::<I, O, V, R>(isa, 0, others, f)
     }
 
-    /// Works like [`Span::map`] with two blocks per iteration if the destination has the type f32. `f` is then compiled
-    /// three times, so this method is only for kernels that it makes faster: a few instructions per block. Other types
-    /// gain nothing from it.
+    /// Works like [`Span::map`] with two blocks per iteration. `f` is then compiled three times, so this method is only
+    /// for kernels that it makes faster: a few instructions per block.
     #[inline(always)]
     pub fn map_unrolled<I: Isa, V: Load<I>, R: Store<I>>(
         self,
@@ -47,22 +46,25 @@ impl<'d, S: Storage, D: Storage> Span<'_, 'd, S, D> {
         self.map_unrolled_with(
             isa,
             (),
+            true,
             #[inline(always)]
             |i, v, ()| f(i, v),
         )
     }
 
-    /// Works like [`Span::map_unrolled`]; `f` also gets the blocks of other slices, which have the span's length.
+    /// Works like [`Span::map_unrolled`] if `in_pairs` is set, which must be a constant, and otherwise like
+    /// [`Span::map`]. `f` also gets the blocks of other slices, which have the span's length.
     #[inline(always)]
     pub fn map_unrolled_with<I: Isa, O: Slices, V: Load<I>, R: Store<I>>(
         self,
         isa: I,
         others: O,
+        in_pairs: bool,
         mut f: impl FnMut(usize, V, O::Blocks<'_>) -> R,
     ) -> &'d mut [D] {
         let mut last = O::UNINIT;
         let others = others.pad(&mut last, self.len);
-        let in_pairs = if D::IS_F32 { self.len / (2 * BLOCK) * 2 } else { 0 };
+        let in_pairs = if in_pairs { self.len / (2 * BLOCK) * 2 } else { 0 };
         let mut i = 0;
         while i < in_pairs {
             // SAFETY: the 32 elements from 16 * i on are inside source and destination.
